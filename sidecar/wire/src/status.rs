@@ -1,0 +1,110 @@
+//! The body of `GET /v1/status`.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Reason, Verdict};
+
+/// Everything the sidecar knows about the databases it follows, at the moment of the request.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Status {
+    /// Release of the sidecar, such as `0.1.0`.
+    pub version: String,
+    /// One entry for each configured database, in the order of the configuration.
+    pub databases: Vec<DatabaseStatus>,
+}
+
+/// One database.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DatabaseStatus {
+    /// The configuration's name of it, else its path.
+    pub name: String,
+    /// Absolute path of the database file.
+    pub path: String,
+    /// The epoch this process writes in; null before it has claimed one.
+    pub epoch: Option<u64>,
+    /// The newest state proved to be in the bucket; null for unknown.
+    pub position: Option<Position>,
+    /// Age of the oldest commit not yet stored, in seconds; 0 when nothing waits, null for unknown.
+    pub lag_seconds: Option<f64>,
+    /// Bytes captured or seen but not yet stored; null for unknown.
+    pub unreplicated_bytes: Option<u64>,
+    /// What must be done; null when the database is well.
+    pub verdict: Option<Verdict>,
+    /// Why; null when the database is well.
+    pub reason: Option<Reason>,
+    /// One line for humans; empty when the database is well.
+    #[serde(default)]
+    pub message: String,
+}
+
+/// A state that the bucket holds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Position {
+    /// The TXID as in file names: 16 hexadecimal digits.
+    pub txid: String,
+    /// The rolling checksum of the whole database there, 16 hexadecimal digits; null for unknown.
+    pub checksum: Option<String>,
+    /// When that state was captured, RFC 3339 in UTC; null for unknown.
+    pub time: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn example() -> Status {
+        Status {
+            version: "0.1.0".to_owned(),
+            databases: vec![
+                DatabaseStatus {
+                    name: "main".to_owned(),
+                    path: "/data/app.db".to_owned(),
+                    epoch: Some(12),
+                    position: Some(Position {
+                        txid: "00000000000000a1".to_owned(),
+                        checksum: Some("9fffffffffffffff".to_owned()),
+                        time: Some("2026-11-23T06:59:41Z".to_owned()),
+                    }),
+                    lag_seconds: Some(0.0),
+                    unreplicated_bytes: Some(0),
+                    verdict: None,
+                    reason: None,
+                    message: String::new(),
+                },
+                DatabaseStatus {
+                    name: "sessions".to_owned(),
+                    path: "/data/sessions.db".to_owned(),
+                    epoch: None,
+                    position: None,
+                    lag_seconds: None,
+                    unreplicated_bytes: None,
+                    verdict: Some(Verdict::Retry),
+                    reason: Some(Reason::StoreUnavailable),
+                    message: "bucket shop at http://s3.lab.local:7070: connection refused".to_owned(),
+                },
+            ],
+        }
+    }
+
+    #[test]
+    fn the_status_is_spelled_as_documented() {
+        insta::assert_snapshot!(serde_json::to_string_pretty(&example()).unwrap());
+    }
+
+    #[test]
+    fn a_status_survives_the_wire() {
+        let json = serde_json::to_vec(&example()).unwrap();
+        assert_eq!(serde_json::from_slice::<Status>(&json).unwrap(), example());
+    }
+
+    #[test]
+    fn fields_of_a_newer_release_are_ignored() {
+        let json = r#"{"version":"9.0.0","moon":1,"databases":[{"name":"a","path":"/a","epoch":null,"position":null,
+            "lagSeconds":null,"unreplicatedBytes":null,"verdict":"wobble","reason":null,"tide":2}]}"#;
+        let status: Status = serde_json::from_str(json).unwrap();
+        assert_eq!(status.databases[0].verdict, Some(Verdict::Unknown));
+    }
+}
