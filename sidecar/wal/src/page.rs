@@ -59,10 +59,23 @@ impl PageSize {
 
     /// A page size in bytes, or `None` when SQLite has no such size.
     ///
-    /// Takes the size itself: that a database header writes 65,536 as 1 is the business of who reads that header.
+    /// Takes the size itself; for how headers store it see [`from_stored`](Self::from_stored).
     #[must_use]
     pub const fn try_new(bytes: u32) -> Option<Self> {
-        if bytes.is_power_of_two() && bytes >= Self::MIN.0 && bytes <= Self::MAX.0 { Some(Self(bytes)) } else { None }
+        if bytes.is_power_of_two() && bytes >= Self::MIN.0 && bytes <= Self::MAX.0 {
+            Some(Self(bytes))
+        } else {
+            None
+        }
+    }
+
+    /// The page size that a database header or a WAL-index stores in two bytes: 65,536 does not fit and is stored as 1.
+    #[must_use]
+    pub fn from_stored(stored: u16) -> Option<Self> {
+        match stored {
+            1 => Some(Self::MAX),
+            bytes => Self::try_new(u32::from(bytes)),
+        }
     }
 
     /// The size in bytes.
@@ -134,6 +147,12 @@ mod tests {
     fn only_powers_of_two_from_512_to_65536_are_page_sizes() {
         let sizes: Vec<u32> = (0..=200_000).filter(|&bytes| PageSize::try_new(bytes).is_some()).collect();
         assert_eq!(sizes, [512, 1024, 2048, 4096, 8192, 16_384, 32_768, 65_536]);
+    }
+
+    #[test]
+    fn only_65536_is_stored_as_1() {
+        let sizes: Vec<u32> = (0..=u16::MAX).filter_map(PageSize::from_stored).map(PageSize::get).collect();
+        assert_eq!(sizes, [65_536, 512, 1024, 2048, 4096, 8192, 16_384, 32_768]);
     }
 
     #[test]
