@@ -1,0 +1,138 @@
+//! Writes one file, from front to back.
+//!
+//! In:  a header, then pages in ascending order.
+//! Out: the bytes of a file that every reader accepts, or an error and bytes that no reader accepts.
+//!
+//! Each step consumes the encoder, so pages after the end, or going on after an error, do not compile.
+
+use std::io::Write;
+
+use lifeboat_wal::PageNo;
+
+use crate::checksum::{FileChecksum, FileDigest};
+use crate::error::EncodeError;
+use crate::header::{Header, Mark};
+use crate::page_frame::{END_OF_PAGES, FrameWriter};
+use crate::page_index::{IndexBytes, PageEntry, PageIndex};
+use crate::page_order::PageOrder;
+use crate::rolling::Rolling;
+use crate::trailer::Trailer;
+
+/// A file that is being written: the header is out, pages may follow.
+#[derive(Debug)]
+pub struct Encoder<W> {
+    sink: Sink<W>,
+    order: PageOrder,
+    index: IndexBytes,
+    frames: FrameWriter,
+    rolling: Rolling,
+    mark: Option<Mark>,
+    page_bytes: usize,
+}
+
+/// A file that is written.
+#[derive(Debug)]
+pub struct Finished<W> {
+    /// Where it was written to. Not flushed.
+    pub out: W,
+    /// Its size in bytes.
+    pub size: u64,
+    /// Checksum of its content, as in its trailer.
+    pub file_checksum: FileChecksum,
+    /// Where its pages lie.
+    pub index: PageIndex,
+}
+
+impl<W: Write> Encoder<W> {
+    /// Begins a file by writing its header.
+    ///
+    /// # Errors
+    /// When the header is impossible or cannot be written.
+    pub fn begin(header: &Header, out: W) -> Result<Self, EncodeError> {
+        let bytes = header.encode()?;
+        if header.commit.get() == 0 {
+            return Err(EncodeError::EmptyDatabase);
+        }
+        let mut sink = Sink { out, at: 0, digest: FileDigest::new() };
+        sink.put(&bytes)?;
+        Ok(Self {
+            sink,
+            order: PageOrder::new(header),
+            index: IndexBytes::default(),
+            frames: FrameWriter::new(header.page_size),
+            rolling: Rolling::new(header),
+            mark: header.mark,
+            page_bytes: header.page_size.get() as usize,
+        })
+    }
+
+    /// Writes the next page.
+    ///
+    /// # Errors
+    /// When the page may not stand here, is not one page long, or cannot be written.
+    pub fn page(mut self, page: PageNo, image: &[u8]) -> Result<Self, EncodeError> {
+        if image.len() != self.page_bytes {
+            let (expected, found) = (self.page_bytes as u64, image.len() as u64);
+            return Err(EncodeError::PageLength { page, expected, found });
+        }
+        self.order.admit(page)?;
+        self.rolling.put(page, image);
+        let offset = self.sink.at;
+        let (prefix, compressed) = self.frames.compress(page, image);
+        self.sink.put(&prefix)?;
+        self.sink.put_as(compressed, image)?;
+        self.index.push(PageEntry { page, offset, size: self.sink.at - offset });
+        Ok(self)
+    }
+
+    /// Writes page index and trailer.
+    ///
+    /// # Errors
+    /// When pages are missing, do not have the checksum the mark names, or cannot be written.
+    #[expect(clippy::expect_used, reason = "the index was encoded by this very encoder")]
+    pub fn finish(mut self) -> Result<Finished<W>, EncodeError> {
+        self.order.end()?;
+        if let Some(Mark { post_apply: expected, .. }) = self.mark
+            && let Some(found) = self.rolling.differs_from(expected)
+        {
+            return Err(EncodeError::DatabaseChecksum { expected, found });
+        }
+        self.sink.put(&END_OF_PAGES)?;
+        let index = self.index.finish();
+        self.sink.put(&index)?;
+        let file_checksum = self.sink.trailer()?;
+        let (entries, _size) = index.split_at(index.len() - size_of::<u64>());
+        let index =
+            PageIndex::decode(entries, 0).expect("BUG: the encoder wrote a page index it cannot read");
+        Ok(Finished { out: self.sink.out, size: self.sink.at, file_checksum, index })
+    }
+}
+
+/// Bytes going out, counted and digested.
+#[derive(Debug)]
+struct Sink<W> {
+    out: W,
+    at: u64,
+    digest: FileDigest,
+}
+
+impl<W: Write> Sink<W> {
+    fn put(&mut self, bytes: &[u8]) -> Result<(), EncodeError> {
+        self.put_as(bytes, bytes)
+    }
+
+    /// Writes some bytes and lets others count for the checksum: pages count uncompressed.
+    fn put_as(&mut self, bytes: &[u8], counted: &[u8]) -> Result<(), EncodeError> {
+        self.out.write_all(bytes).map_err(|source| EncodeError::Write { at: self.at, source })?;
+        self.digest.update(counted);
+        self.at += bytes.len() as u64;
+        Ok(())
+    }
+
+    fn trailer(&mut self) -> Result<FileChecksum, EncodeError> {
+        self.digest.update(&[0; 8]);
+        let file_checksum = self.digest.finish();
+        self.put(&Trailer { post_apply: None, file_checksum }.encode())?;
+        Ok(file_checksum)
+    }
+}
