@@ -1,0 +1,53 @@
+use std::path::{Path, PathBuf};
+
+use lifeboat_wal::wal_index::WalIndex;
+use rusqlite::Connection;
+
+use super::*;
+
+fn wal_database(folder: &Path) -> (PathBuf, Connection) {
+    let path = folder.join("app.db");
+    let writer = Connection::open(&path).unwrap();
+    writer.execute_batch("PRAGMA journal_mode=WAL; CREATE TABLE t(x); INSERT INTO t VALUES (1)").unwrap();
+    (path, writer)
+}
+
+fn index(connection: &Connection) -> WalIndex {
+    WalIndex::decode(&read(connection).unwrap()).unwrap()
+}
+
+#[test]
+fn the_bundled_sqlite_is_free_of_the_wal_reset_race() {
+    assert!(rusqlite::version_number() >= 3_051_003, "{} loses commits", rusqlite::version());
+}
+
+#[test]
+fn the_index_seen_through_another_connection_moves_with_every_commit() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, writer) = wal_database(folder.path());
+    let reader = Connection::open(path).unwrap();
+    reader.query_row("SELECT x FROM t", [], |_| Ok(())).unwrap();
+    let before = index(&reader);
+    writer.execute_batch("INSERT INTO t VALUES (2)").unwrap();
+    let after = index(&reader);
+    assert_eq!(after.header.change_counter, before.header.change_counter + 1);
+    assert_eq!(after.header.last_frame.since(before.header.last_frame), 1);
+    assert_eq!(after.header.salts, before.header.salts);
+    assert_eq!(after.header.page_size.get(), 4096);
+}
+
+#[test]
+fn the_index_tells_how_far_a_checkpoint_came() {
+    let folder = tempfile::tempdir().unwrap();
+    let (_, writer) = wal_database(folder.path());
+    assert_eq!(index(&writer).backfilled.get(), 0);
+    writer.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(())).unwrap();
+    assert!(index(&writer).is_backfilled());
+    assert_ne!(index(&writer).backfilled.get(), 0);
+}
+
+#[test]
+fn a_database_in_memory_has_no_wal_index() {
+    let connection = Connection::open_in_memory().unwrap();
+    assert_eq!(read(&connection), Err(WalIndexError::NoSharedMemory));
+}
