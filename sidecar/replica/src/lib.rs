@@ -1,1 +1,28 @@
-//! (module docs follow)
+//! The brain of a replica: what to do next, given facts. Pure: no I/O, no clock, no threads.
+//!
+//! | module | decides |
+//! |---|---|
+//! | [`layout`] | how an object key is spelled; nothing else in the house may |
+//! | [`head`] | what `lifeboat/head.json` says about the one writer |
+//! | [`claim`] | how a process becomes that writer |
+//! | [`slot`] | what the answer to the upload of a slot means |
+//! | [`adoption`] | whether the database on this machine continues what the bucket holds |
+//! | [`inventory`], [`restore`] | which files lead to a restore target |
+//! | [`dirty_pages`] | which pages the next slot must carry |
+//! | [`flush`] | when the next slot is cut |
+
+pub mod adoption;
+pub mod claim;
+pub mod dirty_pages;
+pub mod epoch;
+pub mod flush;
+pub mod head;
+pub mod inventory;
+pub mod layout;
+pub mod position;
+pub mod restore;
+pub mod slot;
+
+mod error;
+
+pub use error::{HeadError, PlanError};

@@ -1,0 +1,203 @@
+//! Whether the database on this machine continues what the bucket holds.
+//!
+//! A wrong yes uploads one database over another's history; a wrong no costs a question to a human. So yes needs proof:
+//! the same checksum as the chain's end, or our own record of having followed this file without a break since its last
+//! stored slot, while nobody else stored anything.
+
+use lifeboat_ltx::Checksum;
+use serde::{Deserialize, Serialize};
+
+use crate::epoch::Epoch;
+use crate::head::Base;
+
+/// What a writer notes beside the database after each stored slot.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Record {
+    /// The lineage in `head.json`.
+    pub lineage: String,
+    /// The writer that stored the slot.
+    pub epoch: Epoch,
+    /// The slot.
+    #[serde(flatten)]
+    pub slot: Base,
+    /// The boot of the machine: after a power cut the file may have lost commits that the bucket has.
+    pub boot_id: String,
+    /// Device, inode and birth of the file that was followed: another file under its name is another database.
+    pub file_id: String,
+}
+
+/// The local database, as found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Local {
+    /// Proved absent: no file, or one without a page.
+    Absent,
+    /// There is a database.
+    Present {
+        /// Its rolling checksum now.
+        checksum: Checksum,
+        /// Device, inode and birth of the file now.
+        file_id: String,
+        /// Our record beside it, if any.
+        record: Option<Record>,
+    },
+}
+
+/// One slot of the chain, for the rule about what came after the record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ChainSlot {
+    /// Its TXID.
+    pub txid: u64,
+    /// Who stored it.
+    pub epoch: Epoch,
+    /// Whether it is a seal.
+    pub is_seal: bool,
+}
+
+/// What the bucket holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Chain {
+    /// The lineage in `head.json`.
+    pub lineage: String,
+    /// The checksum at the chain's end; `None` where nothing says.
+    pub checksum: Option<Checksum>,
+    /// Whether any file holds pages.
+    pub holds_pages: bool,
+    /// Every slot after the record's, none missing; empty without a record.
+    pub since_record: Vec<ChainSlot>,
+}
+
+/// What becomes of the local database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Adoption {
+    /// Nothing here and nothing there: the application's first start.
+    FirstStart,
+    /// A database here and nothing there: it becomes the replica's first state.
+    Initial,
+    /// Nothing here: the bucket's state has to be restored.
+    Restore,
+    /// It is what the bucket restores to.
+    Same,
+    /// By the record it continues what the bucket holds; the next slot carries what changed.
+    Continues,
+    /// It is an unchanged older state of the same chain: restoring over it loses nothing.
+    Behind,
+    /// It is neither: a human has to choose.
+    Diverged,
+}
+
+/// Decides what becomes of the local database. `boot_id` names the present boot of the machine.
+#[must_use]
+pub fn decide(local: &Local, chain: &Chain, boot_id: &str) -> Adoption {
+    let (checksum, file_id, record) = match local {
+        Local::Absent if chain.holds_pages => return Adoption::Restore,
+        Local::Absent => return Adoption::FirstStart,
+        Local::Present { checksum, file_id, record } => (*checksum, file_id, record.as_ref()),
+    };
+    if !chain.holds_pages {
+        return Adoption::Initial;
+    }
+    if chain.checksum == Some(checksum) {
+        return Adoption::Same;
+    }
+    let Some(record) = record.filter(|record| record.lineage == chain.lineage) else {
+        return Adoption::Diverged;
+    };
+    let is_untouched_by_others =
+        chain.since_record.iter().all(|slot| slot.is_seal || slot.epoch == record.epoch);
+    if record.boot_id == boot_id && record.file_id == *file_id && is_untouched_by_others {
+        return Adoption::Continues;
+    }
+    if record.slot.checksum == Some(checksum) { Adoption::Behind } else { Adoption::Diverged }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HERE: &str = "boot-1";
+
+    fn sum(bits: u64) -> Checksum {
+        format!("{:016x}", bits | 1 << 63).parse().unwrap()
+    }
+
+    fn local(now: u64, recorded: u64, boot: &str) -> Local {
+        let slot = Base { txid: 5, checksum: Some(sum(recorded)) };
+        let record = Record {
+            lineage: "l".to_owned(),
+            epoch: Epoch::new(3),
+            slot,
+            boot_id: boot.to_owned(),
+            file_id: "file-1".to_owned(),
+        };
+        Local::Present { checksum: sum(now), file_id: "file-1".to_owned(), record: Some(record) }
+    }
+
+    fn chain(end: u64, since: &[(u64, bool)]) -> Chain {
+        let slot = |(n, &(epoch, is_seal)): (usize, &(u64, bool))| ChainSlot {
+            txid: 6 + n as u64,
+            epoch: Epoch::new(epoch),
+            is_seal,
+        };
+        Chain {
+            lineage: "l".to_owned(),
+            checksum: Some(sum(end)),
+            holds_pages: true,
+            since_record: since.iter().enumerate().map(slot).collect(),
+        }
+    }
+
+    #[test]
+    fn what_the_bucket_restores_to_is_adopted_even_without_a_record() {
+        let stranger = Local::Present { checksum: sum(9), file_id: "file-1".to_owned(), record: None };
+        assert_eq!(decide(&stranger, &chain(9, &[]), HERE), Adoption::Same);
+        assert_eq!(decide(&stranger, &chain(8, &[]), HERE), Adoption::Diverged);
+    }
+
+    #[test]
+    fn commits_made_while_we_were_away_are_a_continuation_in_the_same_boot_only() {
+        assert_eq!(decide(&local(7, 1, HERE), &chain(1, &[(4, true)]), HERE), Adoption::Continues);
+        assert_eq!(decide(&local(7, 1, "boot-0"), &chain(1, &[(4, true)]), HERE), Adoption::Diverged);
+    }
+
+    #[test]
+    fn a_new_file_under_the_old_name_continues_nothing() {
+        let Local::Present { checksum, record, .. } = local(7, 1, HERE) else { unreachable!() };
+        let replaced = Local::Present { checksum, file_id: "file-2".to_owned(), record };
+        assert_eq!(decide(&replaced, &chain(1, &[(4, true)]), HERE), Adoption::Diverged);
+    }
+
+    #[test]
+    fn our_own_slot_stored_after_the_record_was_written_does_not_matter() {
+        assert_eq!(
+            decide(&local(7, 1, HERE), &chain(2, &[(3, false), (4, true)]), HERE),
+            Adoption::Continues
+        );
+    }
+
+    #[test]
+    fn somebody_elses_commits_after_our_record_forbid_going_on() {
+        assert_eq!(decide(&local(7, 1, HERE), &chain(2, &[(4, true), (4, false)]), HERE), Adoption::Diverged);
+    }
+
+    #[test]
+    fn an_unchanged_older_state_may_be_replaced() {
+        assert_eq!(decide(&local(1, 1, HERE), &chain(2, &[(4, true), (4, false)]), HERE), Adoption::Behind);
+        assert_eq!(decide(&local(1, 1, "boot-0"), &chain(2, &[(3, false)]), HERE), Adoption::Behind);
+    }
+
+    #[test]
+    fn another_lineages_record_proves_nothing() {
+        let mut other = chain(2, &[]);
+        other.lineage = "m".to_owned();
+        assert_eq!(decide(&local(7, 7, HERE), &other, HERE), Adoption::Diverged);
+    }
+
+    #[test]
+    fn absence_on_either_side_is_told_apart() {
+        let empty = Chain { holds_pages: false, checksum: None, ..chain(0, &[]) };
+        assert_eq!(decide(&Local::Absent, &empty, HERE), Adoption::FirstStart);
+        assert_eq!(decide(&Local::Absent, &chain(1, &[]), HERE), Adoption::Restore);
+        assert_eq!(decide(&local(1, 1, HERE), &empty, HERE), Adoption::Initial);
+    }
+}

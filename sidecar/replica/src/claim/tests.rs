@@ -1,0 +1,313 @@
+//! The claim against a bucket of its own, step by step, with the answers a bucket can give.
+
+use std::collections::BTreeMap;
+
+use lifeboat_ltx::{Header, Txid};
+
+use super::*;
+use crate::head::{Nonce, Owner};
+use crate::slot::WriteAnswer;
+
+/// What the next write's answer is worth: the effect happens (or not), and the answer arrives (or not).
+#[derive(Clone, Copy, PartialEq)]
+enum Fault {
+    AnswerLost,
+    RequestLost,
+}
+
+#[derive(Default)]
+struct Bucket {
+    head: Option<Head>,
+    slots: BTreeMap<Txid, (Header, Vec<u8>)>,
+    faults: Vec<Fault>,
+    ignores_conditions: bool,
+}
+
+impl Bucket {
+    fn etag(&self) -> String {
+        self.head.as_ref().map_or_else(String::new, |head| head.revision.to_string())
+    }
+
+    fn write(&mut self, is_allowed: bool, effect: impl FnOnce(&mut Self)) -> WriteAnswer {
+        match self.faults.pop() {
+            Some(Fault::RequestLost) => WriteAnswer::Unclear,
+            fault => {
+                if !is_allowed {
+                    return if fault.is_some() { WriteAnswer::Unclear } else { WriteAnswer::Rejected };
+                }
+                effect(self);
+                if fault.is_some() { WriteAnswer::Unclear } else { WriteAnswer::Done }
+            }
+        }
+    }
+
+    fn put_head(&mut self, head: Head, is_allowed: bool) -> Fact {
+        let answer = self.write(is_allowed, |bucket| bucket.head = Some(head));
+        Fact::HeadWritten(answer, (answer == WriteAnswer::Done).then(|| self.etag()))
+    }
+
+    fn perform(&mut self, action: Action) -> Fact {
+        match action {
+            Action::ReadHead => Fact::Head(self.head.clone().map(|head| (head, self.etag()))),
+            Action::CountFiles => Fact::FileCount(self.slots.len()),
+            Action::CreateHead(head) => {
+                let is_allowed = self.head.is_none();
+                self.put_head(head, is_allowed)
+            }
+            Action::ReplaceHead { head, etag } => {
+                let is_allowed = self.head.is_some() && etag == self.etag();
+                self.put_head(head, is_allowed)
+            }
+            Action::ListSlots => Fact::Slots(self.slots.keys().copied().collect()),
+            Action::ReadSlot(txid) => Fact::Slot(self.slots.get(&txid).map(|(header, bytes)| SlotRead {
+                header: header.clone(),
+                seal: (bytes.len() == 131).then(|| bytes.clone()),
+            })),
+            Action::PutSeal { txid, bytes } => {
+                let is_allowed = self.ignores_conditions || !self.slots.contains_key(&txid);
+                let header = Header::decode(&bytes).unwrap();
+                Fact::SealWritten(self.write(is_allowed, |bucket| {
+                    bucket.slots.insert(txid, (header, bytes));
+                }))
+            }
+            Action::Pause(_) => Fact::Resumed,
+        }
+    }
+
+    fn put_seal(&mut self, epoch: u64) -> Txid {
+        let last = self.slots.values().next_back().map(|(header, _)| header.clone());
+        let (header, bytes) = seal_bytes(Epoch::new(epoch), last.as_ref(), 0).unwrap();
+        let txid = header.max_txid;
+        self.slots.insert(txid, (header, bytes));
+        txid
+    }
+}
+
+fn owner(nonce: u8, pod: &str) -> Owner {
+    Owner {
+        nonce: Nonce::new([nonce; 16]),
+        cluster: "c".to_owned(),
+        namespace: "n".to_owned(),
+        name: "shop".to_owned(),
+        pod_uid: pod.to_owned(),
+    }
+}
+
+fn claimant(nonce: u8) -> Claimant {
+    let patience = Patience::new(1_000, 10_000);
+    Claimant {
+        owner: owner(nonce, &format!("pod-{nonce}")),
+        new_lineage: "l".to_owned(),
+        wall_ms: 7,
+        patience,
+        is_restarted: false,
+    }
+}
+
+/// Runs a claim to its end; 100 ms pass with every action, more with a pause.
+fn claim(bucket: &mut Bucket, claimant: Claimant) -> Result<Sealed, ClaimError> {
+    claim_with(bucket, claimant, |_, _| ())
+}
+
+fn claim_with(
+    bucket: &mut Bucket,
+    claimant: Claimant,
+    mut before: impl FnMut(&mut Bucket, &Action),
+) -> Result<Sealed, ClaimError> {
+    let (mut claim, mut action) = Claim::begin(claimant);
+    let mut now = 0;
+    for _ in 0..1_000 {
+        now += if let Action::Pause(ms) = action { ms } else { 10 };
+        before(bucket, &action);
+        match claim.handle(now, bucket.perform(action))? {
+            Step::Do(next) => action = next,
+            Step::Sealed(sealed) => return Ok(sealed),
+        }
+    }
+    panic!("the claim does not end");
+}
+
+fn open(bucket: &mut Bucket, sealed: &Sealed, owner: Owner) -> Result<Opened, ClaimError> {
+    let (mut opening, mut action) = Opening::begin(sealed.head.clone(), owner, sealed.base);
+    loop {
+        match opening.handle(bucket.perform(action))? {
+            OpeningStep::Do(next) => action = next,
+            OpeningStep::Opened(opened) => return Ok(opened),
+        }
+    }
+}
+
+#[test]
+fn the_first_claimant_creates_the_replica_and_has_nothing_to_seal() {
+    let mut bucket = Bucket::default();
+    let sealed = claim(&mut bucket, claimant(1)).unwrap();
+    assert_eq!((sealed.head.epoch, sealed.base, bucket.slots.len()), (Epoch::FIRST, Base::NOTHING, 0));
+    let opened = open(&mut bucket, &sealed, owner(2, "pod-1")).unwrap();
+    assert_eq!((opened.head.state, bucket.head.unwrap().owner.nonce), (HeadState::Open, Nonce::new([2; 16])));
+}
+
+#[test]
+fn the_second_claimant_seals_behind_the_first() {
+    let mut bucket = Bucket::default();
+    claim(&mut bucket, claimant(1)).unwrap();
+    bucket.put_seal(1);
+    let sealed = claim(&mut bucket, claimant(2)).unwrap();
+    assert_eq!((sealed.head.epoch.get(), sealed.base.txid), (2, 2));
+    assert_eq!(bucket.slots[&Txid::try_new(2).unwrap()].0.node_id, 2);
+}
+
+#[test]
+fn lost_answers_and_lost_requests_change_nothing() {
+    for mask in 0..81_u32 {
+        let fault = |n: u32| match mask / 3_u32.pow(n) % 3 {
+            0 => None,
+            1 => Some(Fault::AnswerLost),
+            _ => Some(Fault::RequestLost),
+        };
+        let mut bucket = Bucket { faults: (0..4).filter_map(fault).collect(), ..Bucket::default() };
+        claim(&mut bucket, claimant(1)).unwrap();
+        bucket.put_seal(1);
+        bucket.faults = (0..4).filter_map(fault).collect();
+        let sealed = claim(&mut bucket, claimant(2)).unwrap();
+        assert_eq!((sealed.head.epoch.get(), sealed.base.txid, bucket.slots.len()), (2, 2, 2), "mask {mask}");
+        open(&mut bucket, &sealed, owner(3, "pod-2")).unwrap();
+    }
+}
+
+#[test]
+fn files_without_a_head_are_nobodys_to_take() {
+    let mut bucket = Bucket::default();
+    bucket.put_seal(1);
+    assert_eq!(claim(&mut bucket, claimant(1)), Err(ClaimError::UnclaimedData { files: 1 }));
+}
+
+#[test]
+fn another_resources_replica_is_refused() {
+    let mut bucket = Bucket::default();
+    claim(&mut bucket, claimant(1)).unwrap();
+    let mut stranger = claimant(2);
+    stranger.owner.name = "blog".to_owned();
+    assert!(matches!(claim(&mut bucket, stranger), Err(ClaimError::ForeignOwner { .. })));
+}
+
+#[test]
+fn a_restarted_process_does_not_take_the_replica_back_from_another_pod() {
+    let mut bucket = Bucket::default();
+    claim(&mut bucket, claimant(1)).unwrap();
+    let restarted = |nonce, pod| Claimant { owner: owner(nonce, pod), is_restarted: true, ..claimant(nonce) };
+    assert!(claim(&mut bucket, restarted(2, "pod-1")).is_ok());
+    bucket.put_seal(2);
+    claim(&mut bucket, claimant(3)).unwrap();
+    assert!(matches!(claim(&mut bucket, restarted(4, "pod-1")), Err(ClaimError::Superseded { .. })));
+}
+
+#[test]
+fn a_store_that_overwrites_is_found_out_by_the_second_seal() {
+    let mut bucket = Bucket::default();
+    claim(&mut bucket, claimant(1)).unwrap();
+    bucket.put_seal(1);
+    bucket.ignores_conditions = true;
+    assert_eq!(
+        claim(&mut bucket, claimant(2)),
+        Err(ClaimError::NotConformant { txid: Txid::try_new(2).unwrap() })
+    );
+}
+
+#[test]
+fn a_hole_above_the_floor_is_refused_and_old_seals_below_it_are_not_looked_at() {
+    let mut bucket = Bucket::default();
+    claim(&mut bucket, claimant(1)).unwrap();
+    for _ in 0..5 {
+        bucket.put_seal(1);
+    }
+    bucket.slots.remove(&Txid::try_new(2).unwrap());
+    assert!(matches!(claim(&mut bucket, claimant(2)), Err(ClaimError::Hole { .. })));
+    if let Some(head) = &mut bucket.head {
+        head.floors.insert(0, 3);
+    }
+    assert_eq!(claim(&mut bucket, claimant(3)).unwrap().base.txid, 6);
+}
+
+#[test]
+fn slots_that_must_be_there_and_are_not_are_not_a_new_replica() {
+    let mut bucket = Bucket::default();
+    claim(&mut bucket, claimant(1)).unwrap();
+    if let Some(head) = &mut bucket.head {
+        head.floors.insert(0, 3);
+    }
+    assert_eq!(claim(&mut bucket, claimant(2)), Err(ClaimError::NoSlots { floor: 3 }));
+}
+
+#[test]
+fn a_late_claimant_that_lists_after_its_successor_opened_has_lost() {
+    let mut bucket = Bucket::default();
+    claim(&mut bucket, claimant(1)).unwrap();
+    bucket.put_seal(1);
+    let mut overtaken = false;
+    let lost = claim_with(&mut bucket, claimant(2), |bucket, action| {
+        if *action == Action::ListSlots
+            && bucket.head.as_ref().is_some_and(|h| h.epoch.get() == 2)
+            && !overtaken
+        {
+            overtaken = true;
+            claim(bucket, claimant(3)).unwrap();
+        }
+    });
+    assert_eq!(lost, Err(ClaimError::Lost { by: Some(Epoch::new(3)) }));
+    assert_eq!(bucket.slots.len(), 2);
+}
+
+#[test]
+fn the_predecessors_last_slots_are_walked_over_while_they_continue_the_chain() {
+    let mut bucket = Bucket::default();
+    claim(&mut bucket, claimant(1)).unwrap();
+    bucket.put_seal(1);
+    let mut late = 2;
+    let sealed = claim_with(&mut bucket, claimant(2), |bucket, action| {
+        if matches!(action, Action::PutSeal { .. }) && late > 0 {
+            late -= 1;
+            bucket.put_seal(1);
+        }
+    });
+    assert_eq!(sealed.unwrap().base.txid, 4);
+}
+
+#[test]
+fn the_claim_waits_for_a_busy_predecessor_of_another_pod_and_not_for_a_closed_one() {
+    let waits = |mut bucket: Bucket, second: Claimant| {
+        let mut pauses = 0;
+        claim_with(&mut bucket, second, |_, action| pauses += u32::from(matches!(action, Action::Pause(_))))
+            .unwrap();
+        pauses
+    };
+    let opened = || {
+        let mut bucket = Bucket::default();
+        let sealed = claim(&mut bucket, claimant(1)).unwrap();
+        let opened = open(&mut bucket, &sealed, owner(1, "pod-1")).unwrap();
+        (bucket, opened)
+    };
+    assert!(waits(opened().0, claimant(2)) >= 10);
+    let (mut bucket, opened_head) = opened();
+    bucket.head = Some(opened_head.head.close());
+    assert_eq!(waits(bucket, claimant(2)), 0);
+    let same_pod = Claimant { owner: owner(2, "pod-1"), ..claimant(2) };
+    assert_eq!(waits(opened().0, same_pod), 0);
+}
+
+#[test]
+fn a_hand_over_that_was_overtaken_or_used_before_does_not_open() {
+    let mut bucket = Bucket::default();
+    let sealed = claim(&mut bucket, claimant(1)).unwrap();
+    open(&mut bucket, &sealed, owner(2, "pod-1")).unwrap();
+    assert_eq!(
+        open(&mut bucket, &sealed, owner(3, "pod-1")),
+        Err(ClaimError::Lost { by: Some(Epoch::FIRST) })
+    );
+    bucket.put_seal(1);
+    let second = claim(&mut bucket, claimant(4)).unwrap();
+    claim(&mut bucket, claimant(5)).unwrap();
+    assert_eq!(
+        open(&mut bucket, &second, owner(6, "pod-4")),
+        Err(ClaimError::Lost { by: Some(Epoch::new(3)) })
+    );
+}

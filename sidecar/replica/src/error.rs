@@ -1,0 +1,59 @@
+//! Why a head cannot be read, and why a restore target cannot be reached.
+
+use lifeboat_ltx::Txid;
+use thiserror::Error;
+
+/// `head.json` is not one this release can act on.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum HeadError {
+    /// The bytes are no head.
+    #[error("lifeboat/head.json is malformed: {why}; it was not written by lifeboat or is damaged")]
+    Malformed {
+        /// What the parser met.
+        why: String,
+    },
+    /// The prefix has another layout.
+    #[error(
+        "the replica has layout version {found} and this lifeboat knows {known}; use the release that wrote it"
+    )]
+    FormatVersion {
+        /// The version in the object.
+        found: u32,
+        /// The version this release knows.
+        known: u32,
+    },
+}
+
+impl HeadError {
+    pub(crate) fn from_json(error: serde_json::Error) -> Self {
+        Self::Malformed { why: error.to_string() }
+    }
+}
+
+/// A restore target that cannot be reached.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum PlanError {
+    /// Nothing restorable is stored: no file, or seals alone.
+    #[error("nothing to restore: the replica holds no database yet")]
+    EmptyReplica,
+    /// Files are missing in the middle.
+    #[error(
+        "the chain has a gap: the files reach txid {after} and go on at {next}; a file was deleted or lost"
+    )]
+    Gap {
+        /// The last TXID that is reachable.
+        after: Txid,
+        /// The first TXID beyond the hole.
+        next: Txid,
+    },
+    /// The oldest files are missing.
+    #[error(
+        "the chain has no beginning: the oldest file starts at txid {oldest} and no snapshot covers what is before"
+    )]
+    NoBeginning {
+        /// Where the oldest file begins.
+        oldest: Txid,
+    },
+}
