@@ -1,0 +1,72 @@
+//! The configuration that our containers find in their environment, in the schema of the sidecar's configuration file.
+
+use lifeboat_api::{Database, SqliteReplica};
+use serde::Serialize;
+
+use crate::containers::RUN_PATH;
+use crate::{FLUSH_TIMEOUT_SECONDS, Grace};
+
+#[derive(Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct Config {
+    addr: String,
+    socket: String,
+    handover_dir: String,
+    handover_timeout: String,
+    flush_timeout: String,
+    sync_interval: String,
+    dbs: Vec<DatabaseConfig>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct DatabaseConfig {
+    name: String,
+    path: String,
+    replica: ReplicaConfig,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct ReplicaConfig {
+    r#type: &'static str,
+    bucket: String,
+    path: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    region: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    endpoint: Option<String>,
+    force_path_style: bool,
+}
+
+/// The configuration as text, broken into lines so that `kubectl describe pod` shows it readable.
+pub(crate) fn render(replica: &SqliteReplica, grace: Grace) -> String {
+    let config = Config {
+        addr: format!(":{}", lifeboat_wire::STATUS_PORT),
+        socket: format!("{RUN_PATH}/lifeboat.sock"),
+        handover_dir: RUN_PATH.to_owned(),
+        handover_timeout: format!("{}s", grace.handover_seconds()),
+        flush_timeout: format!("{FLUSH_TIMEOUT_SECONDS}s"),
+        sync_interval: replica.spec.replication.sync_interval.clone(),
+        dbs: replica.spec.databases.iter().map(|database| database_config(replica, database)).collect(),
+    };
+    let text = serde_json::to_string_pretty(&config).unwrap_or_default();
+    // Kubernetes would take `$(NAME)` in a value for a reference to another variable.
+    text.replace("$(", "$$(")
+}
+
+fn database_config(replica: &SqliteReplica, database: &Database) -> DatabaseConfig {
+    let s3 = &replica.spec.store.s3;
+    DatabaseConfig {
+        name: database.name.clone(),
+        path: database.path.clone(),
+        replica: ReplicaConfig {
+            r#type: "s3",
+            bucket: s3.bucket.clone(),
+            path: format!("{}/{}", replica.prefix(), database.name),
+            region: s3.region.clone(),
+            endpoint: s3.endpoint.clone(),
+            force_path_style: s3.force_path_style.unwrap_or_else(|| s3.endpoint.is_some()),
+        },
+    }
+}
