@@ -1,0 +1,66 @@
+//! The events that a change of the status is worth. Transitions only: an event says what happened, a condition what is.
+
+use lifeboat_api::{Condition, ConditionStatus, ConditionType, EventReason, SqliteReplicaStatus};
+
+use crate::workload::Check;
+
+/// One event, about the replica and its workload.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlannedEvent {
+    /// Why it is written.
+    pub reason: EventReason,
+    /// Whether somebody should look.
+    pub is_warning: bool,
+    /// What happened, in a sentence.
+    pub note: String,
+}
+
+/// The events between two statuses.
+pub(crate) fn between(
+    old: &SqliteReplicaStatus,
+    new: &SqliteReplicaStatus,
+    check: &Check,
+) -> Vec<PlannedEvent> {
+    let mut events = Vec::new();
+    if let Some((_, now)) = changed(old, new, ConditionType::Injected)
+        && !check.refusals.is_empty()
+    {
+        events.push(event(EventReason::InjectionRefused, true, now));
+    }
+    if let Some((_, now)) = changed(old, new, ConditionType::Restored) {
+        match now.status {
+            ConditionStatus::True => events.push(event(EventReason::Restored, false, now)),
+            ConditionStatus::False => events.push(event(EventReason::RestoreBlocked, true, now)),
+            ConditionStatus::Unknown => {}
+        }
+    }
+    if let Some((before, now)) = changed(old, new, ConditionType::Replicating) {
+        let has_failed = before.is_some_and(|before| before.status == ConditionStatus::False);
+        match now.status {
+            ConditionStatus::True if has_failed => {
+                events.push(event(EventReason::ReplicationRecovered, false, now))
+            }
+            ConditionStatus::False if now.reason == lifeboat_wire::Reason::SealedByNewerEpoch.as_str() => {
+                events.push(event(EventReason::Fenced, true, now));
+            }
+            ConditionStatus::False => events.push(event(EventReason::ReplicationLagging, true, now)),
+            ConditionStatus::True | ConditionStatus::Unknown => {}
+        }
+    }
+    events
+}
+
+/// The condition before and now, if it changed its mind or its reason.
+fn changed<'a>(
+    old: &'a SqliteReplicaStatus,
+    new: &'a SqliteReplicaStatus,
+    type_: ConditionType,
+) -> Option<(Option<&'a Condition>, &'a Condition)> {
+    let (before, now) = (old.condition(type_), new.condition(type_)?);
+    let is_same = before.is_some_and(|before| before.status == now.status && before.reason == now.reason);
+    (!is_same).then_some((before, now))
+}
+
+fn event(reason: EventReason, is_warning: bool, condition: &Condition) -> PlannedEvent {
+    PlannedEvent { reason, is_warning, note: condition.message.clone() }
+}

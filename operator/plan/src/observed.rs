@@ -1,0 +1,78 @@
+//! Everything read from the cluster for one decision.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
+use lifeboat_api::{Reason, SqliteReplica, names};
+use lifeboat_wire::Status;
+
+use crate::Workload;
+
+/// What the operator saw, at one moment.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Observed {
+    /// The workload; `None` if it is proved not to exist.
+    pub workload: Option<Workload>,
+    /// The pods of the workload.
+    pub pods: Vec<Pod>,
+    /// What the sidecars said, by the name of the pod. Pods that were not asked are absent.
+    pub reports: BTreeMap<String, Report>,
+    /// Why the last change of the pod template failed.
+    pub apply_failure: Option<ApplyFailure>,
+}
+
+/// The answer of one sidecar, or why there is none.
+pub type Report = Result<Status, String>;
+
+/// Why the API server did not take a change of the pod template.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ApplyFailure {
+    /// [`Reason::FieldConflict`] or [`Reason::ApplyFailed`].
+    pub reason: Reason,
+    /// What the API server said.
+    pub message: String,
+}
+
+impl Observed {
+    /// Pods that run or are to run: neither being deleted nor at their end.
+    pub(crate) fn live_pods(&self) -> impl Iterator<Item = &Pod> {
+        self.pods.iter().filter(|pod| {
+            let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+            pod.metadata.deletion_timestamp.is_none() && !matches!(phase, Some("Succeeded" | "Failed"))
+        })
+    }
+
+    /// The pod that the replica's conditions are about: the youngest live one that carries our containers.
+    pub(crate) fn subject(&self, replica: &SqliteReplica) -> Option<&Pod> {
+        let ours = self.live_pods().filter(|pod| is_labelled(pod, replica) && is_injected(pod));
+        ours.max_by_key(|pod| {
+            (pod.metadata.creation_timestamp.as_ref().map(|time| time.0), &pod.metadata.name)
+        })
+    }
+}
+
+/// Whether the pod asks for this replica.
+pub(crate) fn is_labelled(pod: &Pod, replica: &SqliteReplica) -> bool {
+    let label = pod.metadata.labels.as_ref().and_then(|labels| labels.get(names::LABEL_REPLICA));
+    label.is_some_and(|label| label == replica.name())
+}
+
+/// Whether the pod has both of our containers, by name.
+pub(crate) fn is_injected(pod: &Pod) -> bool {
+    [names::CONTAINER_RESTORE, names::CONTAINER_REPLICATE].iter().all(|name| has_init_container(pod, name))
+}
+
+fn has_init_container(pod: &Pod, name: &str) -> bool {
+    let init = pod.spec.as_ref().and_then(|spec| spec.init_containers.as_ref());
+    init.is_some_and(|init| init.iter().any(|container| container.name == name))
+}
+
+/// What the kubelet says about one of our containers.
+pub(crate) fn container_status<'a>(pod: &'a Pod, name: &str) -> Option<&'a ContainerStatus> {
+    let all = pod.status.as_ref()?.init_container_statuses.as_ref()?;
+    all.iter().find(|status| status.name == name)
+}
+
+pub(crate) fn pod_name(pod: &Pod) -> &str {
+    pod.metadata.name.as_deref().unwrap_or_default()
+}
