@@ -1,5 +1,7 @@
 //! What holds for every file: it survives its bytes, and no damage to them goes unseen.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test says what is wrong by panicking")]
+
 mod raw;
 
 use lifeboat_ltx::{Checksum, Header, LtxFile, Mark, PageFrameDecoder, Tail, Txid, decode_whole};

@@ -1,5 +1,7 @@
 //! What we write, the official Litestream restores, byte for byte.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test says what is wrong by panicking")]
+
 mod peer;
 
 use std::collections::BTreeMap;

@@ -1,5 +1,8 @@
 //! Every way a file can be wrong has an error of its own, and costs neither a panic nor memory.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test says what is wrong by panicking")]
+#![allow(clippy::wildcard_enum_match_arm, reason = "any other error fails the test")]
+
 mod raw;
 
 use lifeboat_ltx::{
