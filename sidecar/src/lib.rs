@@ -1,1 +1,4 @@
 //! (module docs follow)
+
+pub mod database;
+pub mod watch;

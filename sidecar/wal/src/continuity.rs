@@ -62,7 +62,8 @@ impl WalPlace {
         }
         if header.last_frame > self.frame {
             let Self { salts, order, frame, checksum, .. } = *self;
-            let run = WalHeader { order, page_size: header.page_size, salts, checksum };
+            let page_size = header.page_size.ok_or(Discontinuity::OtherRun)?;
+            let run = WalHeader { order, page_size, salts, checksum };
             return Ok(NextRead::After(Scanner::resume(run, frame)));
         }
         if header.frame_checksum != self.checksum {
@@ -130,7 +131,7 @@ impl Reading {
     ///
     /// [`Discontinuity::OtherRun`] when the WAL header is of another run than the WAL-index.
     pub fn begin(from: WalPlace, to: IndexHeader, header: &WalHeader) -> Result<Self, Discontinuity> {
-        if header.salts != to.salts || header.page_size != to.page_size {
+        if header.salts != to.salts || Some(header.page_size) != to.page_size {
             return Err(Discontinuity::OtherRun);
         }
         Ok(Self::resume(from, to, Scanner::begin(header)))

@@ -31,8 +31,8 @@ pub struct IndexHeader {
     pub change_counter: u32,
     /// Byte order of the WAL's checksums.
     pub order: ByteOrder,
-    /// Page size of the database.
-    pub page_size: PageSize,
+    /// Page size of the database. `None` in a new WAL-index, until the WAL holds its first frame.
+    pub page_size: Option<PageSize>,
     /// The last committed frame (`mxFrame`).
     pub last_frame: FrameNo,
     /// Size of the database, when the WAL holds a frame.
@@ -97,12 +97,16 @@ impl IndexHeader {
             return Err(IndexError::UnsupportedVersion { version });
         }
         let stored_size = u16::from_ne_bytes([size1, size2]);
+        let last_frame = FrameNo::new(u32::from_ne_bytes(last_frame));
+        let page_size = PageSize::from_stored(stored_size);
+        if page_size.is_none() && (stored_size != 0 || last_frame != FrameNo::START) {
+            return Err(IndexError::PageSize { stored: stored_size });
+        }
         Ok(Self {
             change_counter: u32::from_ne_bytes(change_counter),
             order: if is_big_endian == 0 { ByteOrder::Little } else { ByteOrder::Big },
-            page_size: PageSize::from_stored(stored_size)
-                .ok_or(IndexError::PageSize { stored: stored_size })?,
-            last_frame: FrameNo::new(u32::from_ne_bytes(last_frame)),
+            page_size,
+            last_frame,
             page_count: PageCount::new(u32::from_ne_bytes(pages)),
             frame_checksum: Checksum {
                 first: u32::from_ne_bytes(frame1),
@@ -152,12 +156,8 @@ pub(crate) mod tests {
         bytes.extend([0; 4]);
         bytes.extend(header.change_counter.to_ne_bytes());
         bytes.extend([1, u8::from(header.order == ByteOrder::Big)]);
-        let size = if header.page_size == PageSize::MAX {
-            1
-        } else {
-            u16::try_from(header.page_size.get()).unwrap()
-        };
-        bytes.extend(size.to_ne_bytes());
+        let size = header.page_size.map_or(0, PageSize::get);
+        bytes.extend(u16::try_from(size).unwrap_or(1).to_ne_bytes());
         bytes.extend(header.last_frame.get().to_ne_bytes());
         bytes.extend(header.page_count.get().to_ne_bytes());
         bytes.extend(header.frame_checksum.first.to_ne_bytes());
@@ -177,7 +177,7 @@ pub(crate) mod tests {
             header: IndexHeader {
                 change_counter: 9,
                 order: ByteOrder::Big,
-                page_size: PageSize::MAX,
+                page_size: Some(PageSize::MAX),
                 last_frame: FrameNo::new(12),
                 page_count: PageCount::new(7),
                 frame_checksum: Checksum { first: 1, second: 2 },
@@ -213,6 +213,15 @@ pub(crate) mod tests {
     #[test]
     fn fresh_shared_memory_is_not_initialised() {
         assert_eq!(WalIndex::decode(&[0; WAL_INDEX_BYTES]), Err(IndexError::NotInitialised));
+    }
+
+    #[test]
+    fn a_page_size_may_be_missing_only_as_long_as_there_is_no_frame() {
+        let mut index = example();
+        index.header.page_size = None;
+        assert_eq!(WalIndex::decode(&encode(&index)), Err(IndexError::PageSize { stored: 0 }));
+        index.header.last_frame = FrameNo::START;
+        assert_eq!(WalIndex::decode(&encode(&index)), Ok(index));
     }
 
     proptest! {

@@ -9,7 +9,7 @@ fn header(at: &Scanner, commits: u32) -> IndexHeader {
     IndexHeader {
         change_counter: commits,
         order: at.order(),
-        page_size: at.page_size(),
+        page_size: Some(at.page_size()),
         last_frame: at.last(),
         page_count: PageCount::new(9),
         frame_checksum: at.checksum(),
@@ -31,7 +31,7 @@ fn read(from: WalPlace, to: IndexHeader, file: &[u8]) -> Result<(WalPlace, Vec<u
             Reading::begin(from, to, &header)?
         }
     };
-    let start = usize::try_from(reading.last().end_offset(to.page_size)).unwrap();
+    let start = usize::try_from(reading.last().end_offset(PageSize::MIN)).unwrap();
     let mut pages = Vec::new();
     reading.take(&mut file.get(start..).unwrap_or_default(), &mut |page| pages.push(page.get()))?;
     Ok((reading.finish()?.0, pages))

@@ -1,0 +1,129 @@
+//! Connections that are allowed to look and nothing else, and the pins made of them.
+
+use std::path::Path;
+use std::time::Duration;
+
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, OpenFlags};
+
+use super::DatabaseError;
+
+/// Whether a database that is not in WAL mode may be switched to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EnforceWal {
+    /// Switch it. The only write we ever make to an application's database.
+    Yes,
+    /// Refuse it.
+    No,
+}
+
+/// Opens a connection that leaves the database as it is when it works, and when it closes.
+pub(super) fn open(path: &Path) -> Result<Connection, DatabaseError> {
+    let error = |source| DatabaseError::sqlite(path, "open", source);
+    // Without CREATE: a database that does not exist is the application's to create.
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags).map_err(error)?;
+    connection.busy_timeout(BUSY_TIMEOUT).map_err(error)?;
+    // The last connection to close checkpoints the WAL and deletes it; if that is ours, the WAL must stay.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map_err(error)?;
+    connection.execute_batch(SETTINGS).map_err(error)?;
+    if connection.is_readonly("main").map_err(error)? {
+        return Err(DatabaseError::ReadOnly { path: path.to_owned() });
+    }
+    Ok(connection)
+}
+
+/// Makes sure that the database is in WAL mode; says whether it had to be switched.
+pub(super) fn require_wal(
+    connection: &Connection,
+    path: &Path,
+    enforce: EnforceWal,
+) -> Result<bool, DatabaseError> {
+    let error = |source| DatabaseError::sqlite(path, "read the journal mode of", source);
+    let mode = |sql| connection.query_row(sql, [], |row| row.get::<_, String>(0)).map_err(error);
+    let found = mode("PRAGMA journal_mode")?;
+    if found == WAL {
+        return Ok(false);
+    }
+    let found = match enforce {
+        EnforceWal::Yes => mode("PRAGMA journal_mode=WAL")?,
+        EnforceWal::No => found,
+    };
+    if found == WAL { Ok(true) } else { Err(DatabaseError::NotWal { path: path.to_owned(), mode: found }) }
+}
+
+/// How far a checkpoint came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Checkpointed {
+    /// It ran, as far as readers let it.
+    Ran,
+    /// Somebody else is checkpointing.
+    Busy,
+}
+
+/// Copies committed frames into the database as far as readers allow, without waiting for anybody.
+pub(super) fn checkpoint_passive(
+    connection: &Connection,
+    path: &Path,
+) -> Result<Checkpointed, DatabaseError> {
+    let busy = connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| row.get::<_, i64>(0));
+    match busy.map_err(|source| DatabaseError::sqlite(path, "checkpoint", source)) {
+        Ok(0) => Ok(Checkpointed::Ran),
+        Ok(_) | Err(DatabaseError::Busy { .. }) => Ok(Checkpointed::Busy),
+        Err(error) => Err(error),
+    }
+}
+
+/// A connection whose open read transaction keeps every later frame of the WAL readable.
+#[derive(Debug)]
+pub(super) struct Pin {
+    connection: Connection,
+}
+
+impl Pin {
+    /// A pin that does not hold anything yet.
+    pub(super) fn open(path: &Path) -> Result<Self, DatabaseError> {
+        Ok(Self { connection: open(path)? })
+    }
+
+    /// Opens the read transaction. After an error none is open.
+    pub(super) fn begin(&self, path: &Path) -> Result<(), DatabaseError> {
+        self.end();
+        // BEGIN alone takes no snapshot; the first read does. This one reads page 1 and no schema.
+        let begun = self.connection.execute_batch("BEGIN; PRAGMA user_version");
+        begun.map_err(|source| {
+            self.end();
+            DatabaseError::sqlite(path, "begin to read", source)
+        })
+    }
+
+    /// Ends the read transaction, if one is open.
+    pub(super) fn end(&self) {
+        if !self.connection.is_autocommit() {
+            // A rollback of a transaction that only read cannot fail, and it ends even when it reports an error.
+            drop(self.connection.execute_batch("ROLLBACK"));
+        }
+    }
+
+    /// The connection, to read at the pin's snapshot.
+    pub(super) const fn connection(&self) -> &Connection {
+        &self.connection
+    }
+}
+
+/// SQLite's word for WAL mode.
+const WAL: &str = "wal";
+
+/// How long SQLite waits for a lock by itself. Short: whoever waits does not follow.
+const BUSY_TIMEOUT: Duration = Duration::from_millis(100);
+
+/// First of all, an unusual schema must not keep us from reading pages: `writable_schema` makes SQLite overlook what it
+/// cannot parse, and `query_only` at the end makes sure that nothing is written all the same.
+///
+/// The checkpoints of a connection with `synchronous=OFF` sync nothing: a power failure could then destroy the database.
+const SETTINGS: &str = "PRAGMA writable_schema=ON;
+    PRAGMA mmap_size=0;
+    PRAGMA cache_size=-512;
+    PRAGMA wal_autocheckpoint=0;
+    PRAGMA synchronous=NORMAL;
+    PRAGMA query_only=ON;";

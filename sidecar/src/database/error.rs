@@ -1,0 +1,171 @@
+//! Why a database cannot be opened, followed or read.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use lifeboat_wal::{PageCount, PageNo};
+use lifeboat_wal_index::WalIndexError;
+use lifeboat_wire::{Reason, Verdict};
+use rusqlite::ErrorCode;
+
+/// What stands between us and the application's database.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DatabaseError {
+    /// The file does not exist. It may yet come.
+    #[error("{} does not exist yet; waiting for the application to create it", path.display())]
+    Absent {
+        /// The database.
+        path: PathBuf,
+    },
+    /// The file has no page yet: somebody opened it, and nothing was ever committed.
+    #[error("{} is empty; waiting for the application to write to it", path.display())]
+    Empty {
+        /// The database.
+        path: PathBuf,
+    },
+    /// The file is something else.
+    #[error("{} is not an SQLite database (or an encrypted one); check the path", path.display())]
+    NotADatabase {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The database is not in WAL mode, and may not be switched.
+    #[error("{} is in journal mode {mode:?}, not wal; run `PRAGMA journal_mode=WAL` or set enforce-wal", path.display())]
+    NotWal {
+        /// The database.
+        path: PathBuf,
+        /// The journal mode it is in.
+        mode: String,
+    },
+    /// Another process was in the way for a moment; nothing changed.
+    #[error("{} is busy; trying again", path.display())]
+    Busy {
+        /// The database.
+        path: PathBuf,
+    },
+    /// Another process keeps everybody else out.
+    #[error(
+        "{} is locked by another process; if the application sets locking_mode=EXCLUSIVE, it must not",
+        path.display()
+    )]
+    LockHeld {
+        /// The database.
+        path: PathBuf,
+    },
+    /// The file system is not one on which processes can share memory.
+    #[error("{} is on {file_system}, where WAL mode does not work; move it to a local disk", path.display())]
+    UnsupportedFilesystem {
+        /// The database.
+        path: PathBuf,
+        /// What the file system is called.
+        file_system: &'static str,
+    },
+    /// We may read the file but not write to it, and even a reader has to write to the shared memory.
+    #[error("{} cannot be opened for writing, which readers of a WAL need too; check its owner and mode", path.display())]
+    ReadOnly {
+        /// The database.
+        path: PathBuf,
+    },
+    /// The path leads to another file than the one that was opened.
+    #[error("{} was replaced by another file; it must be opened again", path.display())]
+    Replaced {
+        /// The database.
+        path: PathBuf,
+    },
+    /// A page was asked for that the view does not have.
+    #[error("{} has {page_count} pages in this view; page {page} is beyond its end", path.display())]
+    PageBeyondEnd {
+        /// The database.
+        path: PathBuf,
+        /// The page asked for.
+        page: PageNo,
+        /// How many there are.
+        page_count: PageCount,
+    },
+    /// SQLite refused, for another reason than those above.
+    #[error("SQLite cannot {doing} {}", path.display())]
+    Sqlite {
+        /// The database.
+        path: PathBuf,
+        /// What was being done, as in "cannot … app.db".
+        doing: &'static str,
+        /// SQLite's own words.
+        source: rusqlite::Error,
+    },
+    /// The WAL-index cannot be read.
+    #[error("cannot read the WAL-index of {}", path.display())]
+    WalIndex {
+        /// The database.
+        path: PathBuf,
+        /// Why.
+        source: WalIndexError,
+    },
+    /// The operating system refused.
+    #[error("cannot {doing} {}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What was being done, as in "cannot … app.db".
+        doing: &'static str,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+impl DatabaseError {
+    /// What to do about it.
+    #[must_use]
+    pub const fn verdict(&self) -> Verdict {
+        match self {
+            Self::Absent { .. }
+            | Self::Empty { .. }
+            | Self::Busy { .. }
+            | Self::LockHeld { .. }
+            | Self::Replaced { .. }
+            | Self::Sqlite { .. }
+            | Self::WalIndex { .. }
+            | Self::Io { .. } => Verdict::Retry,
+            Self::NotADatabase { .. }
+            | Self::NotWal { .. }
+            | Self::UnsupportedFilesystem { .. }
+            | Self::ReadOnly { .. } => Verdict::Refuse,
+            Self::PageBeyondEnd { .. } => Verdict::Halt,
+        }
+    }
+
+    /// The word for it in statuses.
+    #[must_use]
+    pub const fn reason(&self) -> Reason {
+        match self {
+            Self::Absent { .. } | Self::Empty { .. } => Reason::WaitingForDatabase,
+            Self::NotWal { .. } => Reason::NotWal,
+            Self::Busy { .. } | Self::LockHeld { .. } => Reason::LockHeld,
+            Self::NotADatabase { .. }
+            | Self::UnsupportedFilesystem { .. }
+            | Self::ReadOnly { .. }
+            | Self::Replaced { .. }
+            | Self::Sqlite { .. }
+            | Self::WalIndex { .. }
+            | Self::Io { .. } => Reason::DatabaseUnreadable,
+            Self::PageBeyondEnd { .. } => Reason::Bug,
+        }
+    }
+
+    /// Sorts what SQLite says by what the caller can do about it.
+    pub(super) fn sqlite(path: &Path, doing: &'static str, source: rusqlite::Error) -> Self {
+        let path = path.to_owned();
+        match source.sqlite_error_code() {
+            Some(
+                ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked | ErrorCode::FileLockingProtocolFailed,
+            ) => Self::Busy { path },
+            Some(ErrorCode::NotADatabase) => Self::NotADatabase { path },
+            Some(ErrorCode::ReadOnly) => Self::ReadOnly { path },
+            _ => Self::Sqlite { path, doing, source },
+        }
+    }
+
+    pub(super) fn io(path: &Path, doing: &'static str, source: io::Error) -> Self {
+        Self::Io { path: path.to_owned(), doing, source }
+    }
+}

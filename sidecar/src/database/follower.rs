@@ -1,0 +1,106 @@
+//! Reads the `-wal` file from the place reached up to a header of the WAL-index.
+//!
+//! The file has no locks, so a descriptor of our own does no harm. What makes its frames readable is the pin that
+//! [`Database`](super::Database) holds; what proves that they were is [`continuity`](lifeboat_wal::continuity).
+
+use std::fs::File;
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use lifeboat_replica::dirty_pages::DirtyPages;
+use lifeboat_wal::PageSize;
+use lifeboat_wal::continuity::{Discontinuity, NextRead, Reading, Tally, WalPlace};
+use lifeboat_wal::frame::{FrameNo, frame_bytes};
+use lifeboat_wal::header::{WAL_HEADER_BYTES, WalHeader};
+use lifeboat_wal::wal_index::IndexHeader;
+
+/// Reads the WAL and knows how far it has come.
+#[derive(Debug)]
+pub(super) struct Follower {
+    wal: File,
+    page_size: PageSize,
+    place: WalPlace,
+    buffer: Vec<u8>,
+}
+
+/// Why a header could not be reached.
+#[derive(Debug)]
+pub(super) enum Unread {
+    /// The file cannot be read.
+    Io(io::Error),
+    /// What was read does not lead from the place reached to the header.
+    Lost(Discontinuity),
+}
+
+impl Follower {
+    /// Begins at the header, knowing nothing earlier.
+    pub(super) fn open(wal: &Path, page_size: PageSize, header: &IndexHeader) -> io::Result<Self> {
+        let buffer = vec![0; BUFFER_BYTES.max(frame_bytes(page_size))];
+        Ok(Self { wal: File::open(wal)?, page_size, place: WalPlace::at(header), buffer })
+    }
+
+    /// Reads every frame up to the header and adds its page to `dirty`. After an error the place is the old one.
+    pub(super) fn read_to(&mut self, to: &IndexHeader, dirty: &mut DirtyPages) -> Result<Tally, Unread> {
+        let mut reading = match self.place.next_read(to)? {
+            NextRead::Nothing(place) => {
+                self.place = place;
+                return Ok(Tally::default());
+            }
+            NextRead::After(scanner) => Reading::resume(self.place, *to, scanner),
+            NextRead::FromStart => Reading::begin(self.place, *to, &self.read_header()?)?,
+        };
+        while self.read_frames(&mut reading, dirty)? > 0 {}
+        let (place, tally) = reading.finish()?;
+        self.place = place;
+        Ok(tally)
+    }
+
+    /// Gives up continuity and goes on from this header.
+    pub(super) const fn restart_at(&mut self, header: &IndexHeader) {
+        self.place = WalPlace::at(header);
+    }
+
+    fn read_header(&self) -> Result<WalHeader, Unread> {
+        let mut bytes = [0; WAL_HEADER_BYTES];
+        match self.wal.read_exact_at(&mut bytes, 0) {
+            Err(error) if error.kind() == ErrorKind::UnexpectedEof => {
+                Err(Unread::Lost(Discontinuity::TooShort { frame: FrameNo::START.next() }))
+            }
+            Err(error) => Err(Unread::Io(error)),
+            Ok(()) => WalHeader::decode(&bytes).map_err(|error| Unread::Lost(Discontinuity::Header(error))),
+        }
+    }
+
+    /// Reads at most one buffer of frames; returns how many it took.
+    fn read_frames(&mut self, reading: &mut Reading, dirty: &mut DirtyPages) -> Result<u32, Unread> {
+        let (from, size) = (reading.last(), self.page_size);
+        let frames = (self.buffer.len() / frame_bytes(size)).min(reading.remaining() as usize);
+        let mut space = self.buffer.get_mut(..frames * frame_bytes(size)).unwrap_or_default();
+        let mut offset = from.end_offset(size);
+        while !space.is_empty() {
+            match self.wal.read_at(space, offset) {
+                Ok(0) => break,
+                Ok(bytes) => {
+                    space = space.get_mut(bytes..).unwrap_or_default();
+                    offset += bytes as u64;
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(Unread::Io(error)),
+            }
+        }
+        let unfilled = space.len();
+        let mut filled = self.buffer.get(..frames * frame_bytes(size) - unfilled).unwrap_or_default();
+        reading.take(&mut filled, &mut |page| dirty.insert(page))?;
+        Ok(reading.last().since(from))
+    }
+}
+
+impl From<Discontinuity> for Unread {
+    fn from(why: Discontinuity) -> Self {
+        Self::Lost(why)
+    }
+}
+
+/// How much of the WAL is read at once, unless a frame is larger.
+const BUFFER_BYTES: usize = 256 * 1024;

@@ -1,0 +1,369 @@
+//! Somebody else's database: followed and read while its application writes, never written to.
+//!
+//! In:  the path of a database, and calls of the one thread that owns it.
+//! Out: which pages changed, and views of the database as of one commit.
+//!
+//! **Why nothing can be missed.** Let P be an open read transaction (a *pin*). Every frame committed after P's snapshot
+//! stays readable in the `-wal` until P closes:
+//! - P holds a read mark above 0: a WAL restart needs all of these for itself. No restart.
+//! - P holds read mark 0, which SQLite gives when the database file has everything: copying frames into the database
+//!   needs that mark for itself, so nothing is copied. At most one restart, from exactly P's snapshot; the new run
+//!   cannot be copied into the database, so it cannot be restarted either.
+//!
+//! So we open a pin before we close the last one, and read, in between, every frame up to a header of the WAL-index seen
+//! *after* the new pin opened. Which mark SQLite gave us decides only when the WAL can restart, never whether a commit is
+//! missed. No timing and no lock of ours is part of the argument. The proof that it worked is
+//! [`continuity`](lifeboat_wal::continuity)'s.
+//!
+//! **Frames tell which pages changed, views tell their content.** The set of pages collected between two views holds
+//! every page that differs between them; perhaps more, never fewer.
+//!
+//! *Invariants:* only this module opens a database. No descriptor of our own is ever on it or its `-shm`. Nothing is
+//! written to it, except the switch to WAL mode where that is allowed.
+
+mod connection;
+mod error;
+mod file_system;
+mod follower;
+mod view;
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
+
+use lifeboat_replica::dirty_pages::DirtyPages;
+use lifeboat_wal::continuity::{Discontinuity, Tally};
+use lifeboat_wal::frame::frame_bytes;
+use lifeboat_wal::wal_index::{IndexHeader, WalIndex};
+use lifeboat_wal::{IndexError, PageSize};
+use rusqlite::Connection;
+
+use connection::{Checkpointed, Pin};
+use file_system::FileIdentity;
+use follower::{Follower, Unread};
+use view::Rolled;
+
+pub use connection::EnforceWal;
+pub use error::DatabaseError;
+pub use view::View;
+
+/// An application's database that we follow.
+#[derive(Debug)]
+pub struct Database {
+    path: PathBuf,
+    wal_path: PathBuf,
+    identity: FileIdentity,
+    wal_identity: FileIdentity,
+    switched_to_wal: bool,
+    page_size: PageSize,
+    follower: Follower,
+    /// One of the two is always open; they take turns.
+    pins: [Pin; 2],
+    current: usize,
+    /// Makes checkpoints, and is the one through which the WAL-index is seen.
+    checkpointer: Connection,
+    /// The header at which the WAL was last found settled.
+    settled_at: Option<IndexHeader>,
+}
+
+/// What a look at the WAL brought.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Followed {
+    /// Every commit since the last look was read. There may be none.
+    Continued(Gained),
+    /// It cannot be proved that every commit was read: every page now counts as dirty.
+    Lost {
+        /// Why.
+        why: Discontinuity,
+    },
+}
+
+/// How much was read from the WAL.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Gained {
+    /// Transactions.
+    pub commits: u64,
+    /// Frames.
+    pub frames: u64,
+    /// Bytes of these frames, headers included.
+    pub bytes: u64,
+}
+
+/// How far the quiet housekeeping came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Settled {
+    /// The database file holds everything, and the next writer can restart the WAL. Nothing to do until a commit comes.
+    Yes,
+    /// Not yet: a reader of the application is in the way, or its own checkpoint, or new commits came. Try again later.
+    NotYet,
+}
+
+impl Database {
+    /// Opens the database and the first pin. From here on no commit is missed.
+    ///
+    /// What was committed earlier is not known, so the first view has to be shipped whole, or compared.
+    ///
+    /// # Errors
+    ///
+    /// A [`DatabaseError`]; its [`verdict`](DatabaseError::verdict) says whether to try again.
+    pub fn open(path: &Path, enforce: EnforceWal) -> Result<Self, DatabaseError> {
+        let identity = file_system::require_database_file(path)?;
+        // SQLite too follows links first, so that the WAL lies beside the file and not beside the link.
+        let path = &path.canonicalize().map_err(|error| DatabaseError::io(path, "find", error))?;
+        let (checkpointer, switched_to_wal) = open_checkpointer(path, enforce)?;
+        let page_size = read_page_size(&checkpointer, path)?;
+        let pins = [Pin::open(path)?, Pin::open(path)?];
+        pins[0].begin(path)?;
+        let header = read_index(&checkpointer, path)?.header;
+        let wal_path = wal_path(path);
+        let error = |error| DatabaseError::io(&wal_path, "open", error);
+        let follower = Follower::open(&wal_path, page_size, &header).map_err(error)?;
+        let wal_identity = FileIdentity::of(&wal_path).map_err(error)?;
+        let database = Self {
+            path: path.clone(),
+            identity,
+            wal_identity: wal_identity.ok_or_else(|| DatabaseError::Replaced { path: path.clone() })?,
+            switched_to_wal,
+            page_size,
+            follower,
+            pins,
+            current: 0,
+            checkpointer,
+            settled_at: None,
+            wal_path,
+        };
+        if database.is_replaced()? {
+            return Err(DatabaseError::Replaced { path: path.clone() });
+        }
+        Ok(database)
+    }
+
+    /// Reads all frames committed since the last look and adds their pages to `dirty`.
+    ///
+    /// # Errors
+    ///
+    /// A [`DatabaseError`]. Nothing is lost then: the next look reads the same frames.
+    pub fn follow(&mut self, dirty: &mut DirtyPages) -> Result<Followed, DatabaseError> {
+        Ok(self.follow_to_header(dirty)?.1)
+    }
+
+    /// Opens a view of the newest commit, as the new pin.
+    ///
+    /// Afterwards `dirty` holds every page that a file of this view must carry. When that file is stored, what is
+    /// [still dirty](View::still_dirty) begins the next set; until then `dirty` must be kept.
+    ///
+    /// # Errors
+    ///
+    /// A [`DatabaseError`]. Then `dirty` is still complete, and the old pin still holds.
+    pub fn view(&mut self, dirty: &mut DirtyPages) -> Result<View<'_>, DatabaseError> {
+        let (header, rolled) = self.roll(dirty)?;
+        View::new(self, header, rolled)
+    }
+
+    /// The housekeeping of quiet moments: brings everything into the database file, so that the next writer restarts
+    /// the WAL instead of making it longer. Cheap when nothing was committed since the last time.
+    ///
+    /// Never waits for anybody and never holds the write lock. Commits it comes across are added to `dirty`.
+    ///
+    /// # Errors
+    ///
+    /// A [`DatabaseError`]; a later attempt may succeed.
+    pub fn settle(&mut self, dirty: &mut DirtyPages) -> Result<Settled, DatabaseError> {
+        if self.settled_at == Some(self.read_index()?.header) {
+            return Ok(Settled::Yes);
+        }
+        self.settled_at = None;
+        // The pin moves forward, so that the checkpoint may copy everything.
+        self.roll(dirty)?;
+        let checkpointed = connection::checkpoint_passive(&self.checkpointer, &self.path)?;
+        let before = self.read_index()?;
+        if checkpointed == Checkpointed::Busy || !before.is_backfilled() {
+            return Ok(Settled::NotYet);
+        }
+        // Now the pin gets read mark 0, which lets the next writer restart the WAL.
+        self.roll(dirty)?;
+        if self.read_index()? != before {
+            return Ok(Settled::NotYet);
+        }
+        self.settled_at = Some(before.header);
+        Ok(Settled::Yes)
+    }
+
+    /// The database file, links followed.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether opening switched the database to WAL mode.
+    #[must_use]
+    pub const fn switched_to_wal(&self) -> bool {
+        self.switched_to_wal
+    }
+
+    /// Size of every page.
+    #[must_use]
+    pub const fn page_size(&self) -> PageSize {
+        self.page_size
+    }
+
+    /// Whether the path, or that of the WAL, leads to another file than the one we opened, or to none. SQLite does not
+    /// notice that, and would go on with the old file.
+    ///
+    /// # Errors
+    ///
+    /// [`DatabaseError::Io`] when the paths cannot be looked at.
+    pub fn is_replaced(&self) -> Result<bool, DatabaseError> {
+        let is = |path: &Path, expected| match FileIdentity::of(path) {
+            Ok(found) => Ok(found == Some(expected)),
+            Err(error) => Err(DatabaseError::io(path, "look at", error)),
+        };
+        Ok(!is(&self.path, self.identity)? || !is(&self.wal_path, self.wal_identity)?)
+    }
+
+    /// Opens the next pin, reads every frame up to a header seen after that, and only then closes the last pin.
+    ///
+    /// Returns a header from *before* the new pin opened, which its snapshot is at least as new as. Pages of frames read
+    /// after that header may be newer than the snapshot.
+    fn roll(&mut self, dirty: &mut DirtyPages) -> Result<(IndexHeader, Rolled), DatabaseError> {
+        let (header, first) = self.follow_to_header(dirty)?;
+        self.spare().begin(&self.path)?;
+        let mut rolled = Rolled::default();
+        let second = self.follow_to_header(&mut rolled.later);
+        dirty.merge(rolled.later.clone());
+        let (_, second) = second.inspect_err(|_| self.spare().end())?;
+        self.current().end();
+        self.current = 1 - self.current;
+        for followed in [first, second] {
+            match followed {
+                Followed::Continued(gained) => rolled.gained.add(gained),
+                Followed::Lost { why } => rolled.lost = Some(why),
+            }
+        }
+        Ok((header, rolled))
+    }
+
+    fn follow_to_header(&mut self, dirty: &mut DirtyPages) -> Result<(IndexHeader, Followed), DatabaseError> {
+        let mut header = self.read_index()?.header;
+        loop {
+            let why = match self.follower.read_to(&header, dirty) {
+                Ok(tally) => return Ok((header, Followed::Continued(Gained::new(tally, self.page_size)))),
+                Err(Unread::Io(error)) => return Err(DatabaseError::io(&self.wal_path, "read", error)),
+                Err(Unread::Lost(why)) => why,
+            };
+            // It is a loss only if the frames that contradict the header are those of the header.
+            let now = self.read_index()?.header;
+            if now == header {
+                dirty.insert_all();
+                self.follower.restart_at(&header);
+                return Ok((header, Followed::Lost { why }));
+            }
+            header = now;
+        }
+    }
+
+    fn read_index(&self) -> Result<WalIndex, DatabaseError> {
+        let index = read_index(&self.checkpointer, &self.path)?;
+        if index.header.page_size.is_some_and(|size| size != self.page_size) {
+            return Err(DatabaseError::Replaced { path: self.path.clone() });
+        }
+        Ok(index)
+    }
+
+    /// The pin that is open.
+    fn current(&self) -> &Pin {
+        let [first, second] = &self.pins;
+        if self.current == 0 { first } else { second }
+    }
+
+    /// The pin that is not open.
+    fn spare(&self) -> &Pin {
+        let [first, second] = &self.pins;
+        if self.current == 0 { second } else { first }
+    }
+}
+
+impl Gained {
+    fn new(tally: Tally, page_size: PageSize) -> Self {
+        let frames = u64::from(tally.frames);
+        Self { commits: u64::from(tally.commits), frames, bytes: frames * frame_bytes(page_size) as u64 }
+    }
+
+    const fn add(&mut self, other: Self) {
+        self.commits += other.commits;
+        self.frames += other.frames;
+        self.bytes += other.bytes;
+    }
+}
+
+/// Opens the connection that has the WAL-index mapped; says whether the database had to be switched to WAL mode.
+fn open_checkpointer(path: &Path, enforce: EnforceWal) -> Result<(Connection, bool), DatabaseError> {
+    let opened = connection::open(path).and_then(|connection| {
+        let switched = connection::require_wal(&connection, path, enforce)?;
+        let error = |source| DatabaseError::sqlite(path, "read", source);
+        let pages: u32 = connection.query_row("PRAGMA page_count", [], |row| row.get(0)).map_err(error)?;
+        if pages == 0 {
+            Err(DatabaseError::Empty { path: path.to_owned() })
+        } else {
+            Ok((connection, switched))
+        }
+    });
+    opened.map_err(|error| match error {
+        // Opening waited for the lock already. Whoever still has it has it for long.
+        DatabaseError::Busy { path } => DatabaseError::LockHeld { path },
+        error => error,
+    })
+}
+
+fn read_page_size(connection: &Connection, path: &Path) -> Result<PageSize, DatabaseError> {
+    let bytes: u32 = connection
+        .query_row("PRAGMA page_size", [], |row| row.get(0))
+        .map_err(|source| DatabaseError::sqlite(path, "read the page size of", source))?;
+    PageSize::try_new(bytes).ok_or_else(|| DatabaseError::NotADatabase { path: path.to_owned() })
+}
+
+/// Reads the WAL-index, however long a writer takes to change it.
+fn read_index(connection: &Connection, path: &Path) -> Result<WalIndex, DatabaseError> {
+    if let Some(index) = poll_index(connection, path)? {
+        return Ok(index);
+    }
+    // Its writer was killed half way. Whoever begins to read next repairs the WAL-index, so we do.
+    let repaired = connection.query_row("PRAGMA user_version", [], |_| Ok(()));
+    repaired.map_err(|source| DatabaseError::sqlite(path, "read", source))?;
+    poll_index(connection, path)?.ok_or_else(|| DatabaseError::Busy { path: path.to_owned() })
+}
+
+/// Reads the WAL-index, or `None` when it stays torn for longer than a living writer takes.
+fn poll_index(connection: &Connection, path: &Path) -> Result<Option<WalIndex>, DatabaseError> {
+    for pause in INDEX_PAUSES {
+        let bytes = lifeboat_wal_index::read(connection)
+            .map_err(|source| DatabaseError::WalIndex { path: path.to_owned(), source })?;
+        match WalIndex::decode(&bytes) {
+            Ok(index) => return Ok(Some(index)),
+            Err(IndexError::Torn | IndexError::NotInitialised | IndexError::Checksum) => thread::sleep(pause),
+            Err(_) => return Err(DatabaseError::NotADatabase { path: path.to_owned() }),
+        }
+    }
+    Ok(None)
+}
+
+/// SQLite's name of the WAL.
+fn wal_path(database: &Path) -> PathBuf {
+    let mut name = OsString::from(database);
+    name.push("-wal");
+    PathBuf::from(name)
+}
+
+/// How long to wait after each look that found the WAL-index torn: a writer needs nanoseconds, unless it was interrupted.
+const INDEX_PAUSES: [Duration; 6] = [
+    Duration::ZERO,
+    Duration::from_micros(50),
+    Duration::from_micros(200),
+    Duration::from_millis(1),
+    Duration::from_millis(2),
+    Duration::from_millis(2),
+];
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,176 @@
+//! A consistent view of the live database: every page as of one commit.
+
+use lifeboat_replica::dirty_pages::DirtyPages;
+use lifeboat_wal::continuity::Discontinuity;
+use lifeboat_wal::wal_index::IndexHeader;
+use lifeboat_wal::{PageCount, PageNo, PageSize};
+use rusqlite::{Connection, Statement};
+
+use super::{Database, DatabaseError, Gained};
+
+/// The database as of one commit, read through SQLite while the application goes on writing.
+///
+/// Memory stays bounded whatever is read: SQLite keeps a small cache and we keep none.
+#[derive(Debug)]
+pub struct View<'d> {
+    database: &'d Database,
+    header: IndexHeader,
+    page_count: PageCount,
+    one_page: Statement<'d>,
+    /// What the roll that opened this view found out.
+    rolled: Rolled,
+}
+
+/// What a roll of the pin found out.
+#[derive(Debug, Default)]
+pub(super) struct Rolled {
+    pub(super) gained: Gained,
+    pub(super) lost: Option<Discontinuity>,
+    /// Pages of frames that the view may not show yet.
+    pub(super) later: DirtyPages,
+}
+
+impl<'d> View<'d> {
+    /// A view through the pin that the database holds now.
+    pub(super) fn new(
+        database: &'d Database,
+        header: IndexHeader,
+        rolled: Rolled,
+    ) -> Result<Self, DatabaseError> {
+        let error = |source| DatabaseError::sqlite(&database.path, "read pages of", source);
+        let connection: &Connection = database.current().connection();
+        let pages = connection.query_row("PRAGMA page_count", [], |row| row.get(0)).map_err(error)?;
+        let one_page = connection.prepare("SELECT data FROM sqlite_dbpage WHERE pgno = ?1").map_err(error)?;
+        Ok(Self { database, header, page_count: PageCount::new(pages), one_page, rolled })
+    }
+
+    /// Size of the database in this view, in pages.
+    #[must_use]
+    pub const fn page_count(&self) -> PageCount {
+        self.page_count
+    }
+
+    /// Size of every page.
+    #[must_use]
+    pub const fn page_size(&self) -> PageSize {
+        self.database.page_size
+    }
+
+    /// A committed state of the WAL that this view shows, or that is a little older: a lower bound.
+    #[must_use]
+    pub const fn header(&self) -> &IndexHeader {
+        &self.header
+    }
+
+    /// What was read from the WAL on the way to this view.
+    #[must_use]
+    pub const fn gained(&self) -> Gained {
+        self.rolled.gained
+    }
+
+    /// Why continuity was lost on the way to this view, if it was: the set of dirty pages was then made every page.
+    #[must_use]
+    pub const fn lost(&self) -> Option<Discontinuity> {
+        self.rolled.lost
+    }
+
+    /// The pages that stay dirty after this view is shipped: they were changed by commits it may not show yet.
+    #[must_use]
+    pub const fn still_dirty(&self) -> &DirtyPages {
+        &self.rolled.later
+    }
+
+    /// Reads one page. The lock page reads as zeros.
+    ///
+    /// # Errors
+    ///
+    /// [`DatabaseError::PageBeyondEnd`], or what SQLite says.
+    ///
+    /// # Panics
+    ///
+    /// If `image` is not exactly one page long.
+    pub fn read_page(&mut self, page: PageNo, image: &mut [u8]) -> Result<(), DatabaseError> {
+        assert_eq!(
+            image.len(),
+            self.page_size().get() as usize,
+            "BUG: a buffer of another size than the page"
+        );
+        self.with_page(page, &mut |_, data| {
+            image.copy_from_slice(data);
+            Ok::<(), DatabaseError>(())
+        })
+    }
+
+    /// Passes on every page of the set that the database has, ascending, without the lock page.
+    ///
+    /// # Errors
+    ///
+    /// The first error of `use_page`, or what SQLite says.
+    pub fn for_each_page<E: From<DatabaseError>>(
+        &mut self,
+        pages: &DirtyPages,
+        mut use_page: impl FnMut(PageNo, &[u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        if pages.is_all() {
+            return self.for_every_page(&mut use_page);
+        }
+        for page in pages.iter(self.page_count, self.page_size()) {
+            self.with_page(page, &mut use_page)?;
+        }
+        Ok(())
+    }
+
+    /// One scan over all pages: one statement instead of one for each page.
+    fn for_every_page<E: From<DatabaseError>>(
+        &self,
+        use_page: &mut impl FnMut(PageNo, &[u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let connection: &Connection = self.database.current().connection();
+        let mut all =
+            connection.prepare("SELECT data FROM sqlite_dbpage").map_err(|error| self.failed(error))?;
+        let mut rows = all.query([]).map_err(|error| self.failed(error))?;
+        for number in 1..=self.page_count.get() {
+            let Some(page) = PageNo::try_new(number) else { continue };
+            let row = rows.next().and_then(|row| row.ok_or(rusqlite::Error::QueryReturnedNoRows));
+            let row = row.map_err(|error| self.failed(error))?;
+            if page != self.page_size().lock_page() {
+                use_page(page, self.image(row)?)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn with_page<E: From<DatabaseError>>(
+        &mut self,
+        page: PageNo,
+        use_page: &mut impl FnMut(PageNo, &[u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        if !self.page_count.contains(page) {
+            let (path, page_count) = (self.database.path.clone(), self.page_count);
+            return Err(DatabaseError::PageBeyondEnd { path, page, page_count }.into());
+        }
+        let (database, size) = (self.database, self.page_size());
+        let failed = |error| DatabaseError::sqlite(&database.path, "read a page of", error);
+        let mut rows = self.one_page.query([page.get()]).map_err(failed)?;
+        let row =
+            rows.next().and_then(|row| row.ok_or(rusqlite::Error::QueryReturnedNoRows)).map_err(failed)?;
+        use_page(page, image(row, size).map_err(failed)?)
+    }
+
+    fn image<'r>(&self, row: &'r rusqlite::Row<'_>) -> Result<&'r [u8], DatabaseError> {
+        image(row, self.page_size()).map_err(|error| self.failed(error))
+    }
+
+    fn failed(&self, source: rusqlite::Error) -> DatabaseError {
+        DatabaseError::sqlite(&self.database.path, "read a page of", source)
+    }
+}
+
+/// The page image in the first column, which must be one whole page.
+fn image<'r>(row: &'r rusqlite::Row<'_>, size: PageSize) -> rusqlite::Result<&'r [u8]> {
+    let image = row.get_ref(0)?.as_blob()?;
+    if image.len() != size.get() as usize {
+        return Err(rusqlite::Error::InvalidQuery);
+    }
+    Ok(image)
+}
