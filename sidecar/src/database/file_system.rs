@@ -30,10 +30,12 @@ impl FileIdentity {
 
 /// Looks whether there is a file worth opening, on a file system that can share memory between processes.
 pub(super) fn require_database_file(path: &Path) -> Result<FileIdentity, DatabaseError> {
-    let found = fs::metadata(path).map_err(|error| match error.kind() {
-        ErrorKind::NotFound => DatabaseError::Absent { path: path.to_owned() },
-        _ => DatabaseError::io(path, "look at", error),
-    })?;
+    let found = match fs::metadata(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            return Err(DatabaseError::Absent { path: path.to_owned() });
+        }
+        found => found.map_err(|error| DatabaseError::io(path, "look at", error))?,
+    };
     if !found.is_file() {
         return Err(DatabaseError::NotADatabase { path: path.to_owned() });
     }

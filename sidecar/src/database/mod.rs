@@ -299,21 +299,19 @@ impl Gained {
 
 /// Opens the connection that has the WAL-index mapped; says whether the database had to be switched to WAL mode.
 fn open_checkpointer(path: &Path, enforce: EnforceWal) -> Result<(Connection, bool), DatabaseError> {
-    let opened = connection::open(path).and_then(|connection| {
-        let switched = connection::require_wal(&connection, path, enforce)?;
-        let error = |source| DatabaseError::sqlite(path, "read", source);
-        let pages: u32 = connection.query_row("PRAGMA page_count", [], |row| row.get(0)).map_err(error)?;
-        if pages == 0 {
-            Err(DatabaseError::Empty { path: path.to_owned() })
-        } else {
-            Ok((connection, switched))
-        }
-    });
-    opened.map_err(|error| match error {
+    match try_open_checkpointer(path, enforce) {
         // Opening waited for the lock already. Whoever still has it has it for long.
-        DatabaseError::Busy { path } => DatabaseError::LockHeld { path },
-        error => error,
-    })
+        Err(DatabaseError::Busy { path }) => Err(DatabaseError::LockHeld { path }),
+        opened => opened,
+    }
+}
+
+fn try_open_checkpointer(path: &Path, enforce: EnforceWal) -> Result<(Connection, bool), DatabaseError> {
+    let connection = connection::open(path)?;
+    let switched = connection::require_wal(&connection, path, enforce)?;
+    let error = |source| DatabaseError::sqlite(path, "read", source);
+    let pages: u32 = connection.query_row("PRAGMA page_count", [], |row| row.get(0)).map_err(error)?;
+    if pages == 0 { Err(DatabaseError::Empty { path: path.to_owned() }) } else { Ok((connection, switched)) }
 }
 
 fn read_page_size(connection: &Connection, path: &Path) -> Result<PageSize, DatabaseError> {

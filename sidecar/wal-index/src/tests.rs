@@ -33,7 +33,7 @@ fn the_index_seen_through_another_connection_moves_with_every_commit() {
     assert_eq!(after.header.change_counter, before.header.change_counter + 1);
     assert_eq!(after.header.last_frame.since(before.header.last_frame), 1);
     assert_eq!(after.header.salts, before.header.salts);
-    assert_eq!(after.header.page_size.get(), 4096);
+    assert_eq!(after.header.page_size.map(|size| size.get()), Some(4096));
 }
 
 #[test]

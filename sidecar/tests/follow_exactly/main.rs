@@ -1,0 +1,160 @@
+//! The theorem, on real SQLite: whatever another process does with its database, what we ship is what it has.
+//!
+//! Each test starts an application as a process of its own and follows its database while it writes. At every cut a copy
+//! made only of shipped pages must equal, byte for byte, a scan of the whole view; at the end it must equal the file the
+//! application leaves. Continuity must never be lost, and the commits we count must be those the application made.
+
+mod application;
+mod model;
+
+use std::fs;
+use std::thread;
+use std::time::Duration;
+
+use lifeboat::database::{Database, EnforceWal, Followed, Settled};
+use lifeboat_replica::dirty_pages::DirtyPages;
+use rusqlite::Connection;
+
+use application::{Application, Work, Workload};
+use model::Model;
+
+/// Follows one database and ships its cuts to a model.
+struct Replica {
+    database: Database,
+    dirty: DirtyPages,
+    model: Model,
+    commits: u64,
+    cuts: u32,
+}
+
+impl Replica {
+    fn follow(&mut self) {
+        match self.database.follow(&mut self.dirty).unwrap() {
+            Followed::Continued(gained) => self.commits += gained.commits,
+            Followed::Lost { why } => panic!("lost: {why}"),
+        }
+    }
+
+    fn cut(&mut self) {
+        let mut view = self.database.view(&mut self.dirty).unwrap();
+        assert_eq!(view.lost(), None);
+        self.commits += view.gained().commits;
+        self.cuts += 1;
+        self.model.apply(&mut view, &self.dirty);
+        self.model.assert_equals(&mut view);
+        let still_dirty = view.still_dirty().clone();
+        self.dirty = still_dirty;
+    }
+}
+
+/// Runs the workload to its end and compares; returns the replica and the number of the application's commits.
+fn run(workload: &Workload) -> (Replica, u64) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("app.db");
+    let mut application = Application::start(&path, workload);
+    let database = Database::open(&path, EnforceWal::No).unwrap();
+    let mut dirty = DirtyPages::new();
+    dirty.insert_all();
+    let mut replica = Replica { database, dirty, model: Model::default(), commits: 0, cuts: 0 };
+    application.go();
+    for round in 0_u64.. {
+        if !application.is_running() {
+            break;
+        }
+        replica.follow();
+        if round % 3 == 0 {
+            replica.cut();
+        }
+        thread::sleep(Duration::from_micros(700 * (round % 11)));
+    }
+    let commits = application.commits();
+    replica.cut();
+    assert!(replica.dirty.is_empty(), "nobody writes any more");
+    assert!(replica.cuts > 5, "only {} cuts", replica.cuts);
+    let end = Connection::open(&path).unwrap();
+    end.busy_timeout(Duration::ZERO).unwrap();
+    assert_eq!(replica.database.settle(&mut replica.dirty).unwrap(), Settled::Yes);
+    let busy: i64 = end.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0)).unwrap();
+    assert_eq!(busy, 0);
+    assert!(fs::read(&path).unwrap() == replica.model.image(), "the file differs from the copy");
+    let check: String = end.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
+    assert_eq!(check, "ok");
+    (replica, commits)
+}
+
+/// Runs a workload whose every piece of work is exactly one commit.
+fn run_counted(workload: &Workload) {
+    let (replica, commits) = run(workload);
+    assert!(commits > 10, "the application made only {commits} commits");
+    assert_eq!(replica.commits, commits);
+}
+
+#[test]
+fn one_writer_at_full_speed() {
+    run_counted(&Workload::PLAIN);
+}
+
+#[test]
+fn several_writers() {
+    run_counted(&Workload { writers: 4, ..Workload::PLAIN });
+}
+
+#[test]
+fn writers_that_sync_every_commit_or_none() {
+    run_counted(&Workload { synchronous: "FULL", ..Workload::PLAIN });
+    run_counted(&Workload { synchronous: "OFF", ..Workload::PLAIN });
+}
+
+#[test]
+fn the_smallest_and_the_largest_pages() {
+    run_counted(&Workload { page_size: 512, ..Workload::PLAIN });
+    run_counted(&Workload { page_size: 65_536, ..Workload::PLAIN });
+}
+
+#[test]
+fn the_same_page_again_and_again() {
+    run_counted(&Workload { work: Work::Hot, ..Workload::PLAIN });
+}
+
+#[test]
+fn an_application_with_pauses() {
+    run_counted(&Workload { rest: Duration::from_millis(7), ..Workload::PLAIN });
+}
+
+#[test]
+fn an_application_that_checkpoints_after_every_commit() {
+    run_counted(&Workload { autocheckpoint: 1, ..Workload::PLAIN });
+}
+
+#[test]
+fn an_application_that_checkpoints_all_the_time() {
+    for checkpoints in ["PASSIVE", "FULL", "RESTART", "TRUNCATE"] {
+        run_counted(&Workload { checkpoints, rest: Duration::from_micros(300), ..Workload::PLAIN });
+    }
+}
+
+#[test]
+fn an_application_that_opens_and_closes_for_every_statement() {
+    run_counted(&Workload { work: Work::OpenAndClose, ..Workload::PLAIN });
+}
+
+#[test]
+fn updates_deletes_spills_rollbacks_and_vacuum() {
+    for page_size in [512, 4096, 65_536] {
+        run(&Workload { work: Work::Mixed, page_size, ..Workload::PLAIN });
+    }
+}
+
+#[test]
+fn all_of_it_with_several_writers_and_checkpoints() {
+    for checkpoints in ["RESTART", "TRUNCATE"] {
+        run(&Workload { work: Work::Mixed, writers: 3, checkpoints, ..Workload::PLAIN });
+    }
+}
+
+#[test]
+fn a_wal_padded_to_disk_sectors() {
+    let padded = Workload { work: Work::Padded, synchronous: "FULL", ..Workload::PLAIN };
+    let (replica, commits) = run(&Workload { page_size: 512, checkpoints: "TRUNCATE", ..padded });
+    assert!(replica.commits > commits, "{} commit frames for {commits} commits: no padding", replica.commits);
+}
