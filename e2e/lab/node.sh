@@ -29,6 +29,7 @@ up() {
   ! alive "kubelet-node$N" || die "node$N is up"
   make_bridge "$N"
   mkdir -p "$HOME_N"/{containerd/root,containerd/state,cni/net.d,cni/ipam,kubelet,pods-log,plugins}
+  make_certificate "kubelet-node$N" "/O=system:nodes/CN=system:node:node$N" "IP:$(gateway "$N"),DNS:node$N" # it serves, too
   make_kubeconfig "kubelet-node$N" "/O=system:nodes/CN=system:node:node$N"
   write_cni_config
   write_containerd_config

@@ -78,6 +78,28 @@ pod_reaches_services_names_and_s3() {
     inside kubectl logs probe
     fail "the pod could not reach what it should"
   }
+  inside kubectl logs probe | grep s3.lab.local # the kubelet serves logs, under a certificate that the API server trusts
+}
+
+pod_writes_to_a_volume() {
+  ./volumes.sh 1 1
+  inside kubectl apply -f - <<'YAML'
+apiVersion: v1
+kind: PersistentVolumeClaim
+metadata: {name: data}
+spec: {accessModes: [ReadWriteOnce], resources: {requests: {storage: 1Mi}}}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: writer}
+spec:
+  restartPolicy: Never
+  securityContext: {runAsUser: 1000, runAsNonRoot: true, fsGroup: 1000}
+  containers: [{name: writer, image: "lab.local/busybox:1", command: [touch, /data/file], volumeMounts: [{name: data, mountPath: /data}]}]
+  volumes: [{name: data, persistentVolumeClaim: {claimName: data}}]
+YAML
+  inside kubectl wait pod/writer --for=jsonpath='{.status.phase}'=Succeeded --timeout=30s
+  [ -e "$LAB_DIR/node1/pv/1/file" ] || fail "what the pod wrote is not in the volume"
 }
 
 traces_show_what_is_planted() { each_plant_shows; }
@@ -87,6 +109,7 @@ comes_up_works_and_goes() {
   node_is_ready
   bucket_creates_once
   pod_reaches_services_names_and_s3
+  pod_writes_to_a_volume
   ! grep -rqF "$(sed -n 's/^AWS_SECRET_ACCESS_KEY=//p' "$LAB_DIR/s3.env")" /proc/[0-9]*/cmdline "$LAB_DIR/cmd" "$LAB_DIR/logs" ||
     fail "the S3 secret is in arguments or logs"
   lab_make lab-up # again: says so, and changes nothing

@@ -35,7 +35,8 @@ YAML
 }
 
 # Numbers go on where the last call ended, so that no data of an earlier claim is ever handed out again.
-LAST=$(find "$LAB_DIR/node$N/pv" -mindepth 1 -maxdepth 1 2>/dev/null | wc -l)
+mkdir -p "$LAB_DIR/node$N/pv"
+LAST=$(find "$LAB_DIR/node$N/pv" -mindepth 1 -maxdepth 1 | wc -l)
 {
   storage_class
   for i in $(seq $((LAST + 1)) $((LAST + COUNT))); do
