@@ -1,0 +1,137 @@
+//! Does what a plan says: changes a pod template, writes a status, emits events.
+
+use k8s_openapi::api::core::v1::ObjectReference;
+use kube::Resource as _;
+use kube::api::{Api, DynamicObject, Patch, PatchParams};
+use kube::runtime::events::{Event, EventType};
+use lifeboat_api::{Reason, SqliteReplica, SqliteReplicaStatus, WorkloadKind, names};
+use lifeboat_plan::{ApplyFailure, PlannedEvent, TemplateChange};
+use serde_json::{Value, json};
+
+use crate::controller::Shared;
+use crate::{Error, workloads};
+
+/// Applies a change of a pod template; `Ok(Some(…))` if the API server refuses it for a reason that users must see.
+pub(crate) async fn label(
+    shared: &Shared,
+    replica: &SqliteReplica,
+    change: &TemplateChange,
+) -> Result<Option<ApplyFailure>, Error> {
+    let workload = &replica.spec.workload_ref;
+    let metadata = json!({
+        "labels": { names::LABEL_REPLICA: change.replica },
+        "annotations": { names::ANNOTATION_CONFIG_HASH: change.config_hash },
+    });
+    let template = json!({ "metadata": metadata });
+    let applied =
+        apply(shared, replica.namespace(), workload.kind, &workload.name, &change.uid, Some(template)).await;
+    match applied {
+        Ok(()) => Ok(None),
+        Err(kube::Error::Api(status)) if (400..500).contains(&status.code) && status.code != 429 => {
+            let reason = if status.code == 409 { Reason::FieldConflict } else { Reason::ApplyFailed };
+            Ok(Some(ApplyFailure { reason, message: status.message }))
+        }
+        Err(error) => {
+            let doing = format!("label {} {}/{}", workload.kind.as_str(), replica.namespace(), workload.name);
+            Err(Error::kube(doing)(error))
+        }
+    }
+}
+
+/// Server-side-applies our fields of a pod template; `None` gives all of them up.
+///
+/// Never by force: a field that somebody else holds with another value is theirs. The UID keeps the request from
+/// creating a workload that was deleted meanwhile.
+pub(crate) async fn apply(
+    shared: &Shared,
+    namespace: &str,
+    kind: WorkloadKind,
+    name: &str,
+    uid: &str,
+    template: Option<Value>,
+) -> Result<(), kube::Error> {
+    let resource = workloads::resource(kind);
+    let mut object = json!({
+        "apiVersion": resource.api_version,
+        "kind": resource.kind,
+        "metadata": { "name": name, "namespace": namespace, "uid": uid },
+    });
+    if let Some(template) = template {
+        object["spec"] = match kind {
+            WorkloadKind::CronJob => json!({ "jobTemplate": { "spec": { "template": template } } }),
+            WorkloadKind::Deployment
+            | WorkloadKind::StatefulSet
+            | WorkloadKind::ReplicaSet
+            | WorkloadKind::Job => {
+                json!({ "template": template })
+            }
+        };
+    }
+    let api: Api<DynamicObject> = Api::namespaced_with(shared.client.clone(), namespace, &resource);
+    api.patch(name, &PatchParams::apply(names::FIELD_MANAGER), &Patch::Apply(&object)).await.map(|_| ())
+}
+
+/// Writes a status, whole, so that what is no longer true disappears from it.
+pub(crate) async fn write_status(
+    shared: &Shared,
+    replica: &SqliteReplica,
+    status: &SqliteReplicaStatus,
+) -> Result<(), Error> {
+    let object = json!({
+        "apiVersion": SqliteReplica::api_version(&()),
+        "kind": SqliteReplica::kind(&()),
+        "metadata": { "name": replica.name(), "uid": replica.metadata.uid },
+        "status": status,
+    });
+    let api: Api<SqliteReplica> = Api::namespaced(shared.client.clone(), replica.namespace());
+    let params = PatchParams::apply(names::FIELD_MANAGER).force();
+    let doing = format!("write the status of SqliteReplica {}/{}", replica.namespace(), replica.name());
+    api.patch_status(replica.name(), &params, &Patch::Apply(&object))
+        .await
+        .map(|_| ())
+        .map_err(Error::kube(doing))
+}
+
+/// Emits an event on the replica and on its workload. A lost event is no reason to stop.
+pub(crate) async fn emit(
+    shared: &Shared,
+    replica: &SqliteReplica,
+    workload_uid: Option<&str>,
+    planned: &PlannedEvent,
+) {
+    publish(shared, &replica.object_ref(&()), planned).await;
+    if let Some(uid) = workload_uid {
+        let workload = &replica.spec.workload_ref;
+        publish(shared, &reference(replica.namespace(), workload.kind, &workload.name, uid), planned).await;
+    }
+}
+
+/// Points at a workload.
+pub(crate) fn reference(namespace: &str, kind: WorkloadKind, name: &str, uid: &str) -> ObjectReference {
+    let resource = workloads::resource(kind);
+    ObjectReference {
+        api_version: Some(resource.api_version),
+        kind: Some(resource.kind),
+        namespace: Some(namespace.to_owned()),
+        name: Some(name.to_owned()),
+        uid: Some(uid.to_owned()),
+        ..ObjectReference::default()
+    }
+}
+
+/// Emits an event about one object.
+pub(crate) async fn publish(shared: &Shared, about: &ObjectReference, planned: &PlannedEvent) {
+    let event = Event {
+        type_: if planned.is_warning { EventType::Warning } else { EventType::Normal },
+        reason: planned.reason.as_str().to_owned(),
+        note: Some(planned.note.chars().take(NOTE_CHARS_MAX).collect()),
+        action: "Reconcile".to_owned(),
+        secondary: None,
+    };
+    if let Err(error) = shared.recorder.publish(&event, about).await {
+        tracing::warn!("cannot write event {} about {:?}: {error}", planned.reason, about.name);
+    }
+}
+
+/// The API server takes notes of up to 1 KiB.
+const NOTE_CHARS_MAX: usize = 250;

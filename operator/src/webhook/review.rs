@@ -1,0 +1,138 @@
+//! Answers admission reviews: one live read of the replica, then `lifeboat_inject`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::{DefaultBodyLimit, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::post;
+use kube::Client;
+use kube::api::{Api, DynamicObject};
+use kube::core::admission::{AdmissionRequest, AdmissionResponse, AdmissionReview, META_API_VERSION_V1};
+use lifeboat_api::{Reason, SqliteReplica, names};
+use lifeboat_inject::{Defaults, Refusal, inject};
+use rustls::server::ResolvesServerCert;
+use serde_json::Value;
+
+use crate::controller::Shared;
+
+/// The path that the webhook configuration names.
+const PATH: &str = "/inject";
+
+/// How long the replica may take to be read. The API server waits five seconds for us.
+const DEADLINE: Duration = Duration::from_secs(2);
+
+/// The longest review that is read, in bytes. The API server takes objects of up to 3 MiB.
+const BODY_BYTES_MAX: usize = 8 * 1024 * 1024;
+
+/// What is served and with which certificate.
+pub(crate) struct Server {
+    pub(crate) router: Router,
+    pub(crate) certificate: Arc<dyn ResolvesServerCert>,
+}
+
+/// What an answer is made from.
+#[derive(Clone)]
+struct Injector {
+    client: Client,
+    defaults: Arc<Defaults>,
+}
+
+/// The webhook's server.
+pub(crate) fn server(shared: &Shared, certificate: Arc<dyn ResolvesServerCert>) -> Server {
+    let injector = Injector { client: shared.client.clone(), defaults: Arc::new(shared.defaults.clone()) };
+    let router = Router::new()
+        .route(PATH, post(answer))
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .with_state(injector);
+    Server { router, certificate }
+}
+
+async fn answer(State(injector): State<Injector>, body: Bytes) -> Response {
+    let (request, pod) = match read(&body) {
+        Ok(read) => read,
+        Err(why) => return (StatusCode::BAD_REQUEST, why).into_response(),
+    };
+    let response = respond(&injector, &request, pod).await;
+    axum::Json(response.into_review()).into_response()
+}
+
+/// The request and the pod in it, raw.
+///
+/// The pod is taken out before the rest is read through types, which would drop the fields they do not know.
+fn read(body: &[u8]) -> Result<(AdmissionRequest<DynamicObject>, Value), String> {
+    let mut review: Value = serde_json::from_slice(body).map_err(|error| format!("not JSON: {error}"))?;
+    if review["apiVersion"] != META_API_VERSION_V1 {
+        return Err(format!("not a review of {META_API_VERSION_V1}"));
+    }
+    let pod = review.pointer_mut("/request/object").map(Value::take).ok_or("the review has no object")?;
+    let review: AdmissionReview<DynamicObject> =
+        serde_json::from_value(review).map_err(|error| format!("not a review: {error}"))?;
+    let request = review.try_into().map_err(|_| "the review has no request")?;
+    Ok((request, pod))
+}
+
+async fn respond(
+    injector: &Injector,
+    request: &AdmissionRequest<DynamicObject>,
+    pod: Value,
+) -> AdmissionResponse {
+    let response = AdmissionResponse::from(request);
+    let Some(name) = pod["metadata"]["labels"][names::LABEL_REPLICA].as_str() else { return response };
+    let namespace = request.namespace.as_deref().unwrap_or_default();
+    let result = match find(injector, namespace, name).await {
+        Ok(replica) => inject(&pod, &replica, &injector.defaults),
+        Err(refusal) => Err(vec![refusal]),
+    };
+    match result {
+        Ok(injection) => {
+            tracing::info!(
+                "injected a pod of SqliteReplica {namespace}/{name} ({} operations)",
+                injection.patch.0.len()
+            );
+            let mut response = response;
+            if !injection.notices.is_empty() {
+                response.warnings = Some(injection.notices);
+            }
+            let refused = response.clone();
+            response.with_patch(injection.patch).unwrap_or_else(|error| refused.deny(error))
+        }
+        Err(refusals) => {
+            let instruction = instruction(name, &refusals);
+            tracing::info!("refused a pod in {namespace}: {instruction}");
+            response.deny(instruction)
+        }
+    }
+}
+
+/// Reads the replica, live: a cache may not know yet what the user created a second ago.
+async fn find(injector: &Injector, namespace: &str, name: &str) -> Result<SqliteReplica, Refusal> {
+    let replicas: Api<SqliteReplica> = Api::namespaced(injector.client.clone(), namespace);
+    let unreadable = |why: String| Refusal {
+        reason: Reason::ReplicaUnreadable,
+        message: format!(
+            "SqliteReplica {namespace}/{name} could not be read ({why}); the pod is tried again"
+        ),
+    };
+    match tokio::time::timeout(DEADLINE, replicas.get_opt(name)).await {
+        Ok(Ok(Some(replica))) => Ok(replica),
+        Ok(Ok(None)) => Err(Refusal {
+            reason: Reason::ReplicaNotFound,
+            message: format!(
+                "there is no SqliteReplica {name} in namespace {namespace}; create it, or remove the label {} from the pod",
+                names::LABEL_REPLICA
+            ),
+        }),
+        Ok(Err(error)) => Err(unreadable(error.to_string())),
+        Err(_) => Err(unreadable(format!("no answer within {} s", DEADLINE.as_secs()))),
+    }
+}
+
+/// All that the author of the pod gets to see.
+fn instruction(replica: &str, refusals: &[Refusal]) -> String {
+    let reasons: Vec<_> = refusals.iter().map(ToString::to_string).collect();
+    format!("Lifeboat cannot protect this pod with SqliteReplica {replica}. {}", reasons.join(". "))
+}
