@@ -1,1 +1,23 @@
-//! (module docs follow)
+//! The bucket, politely: S3 or a directory behind one trait.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`Store`] | what a bucket must be able to do |
+//! | [`S3`], [`CredentialsDir`] | any server that speaks S3 |
+//! | [`Directory`] | a directory, for people without a bucket |
+//! | [`conformance`] | the promises of the trait as one suite, for every implementation |
+//!
+//! *Invariant:* this crate does not know what it stores, and decides nothing about it. It never turns an answer that
+//! did not come into "absent", never retries a write whose outcome is unknown, and never puts a secret into a message.
+
+pub mod conformance;
+
+mod directory;
+mod error;
+mod s3;
+mod store;
+
+pub use directory::Directory;
+pub use error::{Place, StoreError};
+pub use s3::{CredentialsDir, S3, S3Config};
+pub use store::{Body, ETag, Listed, Object, ObjectReader, Store};

@@ -1,0 +1,225 @@
+//! Any server that speaks S3.
+//!
+//! In:  calls of [`Store`].
+//! Out: signed requests, and answers that were checked: sizes, ranges, complete lists.
+//!
+//! Writes go out once: whether to repeat one whose outcome is unknown is the caller's business. Reads are tried twice.
+//! Only SigV4 with the payload's SHA-256 or MD5 is used to guard uploads, because the newer checksum headers are not
+//! understood by every server.
+
+mod answer;
+mod credentials_dir;
+mod request;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use aws_config::default_provider::credentials::DefaultCredentialsChain;
+use aws_config::environment::EnvironmentVariableRegionProvider;
+use aws_config::meta::region::RegionProviderChain;
+use aws_config::profile::ProfileFileRegionProvider;
+use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_sdk_s3::Client;
+use aws_sdk_s3::config::retry::RetryConfig;
+use aws_sdk_s3::config::timeout::TimeoutConfig;
+use aws_sdk_s3::config::{
+    IdentityCache, RequestChecksumCalculation, ResponseChecksumValidation, SharedHttpClient,
+};
+use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
+use std::sync::Arc;
+
+use crate::error::{Place, StoreError};
+
+pub use credentials_dir::CredentialsDir;
+
+/// Where a bucket is and how to get in.
+#[derive(Clone, Debug)]
+pub struct S3Config {
+    /// Name of the bucket.
+    pub bucket: String,
+    /// What goes in front of every key; may be empty. Slashes at its ends do not count.
+    pub path: String,
+    /// The region. Without one: environment, then profile, then `us-east-1` where an endpoint is given.
+    pub region: Option<String>,
+    /// URL of the server; AWS when none is given.
+    pub endpoint: Option<String>,
+    /// Puts the bucket into the URL's path instead of its host name.
+    pub force_path_style: bool,
+    /// A folder with credentials; without one, the SDK's default chain.
+    pub credentials_dir: Option<PathBuf>,
+    /// How long one attempt may take before its first answer. Uploads get a second more for each MiB.
+    pub attempt_timeout: Duration,
+}
+
+/// A bucket on a server that speaks S3.
+#[derive(Clone, Debug)]
+pub struct S3 {
+    /// For reads: tries twice.
+    reads: Client,
+    /// For writes: tries once.
+    writes: Client,
+    bucket: String,
+    path: String,
+    attempt_timeout: Duration,
+    credentials: Option<CredentialsDir>,
+    store: Arc<str>,
+}
+
+impl S3 {
+    /// Prepares to use a bucket. Asks it nothing yet.
+    ///
+    /// # Errors
+    /// [`StoreError::Misconfigured`] when the region is missing, or bucket or endpoint are no such thing.
+    pub async fn open(config: S3Config) -> Result<Self, StoreError> {
+        let path = config.path.trim_matches('/').to_owned();
+        let store: Arc<str> = describe(&config, &path).into();
+        let wrong = |reason: &str| {
+            let place = Place { key: String::new(), store: store.clone() };
+            Err(StoreError::Misconfigured { place, reason: reason.to_owned() })
+        };
+        if config.bucket.is_empty() || config.bucket.contains('/') {
+            return wrong("the name of the bucket is empty or contains a slash");
+        }
+        if config.endpoint.as_ref().is_some_and(|endpoint| !is_http(endpoint)) {
+            return wrong("the endpoint must begin with http:// or https://");
+        }
+        let Some(region) = region(&config).await else {
+            return wrong("no region is set; set one, or AWS_REGION, or an endpoint");
+        };
+        let credentials = config.credentials_dir.clone().map(CredentialsDir::new);
+        let sdk = sdk_config(&config, region, credentials.clone()).await;
+        let reads = client_config(&sdk, &config).retry_config(RetryConfig::standard().with_max_attempts(2));
+        let writes = client_config(&sdk, &config).retry_config(RetryConfig::disabled());
+        Ok(Self {
+            reads: Client::from_conf(reads.build()),
+            writes: Client::from_conf(writes.build()),
+            bucket: config.bucket,
+            path,
+            attempt_timeout: config.attempt_timeout,
+            credentials,
+            store,
+        })
+    }
+
+    /// The whole key: the store's path, then the caller's key.
+    fn full_key(&self, key: &str) -> String {
+        if self.path.is_empty() { key.to_owned() } else { format!("{}/{key}", self.path) }
+    }
+
+    fn place(&self, key: &str) -> Place {
+        Place { key: key.to_owned(), store: self.store.clone() }
+    }
+}
+
+fn describe(config: &S3Config, path: &str) -> String {
+    let slash = if path.is_empty() { "" } else { "/" };
+    let url = format!("s3://{}{slash}{path}", config.bucket);
+    match &config.endpoint {
+        Some(endpoint) => format!("{url} at {}", without_password(endpoint)),
+        None => url,
+    }
+}
+
+/// An endpoint may carry a user and a password by mistake; messages must not.
+fn without_password(endpoint: &str) -> String {
+    match (endpoint.split_once("://"), endpoint.rsplit_once('@')) {
+        (Some((scheme, _)), Some((_, host))) => format!("{scheme}://{host}"),
+        (Some(_) | None, Some(_) | None) => endpoint.to_owned(),
+    }
+}
+
+fn is_http(endpoint: &str) -> bool {
+    endpoint.starts_with("http://") || endpoint.starts_with("https://")
+}
+
+/// Other servers than AWS do not care about the region, but the signature needs one.
+async fn region(config: &S3Config) -> Option<Region> {
+    if let Some(region) = &config.region {
+        return Some(Region::new(region.clone()));
+    }
+    match &config.endpoint {
+        // The instance's own region says nothing about somebody else's server, and asking for it takes seconds.
+        Some(_) => {
+            let chain = RegionProviderChain::first_try(EnvironmentVariableRegionProvider::new())
+                .or_else(ProfileFileRegionProvider::new())
+                .or_else(Region::from_static("us-east-1"));
+            chain.region().await
+        }
+        None => RegionProviderChain::default_provider().region().await,
+    }
+}
+
+async fn sdk_config(config: &S3Config, region: Region, credentials: Option<CredentialsDir>) -> SdkConfig {
+    let timeouts = TimeoutConfig::builder()
+        .connect_timeout(CONNECT_TIMEOUT)
+        .read_timeout(config.attempt_timeout)
+        .operation_attempt_timeout(config.attempt_timeout);
+    let loader = aws_config::defaults(BehaviorVersion::latest())
+        .http_client(http_client())
+        .timeout_config(timeouts.build())
+        .region(region.clone());
+    match credentials {
+        // It keeps what it read itself, so that a refusal makes it read again at once.
+        Some(dir) => loader.credentials_provider(dir).identity_cache(IdentityCache::no_cache()).load().await,
+        None => {
+            let chain = DefaultCredentialsChain::builder().region(region).build().await;
+            loader.credentials_provider(chain).load().await
+        }
+    }
+}
+
+fn client_config(sdk: &SdkConfig, config: &S3Config) -> aws_sdk_s3::config::Builder {
+    let builder = aws_sdk_s3::config::Builder::from(sdk)
+        .force_path_style(config.force_path_style)
+        .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
+        .response_checksum_validation(ResponseChecksumValidation::WhenRequired);
+    match &config.endpoint {
+        Some(endpoint) => builder.endpoint_url(endpoint),
+        None => builder,
+    }
+}
+
+fn http_client() -> SharedHttpClient {
+    aws_smithy_http_client::Builder::new().tls_provider(Provider::Rustls(CryptoMode::AwsLc)).build_https()
+}
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config() -> S3Config {
+        S3Config {
+            bucket: "b".into(),
+            path: "/a/b/".into(),
+            region: Some("r".into()),
+            endpoint: Some("http://user:secret@127.0.0.1:1".into()),
+            force_path_style: true,
+            credentials_dir: Some("/nowhere".into()),
+            attempt_timeout: Duration::from_secs(1),
+        }
+    }
+
+    #[tokio::test]
+    async fn the_path_goes_in_front_of_keys_and_no_password_into_messages() {
+        let store = S3::open(config()).await.unwrap();
+        assert_eq!(store.full_key("0000/x"), "a/b/0000/x");
+        assert_eq!(&*store.store, "s3://b/a/b at http://127.0.0.1:1");
+        let store = S3::open(S3Config { path: "/".into(), endpoint: None, ..config() }).await.unwrap();
+        assert_eq!(store.full_key("x"), "x");
+        assert_eq!(&*store.store, "s3://b");
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_a_bucket_or_an_endpoint_is_refused_at_once() {
+        let wrong = [
+            S3Config { bucket: String::new(), ..config() },
+            S3Config { bucket: "a/b".into(), ..config() },
+            S3Config { endpoint: Some("127.0.0.1:1".into()), ..config() },
+        ];
+        for config in wrong {
+            assert!(matches!(S3::open(config).await, Err(StoreError::Misconfigured { .. })));
+        }
+    }
+}

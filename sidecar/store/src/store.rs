@@ -1,0 +1,184 @@
+//! What a bucket must be able to do.
+//!
+//! Keys are relative to the root of a replica; the store puts its own path in front. They are plain names with `/`
+//! between them, never empty, without `.` or `..`.
+
+use std::fmt;
+use std::fs::File;
+use std::ops::Range;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use tokio::io::AsyncRead;
+
+use crate::error::StoreError;
+
+/// A bucket, or what serves as one.
+///
+/// Every promise here is tested by [`crate::conformance`]. Writes whose outcome is unknown
+/// ([`StoreError::is_retry`]) are not repeated inside: only the caller knows what a repetition means.
+#[async_trait]
+pub trait Store: Send + Sync + fmt::Debug {
+    /// Creates an object, exclusively: of many creators at once exactly one succeeds, and nothing is overwritten.
+    ///
+    /// `timestamp_ms` (milliseconds since 1970) is kept beside the object as its creation time, in the way Litestream
+    /// does.
+    ///
+    /// # Errors
+    /// [`StoreError::Exists`] when the key is taken, also by an earlier attempt of this very write.
+    async fn put_new(&self, key: &str, body: Body, timestamp_ms: Option<i64>) -> Result<ETag, StoreError>;
+
+    /// Replaces an object if it is still the one with this ETag.
+    ///
+    /// # Errors
+    /// [`StoreError::LostRace`] when it is another one, [`StoreError::Absent`] when there is none.
+    async fn put_if_match(&self, key: &str, body: Bytes, expected: &ETag) -> Result<ETag, StoreError>;
+
+    /// Reads a whole object of at most `max_bytes`.
+    ///
+    /// # Errors
+    /// [`StoreError::Absent`] when there is none, [`StoreError::TooLarge`] when it is larger.
+    async fn get(&self, key: &str, max_bytes: u64) -> Result<Object, StoreError>;
+
+    /// Reads exactly these bytes of an object, if it is the one with this ETag.
+    ///
+    /// # Errors
+    /// [`StoreError::LostRace`] when it is another one, [`StoreError::Absent`] when there is none,
+    /// [`StoreError::Mangled`] when it does not have these bytes.
+    async fn get_range(
+        &self,
+        key: &str,
+        range: Range<u64>,
+        if_match: Option<&ETag>,
+    ) -> Result<Bytes, StoreError>;
+
+    /// Opens an object of any size for reading from front to back, if it is the one with this ETag.
+    ///
+    /// # Errors
+    /// As [`Store::get_range`]. Failures while reading come from the reader, and mean: read again.
+    async fn open(&self, key: &str, if_match: Option<&ETag>) -> Result<ObjectReader, StoreError>;
+
+    /// Lists every object whose key begins with `prefix`, by key. Complete, or an error: a list that was cut short is
+    /// never passed on.
+    ///
+    /// # Errors
+    /// [`StoreError::BucketAbsent`] when there is no bucket, which is not the same as an empty list.
+    async fn list(&self, prefix: &str) -> Result<Vec<Listed>, StoreError>;
+
+    /// Deletes objects. Keys without an object are fine. After an error any of them may be gone.
+    ///
+    /// # Errors
+    /// When an object could not be deleted.
+    async fn delete(&self, keys: &[String]) -> Result<(), StoreError>;
+
+    /// Where this is, for messages: bucket, path and endpoint, never a secret.
+    fn describe(&self) -> String;
+}
+
+/// The content of a new object. Its length is known, and it can be sent more than once.
+#[derive(Clone, Debug)]
+pub enum Body {
+    /// In memory.
+    Bytes(Bytes),
+    /// The first `len` bytes of a file, which may have lost its name already.
+    File {
+        /// The file. Its own position is neither used nor moved.
+        file: Arc<File>,
+        /// How many bytes of it.
+        len: u64,
+    },
+}
+
+impl Body {
+    /// Length in bytes.
+    #[must_use]
+    pub fn len(&self) -> u64 {
+        match self {
+            Self::Bytes(bytes) => bytes.len() as u64,
+            Self::File { len, .. } => *len,
+        }
+    }
+
+    /// Whether there is nothing in it.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl From<Bytes> for Body {
+    fn from(bytes: Bytes) -> Self {
+        Self::Bytes(bytes)
+    }
+}
+
+impl From<Vec<u8>> for Body {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self::Bytes(bytes.into())
+    }
+}
+
+/// Names one content of one key, as the store writes it. Only good for comparing.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ETag(String);
+
+impl ETag {
+    /// An ETag as a store wrote it.
+    #[must_use]
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// As the store writes it.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for ETag {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A whole object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Object {
+    /// Its content.
+    pub bytes: Bytes,
+    /// Names this content.
+    pub etag: ETag,
+}
+
+/// An object that is being read.
+pub struct ObjectReader {
+    /// Its size in bytes.
+    pub size: u64,
+    /// Names this content.
+    pub etag: ETag,
+    /// Its content. Ends with an error, not early, when the connection breaks.
+    pub reader: Pin<Box<dyn AsyncRead + Send>>,
+}
+
+impl fmt::Debug for ObjectReader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ObjectReader")
+            .field("size", &self.size)
+            .field("etag", &self.etag)
+            .finish_non_exhaustive()
+    }
+}
+
+/// One line of a list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listed {
+    /// The key, relative to the root like every key here.
+    pub key: String,
+    /// Size in bytes.
+    pub size: u64,
+    /// Names the content.
+    pub etag: ETag,
+}
