@@ -1,6 +1,9 @@
 #!/usr/bin/env bash
 # Installs the Debian packages that the lab and the tests need, and nothing when all of it is there.
 #
+#   packages.sh          installs what is missing
+#   packages.sh check    prints what is missing
+#
 # It looks for the programs, not for the packages: whoever has containerd from Docker keeps it. Nothing is ever removed.
 # The versions that all of this was tested with are Debian 12's, in the comments; others work as long as containerd
 # is 1.6 or newer and etcd is 3.4 or newer.
@@ -36,6 +39,10 @@ missing() {
 MISSING=$(missing | tr '\n' ' ')
 MISSING=${MISSING% }
 [ -n "$MISSING" ] || exit 0
+if [ "${1:-}" = check ]; then
+  echo "$MISSING"
+  exit 0
+fi
 
 if ! has apt-get; then
   say "FATAL: missing here: $MISSING (these are Debian's names; install what corresponds to them, then come again)"

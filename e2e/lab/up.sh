@@ -2,26 +2,7 @@
 # Starts the lab, or says that it runs already. Variables: README.md. Whatever goes wrong, nothing is left running.
 . "$(dirname "$0")/lib/lab.sh"
 . "$LAB_SRC/lib/preflight.sh"
-
-# Prints what callers may want to know; `source` it, or read it line by line (no quotes, no spaces).
-describe() {
-  cat <<ENV
-LAB=$LAB
-LAB_DIR=$LAB_DIR
-LAB_ID=$LAB_ID
-LAB_LEVEL=$LAB_LEVEL
-LAB_NODES=$LAB_NODES
-LAB_GRACE=$LAB_GRACE
-LAB_TOLERATION=$LAB_TOLERATION
-LAB_BIN=$LAB_BIN
-KUBECONFIG=$KUBE/admin.kubeconfig
-LAB_S3_ENDPOINT=http://$S3_NAME:$S3_PORT
-LAB_S3_ENDPOINT_OUTSIDE=http://$S3_NAME:$S3_PORT
-LAB_S3_BUCKET=lifeboat
-LAB_S3_REGION=us-east-1
-LAB_S3_CREDENTIALS=$LAB_DIR/s3.env
-ENV
-}
+. "$LAB_SRC/lib/lab-env.sh"
 
 # A lab of the same name or place may run, be half there, or have crashed.
 meet_predecessor() {
@@ -34,15 +15,14 @@ meet_predecessor() {
     say "clearing away what an earlier lab left behind"
     "$LAB_SRC/down.sh"
   fi
+  must_be_free
 }
 
-# The cgroup is what makes a lab exist, and mkdir makes it for one caller only.
-claim() {
-  mkdir "$(cg_count_tree)/$LAB_ID" || die "another lab called $LAB_ID is being started"
-  mkdir -p "$LAB_DIR"
-  chmod 0700 "$LAB_DIR"
-  [ -z "$(ls -A "$LAB_DIR")" ] || { rmdir "$(cg_count_tree)/$LAB_ID" && die "$LAB_DIR is not empty and not a lab's"; }
-  describe >"$LAB_DIR/lab.env"
+furnish() {
+  make_state_folder
+  LAB_S3_ENDPOINT=http://$S3_NAME:$S3_PORT LAB_S3_ENDPOINT_OUTSIDE=http://$S3_NAME:$S3_PORT
+  LAB_S3_BUCKET=lifeboat LAB_S3_REGION=us-east-1 LAB_S3_CREDENTIALS=$LAB_DIR/s3.env
+  write_lab_env
   mkdir "$LAB_DIR"/{images,logs,tmp}
 }
 
@@ -70,15 +50,17 @@ esac
 
 BEGAN=$(now_ms)
 meet_predecessor
-"$LAB_SRC/packages.sh"
 preflight
+"$LAB_SRC/packages.sh"
 LAB_BIN=$("$LAB_SRC/tools.sh")
 STARTED=$(now_ms)
+# The cgroup is what makes a lab exist, and mkdir makes it for one caller only. From here on it is ours to take down.
+mkdir "$(cg_count_tree)/$LAB_ID" || die "another lab called $LAB_ID is being started"
 trap 'give_up $?' EXIT
 trap 'exit 129' HUP
 trap 'exit 130' INT
 trap 'exit 143' TERM
-claim
+furnish
 # In the background, because bash hears signals while it waits for a job, but not while a command runs.
 (
   cg_adopt "$LAB_ID/control"

@@ -2,6 +2,7 @@
 # The part of up.sh that runs inside the lab's own network and mount namespace. Not to be called by hand.
 . "$(dirname "$0")/lab.sh"
 . "$LAB_SRC/lib/pki.sh"
+. "$LAB_SRC/lib/lab-env.sh"
 . "$LAB_SRC/lib/control-plane.sh"
 
 # Paths that containerd, CNI and the kubelet do not let us choose. In here they are the lab's own and vanish with it;

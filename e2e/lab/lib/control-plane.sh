@@ -129,11 +129,7 @@ CORE
 # A bucket is a directory. The keys reach the server by its environment: arguments are for all to see.
 start_s3() {
   mkdir -p "$LAB_DIR/s3/$LAB_S3_BUCKET"
-  (
-    umask 077
-    printf 'AWS_ACCESS_KEY_ID=lab%s\nAWS_SECRET_ACCESS_KEY=%s\n' "$(openssl rand -hex 8)" "$(openssl rand -hex 20)" \
-      >"$LAB_S3_CREDENTIALS"
-  )
+  write_s3_keys
   # shellcheck disable=SC2016 # for the inner shell
   spawn s3 control bash -c '. "$1"; export ROOT_ACCESS_KEY=$AWS_ACCESS_KEY_ID ROOT_SECRET_KEY=$AWS_SECRET_ACCESS_KEY
     exec versitygw --port "$2" --region "$3" --quiet posix "$4"' \

@@ -27,8 +27,10 @@ fi
 
 # What a lab was started with is written down; it wins over the caller's environment, so that the scripts that follow
 # (node.sh, down.sh, …) need LAB_DIR and nothing else.
+ASKED_LAB=${LAB:-}
 # shellcheck source=/dev/null
 [ ! -f "$LAB_DIR/lab.env" ] || . "$LAB_DIR/lab.env"
+[ -z "$ASKED_LAB" ] || [ "$ASKED_LAB" = "$LAB" ] || die "the lab in $LAB_DIR is LAB=$LAB, not LAB=$ASKED_LAB; end it first, or choose another LAB_DIR"
 
 : "${LAB:=native}"       # native: on this machine; kind: kind.sh; existing: existing.sh
 : "${LAB_ID:=lblab}"     # names our cgroup, bridges and CNI networks; a second lab needs another one

@@ -58,8 +58,14 @@ plant_link() { ip link add lbt1 type bridge; }
 uproot_link() { ip link delete lbt1; }
 plant_nft() { nft add table ip lbt; }
 uproot_nft() { nft delete table ip lbt; }
-plant_folder() { mkdir /var/lib/cni; }
-uproot_folder() { rmdir /var/lib/cni; }
+plant_folder() {
+  HAD_FOLDER=$([ ! -d /run/netns ] || echo yes)
+  mkdir -p /run/netns/lbt
+}
+uproot_folder() {
+  rmdir /run/netns/lbt
+  [ -n "$HAD_FOLDER" ] || rmdir /run/netns
+}
 plant_state() { mkdir /tmp/lb-lab-test; }
 uproot_state() { rmdir /tmp/lb-lab-test; }
 plant_process() {
