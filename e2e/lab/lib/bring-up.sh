@@ -51,18 +51,14 @@ start_s3
 make_authority
 start_etcd
 start_api_server
-if [ "$LAB_LEVEL" != api ]; then
-  start_controllers
-  start_dns
-fi
+start_dns
+[ "$LAB_LEVEL" = api ] || start_controllers
 wait "$BASE_IMAGES"
 if [ "$LAB_LEVEL" = nodes ]; then
   start_nodes
   start_proxy
   wait_for 30 "Service addresses" kube-proxy api_ready "$SERVICE_API"
 fi
-if [ "$LAB_LEVEL" != api ]; then
-  wait_for 30 "DNS" coredns name_resolves
-  wait_for 30 "the default ServiceAccount" kube-controller-manager default_account
-fi
+[ "$LAB_LEVEL" = api ] || wait_for 30 "the default ServiceAccount" kube-controller-manager default_account
+wait_for 30 "DNS" coredns name_resolves
 wait_for 30 "S3" s3 s3_answers
