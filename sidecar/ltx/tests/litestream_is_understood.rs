@@ -1,6 +1,11 @@
 //! What the official Litestream writes, we decode: whole, by ranges, and as a chain that ends at its own restore.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test says what is wrong by panicking")]
+#![expect(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "a test of a pure crate may touch the world"
+)]
 
 mod peer;
 

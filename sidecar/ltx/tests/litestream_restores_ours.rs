@@ -1,6 +1,11 @@
 //! What we write, the official Litestream restores, byte for byte.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test says what is wrong by panicking")]
+#![expect(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "a test of a pure crate may touch the world"
+)]
 
 mod peer;
 
