@@ -1,0 +1,172 @@
+//! The S3 store against a real server, and against servers that misbehave.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test says what is wrong by panicking")]
+
+mod server;
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use lifeboat_store::{Body, ETag, S3, S3Config, Store, StoreError, conformance};
+use server::{BUCKET, SECRET, Server, store_that_hears, write_credentials};
+use tokio::io::AsyncReadExt;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn versitygw_keeps_the_promises_of_a_store() {
+    let Some(server) = Server::start().await else { return };
+    let store = S3::open(server.config()).await.unwrap();
+    conformance::run(&store).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_missing_bucket_is_never_an_empty_one() {
+    let Some(server) = Server::start().await else { return };
+    let store = S3::open(S3Config { bucket: "mistyped".into(), ..server.config() }).await.unwrap();
+    let errors = [
+        store.list("").await.unwrap_err(),
+        store.get("k", 1).await.unwrap_err(),
+        store.put_new("k", Body::from(vec![1]), None).await.unwrap_err(),
+    ];
+    for error in errors {
+        assert!(matches!(error, StoreError::BucketAbsent { .. }), "{error:?}");
+        assert!(error.to_string().contains("s3://mistyped/some/path at http://"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn wrong_credentials_are_denied_without_naming_them() {
+    let Some(server) = Server::start().await else { return };
+    let config = server.config();
+    write_credentials(config.credentials_dir.as_ref().unwrap(), "wrong-but-private");
+    let error = S3::open(config).await.unwrap().get("k", 1).await.unwrap_err();
+    assert!(matches!(error, StoreError::Denied { .. }), "{error:?}");
+    assert!(!format!("{error} {error:?}").contains("wrong-but-private"));
+}
+
+#[tokio::test]
+async fn rotated_credentials_work_at_once() {
+    let Some(server) = Server::start().await else { return };
+    let config = server.config();
+    let folder = config.credentials_dir.clone().unwrap();
+    write_credentials(&folder, "old");
+    let store = S3::open(config).await.unwrap();
+    assert!(matches!(store.list("").await, Err(StoreError::Denied { .. })));
+    write_credentials(&folder, SECRET);
+    assert_eq!(store.list("").await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn missing_credentials_are_said_to_be_missing() {
+    let Some(server) = Server::start().await else { return };
+    let config = server.config();
+    std::fs::remove_file(config.credentials_dir.as_ref().unwrap().join("access-key-id")).unwrap();
+    let error = S3::open(config).await.unwrap().get("k", 1).await.unwrap_err();
+    assert!(matches!(error, StoreError::NoCredentials { .. }), "{error:?}");
+    assert!(error.to_string().contains("access-key-id is missing or empty"), "{error}");
+}
+
+#[tokio::test]
+async fn a_wrong_region_is_named() {
+    let Some(server) = Server::start().await else { return };
+    let store = S3::open(S3Config { region: Some("us-west-9".into()), ..server.config() }).await.unwrap();
+    let error = store.list("").await.unwrap_err();
+    assert!(matches!(error, StoreError::WrongRegion { .. }), "{error:?}");
+    assert!(error.to_string().contains("set the region"), "{error}");
+}
+
+#[tokio::test]
+async fn the_time_of_a_file_is_kept_where_litestream_looks_for_it() {
+    let Some(server) = Server::start().await else { return };
+    let store = S3::open(server.config()).await.unwrap();
+    let etag = store.put_new("0000/x", Body::from(vec![1]), Some(1_700_000_000_123)).await.unwrap();
+    let head = server.client().head_object().bucket(BUCKET).key("some/path/0000/x").send().await.unwrap();
+    assert_eq!(head.metadata().unwrap()["litestream-timestamp"], "2023-11-14T22:13:20.123Z");
+    assert_eq!(head.e_tag().unwrap(), etag.as_str());
+}
+
+#[tokio::test]
+async fn a_list_does_not_show_a_neighbour_whose_path_begins_alike() {
+    let Some(server) = Server::start().await else { return };
+    let store = S3::open(server.config()).await.unwrap();
+    let neighbour = S3::open(S3Config { path: "some/path2".into(), ..server.config() }).await.unwrap();
+    neighbour.put_new("0000/x", Body::from(vec![1]), None).await.unwrap();
+    assert_eq!(store.list("").await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn a_server_that_is_gone_is_unreachable() {
+    let Some(mut server) = Server::start().await else { return };
+    let store = S3::open(server.config()).await.unwrap();
+    server.stop();
+    let error = store.put_new("k", Body::from(vec![1]), None).await.unwrap_err();
+    assert!(matches!(error, StoreError::Unreachable { .. }), "{error:?}");
+    assert!(error.to_string().contains("Connection refused"), "{error}");
+}
+
+#[tokio::test]
+async fn a_server_that_never_answers_is_given_up() {
+    let (_credentials, store) = store_that_hears("").await;
+    let begin = Instant::now();
+    let error = store.put_new("k", Body::from(vec![]), None).await.unwrap_err();
+    assert!(matches!(error, StoreError::Unreachable { .. }), "{error:?}");
+    assert!(begin.elapsed() < Duration::from_secs(2), "one attempt of half a second");
+    let error = store.get("k", 1).await.unwrap_err();
+    assert!(matches!(error, StoreError::Unreachable { .. }), "{error:?}");
+    assert!(begin.elapsed() < Duration::from_secs(6), "two attempts of half a second, and a pause");
+}
+
+#[tokio::test]
+async fn a_server_that_wants_to_be_left_alone_says_how_long() {
+    let (_credentials, store) = store_that_hears(
+        "HTTP/1.1 503 Slow Down\r\nretry-after: 7\r\ncontent-length: 44\r\n\r\n<Error><Code>SlowDown</Code></Error>        ",
+    )
+    .await;
+    let etag = ETag::new("\"e\"");
+    let error = store.put_if_match("k", Bytes::new(), &etag).await.unwrap_err();
+    assert!(matches!(error, StoreError::Busy { .. }), "{error:?}");
+    assert_eq!(error.retry_after(), Some(Duration::from_secs(7)));
+}
+
+#[tokio::test]
+async fn a_server_that_ignores_ranges_is_not_believed() {
+    let (_credentials, store) =
+        store_that_hears("HTTP/1.1 200 OK\r\netag: \"e\"\r\ncontent-length: 4\r\n\r\n0123").await;
+    let error = store.get_range("k", 1..3, None).await.unwrap_err();
+    assert!(matches!(error, StoreError::Mangled { .. }), "{error:?}");
+    assert!(store.get_range("k", 3..3, None).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_cut_list_without_a_continuation_is_not_a_list() {
+    let (_credentials, store) = store_that_hears(concat!(
+        "HTTP/1.1 200 OK\r\ncontent-type: application/xml\r\ncontent-length: 76\r\n\r\n",
+        "<ListBucketResult><IsTruncated>true</IsTruncated></ListBucketResult>        "
+    ))
+    .await;
+    let error = store.list("").await.unwrap_err();
+    assert!(matches!(error, StoreError::Mangled { .. }), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_list_that_goes_on_where_it_began_is_not_a_list() {
+    let (_credentials, store) = store_that_hears(concat!(
+        "HTTP/1.1 200 OK\r\ncontent-type: application/xml\r\ncontent-length: 126\r\n\r\n",
+        "<ListBucketResult><IsTruncated>true</IsTruncated>",
+        "<NextContinuationToken>a</NextContinuationToken></ListBucketResult>          "
+    ))
+    .await;
+    let error = store.list("").await.unwrap_err();
+    assert!(matches!(error, StoreError::Mangled { .. }), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_stream_that_breaks_off_ends_with_an_error() {
+    let (_credentials, store) = store_that_hears(
+        "HTTP/1.1 200 OK\r\netag: \"e\"\r\ncontent-length: 9\r\nconnection: close\r\n\r\n0123",
+    )
+    .await;
+    let mut opened = store.open("k", None).await.unwrap();
+    assert_eq!(opened.size, 9);
+    let mut bytes = Vec::new();
+    assert!(opened.reader.read_to_end(&mut bytes).await.is_err());
+}

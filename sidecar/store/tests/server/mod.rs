@@ -1,0 +1,148 @@
+//! A real S3 server on this machine, and peers that misbehave as no real one does on demand.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread::{sleep, spawn};
+use std::time::{Duration, Instant};
+
+use aws_sdk_s3::config::{BehaviorVersion, Credentials, Region};
+use lifeboat_store::{S3, S3Config};
+use tempfile::TempDir;
+
+pub(crate) const ACCESS_KEY_ID: &str = "lifeboat-test";
+pub(crate) const SECRET: &str = "not-really-secret";
+pub(crate) const REGION: &str = "eu-test-1";
+pub(crate) const BUCKET: &str = "bucket";
+
+/// versitygw with one bucket.
+pub(crate) struct Server {
+    process: Child,
+    pub(crate) address: SocketAddr,
+    folder: TempDir,
+}
+
+impl Server {
+    /// Starts a server with an empty bucket. Without VERSITYGW_BIN its tests pass with a word on stderr, except where CI
+    /// is set.
+    pub(crate) async fn start() -> Option<Self> {
+        let hint = "VERSITYGW_BIN is not set: run `make test`, or VERSITYGW_BIN=$(e2e/lab/tools.sh)/versitygw cargo test";
+        let Some(binary) = std::env::var_os("VERSITYGW_BIN").map(PathBuf::from) else {
+            assert!(std::env::var_os("CI").is_none(), "{hint}");
+            eprintln!("SKIPPED: {hint}");
+            return None;
+        };
+        let server = Self::spawn(&binary);
+        server.client().create_bucket().bucket(BUCKET).send().await.unwrap();
+        Some(server)
+    }
+
+    fn spawn(binary: &Path) -> Self {
+        // Another process may take the port between our asking for it and the server's; then the next one.
+        for _ in 0..5 {
+            let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+            let folder = tempfile::tempdir().unwrap();
+            let mut process = Command::new(binary)
+                .args(["--quiet", "--region", REGION, "--port", &address.to_string(), "posix"])
+                .arg(folder.path())
+                .env("ROOT_ACCESS_KEY", ACCESS_KEY_ID)
+                .env("ROOT_SECRET_KEY", SECRET)
+                .stdout(Stdio::null())
+                .spawn()
+                .unwrap();
+            let begin = Instant::now();
+            while begin.elapsed() < Duration::from_secs(20) && process.try_wait().unwrap().is_none() {
+                if TcpStream::connect(address).is_ok() {
+                    return Self { process, address, folder };
+                }
+                sleep(Duration::from_millis(20));
+            }
+            process.kill().ok();
+            process.wait().ok();
+        }
+        panic!("versitygw did not come up");
+    }
+
+    pub(crate) fn stop(&mut self) {
+        self.process.kill().ok();
+        self.process.wait().ok();
+    }
+
+    /// The SDK itself, to look at what we did with other eyes.
+    pub(crate) fn client(&self) -> aws_sdk_s3::Client {
+        let http = aws_smithy_http_client::Builder::new().build_http();
+        let config = aws_sdk_s3::Config::builder()
+            .behavior_version(BehaviorVersion::latest())
+            .http_client(http)
+            .region(Region::from_static(REGION))
+            .endpoint_url(format!("http://{}", self.address))
+            .credentials_provider(Credentials::new(ACCESS_KEY_ID, SECRET, None, None, "test"))
+            .force_path_style(true);
+        aws_sdk_s3::Client::from_conf(config.build())
+    }
+
+    pub(crate) fn config(&self) -> S3Config {
+        let credentials = self.folder.path().join(".credentials");
+        std::fs::create_dir_all(&credentials).unwrap();
+        write_credentials(&credentials, SECRET);
+        config(self.address, credentials)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+pub(crate) fn write_credentials(folder: &Path, secret: &str) {
+    std::fs::write(folder.join("access-key-id"), ACCESS_KEY_ID).unwrap();
+    std::fs::write(folder.join("secret-access-key"), secret).unwrap();
+}
+
+pub(crate) fn config(address: SocketAddr, credentials: PathBuf) -> S3Config {
+    S3Config {
+        bucket: BUCKET.into(),
+        path: "some/path".into(),
+        region: Some(REGION.into()),
+        endpoint: Some(format!("http://{address}")),
+        force_path_style: true,
+        credentials_dir: Some(credentials),
+        attempt_timeout: Duration::from_secs(10),
+    }
+}
+
+/// A store whose server gives every request the same answer, or, for an empty one, none.
+pub(crate) async fn store_that_hears(answer: &'static str) -> (TempDir, S3) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    spawn(move || {
+        for stream in listener.incoming() {
+            spawn(move || answer_all(&stream.unwrap(), answer));
+        }
+    });
+    let folder = tempfile::tempdir().unwrap();
+    write_credentials(folder.path(), SECRET);
+    let config =
+        S3Config { attempt_timeout: Duration::from_millis(500), ..config(address, folder.path().into()) };
+    (folder, S3::open(config).await.unwrap())
+}
+
+/// Reads requests without bodies and answers them until the peer goes.
+fn answer_all(mut stream: &TcpStream, answer: &str) {
+    let mut lines = BufReader::new(stream.try_clone().unwrap());
+    let mut line = String::new();
+    while lines.read_line(&mut line).is_ok_and(|length| length > 0) {
+        if line == "\r\n" {
+            if answer.is_empty() {
+                lines.read_to_string(&mut line).ok();
+            }
+            stream.write_all(answer.as_bytes()).ok();
+            if answer.contains("connection: close") {
+                return;
+            }
+        }
+        line.clear();
+    }
+}
