@@ -1,6 +1,7 @@
 //! Connections that are allowed to look and nothing else, and the pins made of them.
 
 use std::path::Path;
+use std::thread;
 use std::time::Duration;
 
 use rusqlite::config::DbConfig;
@@ -50,6 +51,40 @@ pub(super) fn require_wal(
         EnforceWal::No => found,
     };
     if found == WAL { Ok(true) } else { Err(DatabaseError::NotWal { path: path.to_owned(), mode: found }) }
+}
+
+/// A connection that can keep writers out for a moment. It writes nothing itself.
+#[derive(Debug)]
+pub(super) struct Locker {
+    connection: Connection,
+}
+
+impl Locker {
+    pub(super) fn open(path: &Path) -> Result<Self, DatabaseError> {
+        let connection = open(path)?;
+        let error = |source| DatabaseError::sqlite(path, "open", source);
+        // A connection that may only query cannot take the write lock.
+        connection.execute_batch("PRAGMA query_only=OFF").map_err(error)?;
+        connection.busy_timeout(Duration::ZERO).map_err(error)?;
+        Ok(Self { connection })
+    }
+
+    /// Takes the write lock, if it is free now or within a few milliseconds.
+    pub(super) fn try_lock(&self) -> bool {
+        for _ in 0..LOCK_ATTEMPTS {
+            if self.connection.execute_batch("BEGIN IMMEDIATE").is_ok() {
+                return true;
+            }
+            thread::sleep(LOCK_PAUSE);
+        }
+        false
+    }
+
+    /// Gives the write lock back.
+    pub(super) fn unlock(&self) {
+        // Nothing was written, so there is nothing to take back and nothing that could fail.
+        let _ = self.connection.execute_batch("ROLLBACK");
+    }
 }
 
 /// How far a checkpoint came.
@@ -116,6 +151,10 @@ const WAL: &str = "wal";
 
 /// How long SQLite waits for a lock by itself. Short: whoever waits does not follow.
 const BUSY_TIMEOUT: Duration = Duration::from_millis(100);
+
+/// The write lock is asked for at most this many times, so that following is not delayed.
+const LOCK_ATTEMPTS: u32 = 40;
+const LOCK_PAUSE: Duration = Duration::from_micros(50);
 
 /// First of all, an unusual schema must not keep us from reading pages: `writable_schema` makes SQLite overlook what it
 /// cannot parse, and `query_only` at the end makes sure that nothing is written all the same.

@@ -25,6 +25,7 @@ mod connection;
 mod error;
 mod file_system;
 mod follower;
+mod pressure;
 mod view;
 
 use std::ffi::OsString;
@@ -39,9 +40,10 @@ use lifeboat_wal::wal_index::{IndexHeader, WalIndex};
 use lifeboat_wal::{IndexError, PageSize};
 use rusqlite::Connection;
 
-use connection::{Checkpointed, Pin};
+use connection::{Checkpointed, Locker, Pin};
 use file_system::FileIdentity;
 use follower::{Follower, Unread};
+use pressure::{FEW_FRAMES, Pressure, Relief};
 use view::Rolled;
 
 pub use connection::EnforceWal;
@@ -63,6 +65,8 @@ pub struct Database {
     current: usize,
     /// Makes checkpoints, and is the one through which the WAL-index is seen.
     checkpointer: Connection,
+    locker: Locker,
+    pressure: Pressure,
     /// The header at which the WAL was last found settled.
     settled_at: Option<IndexHeader>,
 }
@@ -130,6 +134,8 @@ impl Database {
             pins,
             current: 0,
             checkpointer,
+            locker: Locker::open(path)?,
+            pressure: Pressure::new(page_size, &header),
             settled_at: None,
             wal_path,
         };
@@ -141,11 +147,20 @@ impl Database {
 
     /// Reads all frames committed since the last look and adds their pages to `dirty`.
     ///
+    /// When the WAL has grown long because the application never pauses, this also shortens it. For that the write lock
+    /// is held while the last few frames are copied; it is never waited for.
+    ///
     /// # Errors
     ///
     /// A [`DatabaseError`]. Nothing is lost then: the next look reads the same frames.
     pub fn follow(&mut self, dirty: &mut DirtyPages) -> Result<Followed, DatabaseError> {
-        Ok(self.follow_to_header(dirty)?.1)
+        let (header, followed) = self.follow_to_header(dirty)?;
+        match self.relieve(&header, dirty) {
+            Ok(meanwhile) => Ok(followed.and(meanwhile)),
+            // The next look tries again.
+            Err(DatabaseError::Busy { .. }) => Ok(followed),
+            Err(error) => Err(error),
+        }
     }
 
     /// Opens a view of the newest commit, as the new pin.
@@ -174,9 +189,7 @@ impl Database {
             return Ok(Settled::Yes);
         }
         self.settled_at = None;
-        // The pin moves forward, so that the checkpoint may copy everything.
-        self.roll(dirty)?;
-        let checkpointed = connection::checkpoint_passive(&self.checkpointer, &self.path)?;
+        let (_, checkpointed) = self.roll_and_checkpoint(dirty)?;
         let before = self.read_index()?;
         if checkpointed == Checkpointed::Busy || !before.is_backfilled() {
             return Ok(Settled::NotYet);
@@ -229,19 +242,76 @@ impl Database {
     fn roll(&mut self, dirty: &mut DirtyPages) -> Result<(IndexHeader, Rolled), DatabaseError> {
         let (header, first) = self.follow_to_header(dirty)?;
         self.spare().begin(&self.path)?;
-        let mut rolled = Rolled::default();
-        let second = self.follow_to_header(&mut rolled.later);
-        dirty.merge(rolled.later.clone());
+        let mut later = DirtyPages::new();
+        let second = self.follow_to_header(&mut later);
+        dirty.merge(later.clone());
         let (_, second) = second.inspect_err(|_| self.spare().end())?;
         self.current().end();
         self.current = 1 - self.current;
-        for followed in [first, second] {
-            match followed {
-                Followed::Continued(gained) => rolled.gained.add(gained),
-                Followed::Lost { why } => rolled.lost = Some(why),
+        self.pressure.rolled(&header);
+        Ok((header, Rolled { followed: first.and(second), later }))
+    }
+
+    /// Keeps the WAL short under a load without pauses; see [`pressure`].
+    fn relieve(&mut self, header: &IndexHeader, dirty: &mut DirtyPages) -> Result<Followed, DatabaseError> {
+        match self.pressure.decide(header) {
+            Relief::None => Ok(Followed::NOTHING),
+            Relief::Checkpoint => Ok(self.roll_and_checkpoint(dirty)?.0),
+            Relief::Restart => self.prepare_restart(dirty),
+        }
+    }
+
+    /// Copies as much as possible without a lock, then the rest under the write lock.
+    fn prepare_restart(&mut self, dirty: &mut DirtyPages) -> Result<Followed, DatabaseError> {
+        let mut followed = Followed::NOTHING;
+        for _ in 0..COPY_ROUNDS {
+            let (meanwhile, checkpointed) = self.roll_and_checkpoint(dirty)?;
+            followed = followed.and(meanwhile);
+            if checkpointed == Checkpointed::Busy {
+                return Ok(followed);
+            }
+            // A checkpoint that is not complete leaves the syncing to the one that is. Better now than under the lock.
+            lifeboat_wal_index::sync_database(&self.checkpointer)
+                .map_err(|source| DatabaseError::WalIndex { path: self.path.clone(), source })?;
+            let index = self.read_index()?;
+            if self.pressure.is_hindered(&index) {
+                return Ok(followed);
+            }
+            if index.header.last_frame.since(index.backfilled) < FEW_FRAMES {
+                break;
             }
         }
-        Ok((header, rolled))
+        if !self.locker.try_lock() {
+            return Ok(followed);
+        }
+        let finished = self.finish_under_lock(dirty);
+        self.locker.unlock();
+        Ok(followed.and(finished?))
+    }
+
+    fn finish_under_lock(&mut self, dirty: &mut DirtyPages) -> Result<Followed, DatabaseError> {
+        // The application may have restarted the WAL before we had the lock.
+        if self.pressure.decide(&self.read_index()?.header) != Relief::Restart {
+            return Ok(Followed::NOTHING);
+        }
+        let (followed, _) = self.roll_and_checkpoint(dirty)?;
+        let index = self.read_index()?;
+        self.pressure.locked(&index.header);
+        if !index.is_backfilled() {
+            return Ok(followed);
+        }
+        // Read mark 0 for the pin: now the next writer restarts the WAL.
+        let (_, rolled) = self.roll(dirty)?;
+        Ok(followed.and(rolled.followed))
+    }
+
+    /// Moves the pin forward, and copies into the database file what that allows.
+    fn roll_and_checkpoint(
+        &mut self,
+        dirty: &mut DirtyPages,
+    ) -> Result<(Followed, Checkpointed), DatabaseError> {
+        let (_, rolled) = self.roll(dirty)?;
+        Ok((rolled.followed, connection::checkpoint_passive(&self.checkpointer, &self.path)?))
     }
 
     fn follow_to_header(&mut self, dirty: &mut DirtyPages) -> Result<(IndexHeader, Followed), DatabaseError> {
@@ -284,16 +354,26 @@ impl Database {
     }
 }
 
+impl Followed {
+    const NOTHING: Self = Self::Continued(Gained { commits: 0, frames: 0, bytes: 0 });
+
+    /// Both looks as one.
+    const fn and(self, later: Self) -> Self {
+        match (self, later) {
+            (Self::Lost { why }, _) | (_, Self::Lost { why }) => Self::Lost { why },
+            (Self::Continued(first), Self::Continued(second)) => Self::Continued(Gained {
+                commits: first.commits + second.commits,
+                frames: first.frames + second.frames,
+                bytes: first.bytes + second.bytes,
+            }),
+        }
+    }
+}
+
 impl Gained {
     fn new(tally: Tally, page_size: PageSize) -> Self {
         let frames = u64::from(tally.frames);
         Self { commits: u64::from(tally.commits), frames, bytes: frames * frame_bytes(page_size) as u64 }
-    }
-
-    const fn add(&mut self, other: Self) {
-        self.commits += other.commits;
-        self.frames += other.frames;
-        self.bytes += other.bytes;
     }
 }
 
@@ -352,6 +432,9 @@ fn wal_path(database: &Path) -> PathBuf {
     name.push("-wal");
     PathBuf::from(name)
 }
+
+/// Copying without a lock is repeated this many times, if the application is so fast that many frames came meanwhile.
+const COPY_ROUNDS: u32 = 3;
 
 /// How long to wait after each look that found the WAL-index torn: a writer needs nanoseconds, unless it was interrupted.
 const INDEX_PAUSES: [Duration; 6] = [

@@ -6,7 +6,7 @@ use lifeboat_wal::wal_index::IndexHeader;
 use lifeboat_wal::{PageCount, PageNo, PageSize};
 use rusqlite::{Connection, Statement};
 
-use super::{Database, DatabaseError, Gained};
+use super::{Database, DatabaseError, Followed, Gained};
 
 /// The database as of one commit, read through SQLite while the application goes on writing.
 ///
@@ -22,10 +22,9 @@ pub struct View<'d> {
 }
 
 /// What a roll of the pin found out.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Rolled {
-    pub(super) gained: Gained,
-    pub(super) lost: Option<Discontinuity>,
+    pub(super) followed: Followed,
     /// Pages of frames that the view may not show yet.
     pub(super) later: DirtyPages,
 }
@@ -62,16 +61,22 @@ impl<'d> View<'d> {
         &self.header
     }
 
-    /// What was read from the WAL on the way to this view.
+    /// What was read from the WAL on the way to this view; unknown, and therefore nothing, if continuity was lost.
     #[must_use]
     pub const fn gained(&self) -> Gained {
-        self.rolled.gained
+        match self.rolled.followed {
+            Followed::Continued(gained) => gained,
+            Followed::Lost { .. } => Gained { commits: 0, frames: 0, bytes: 0 },
+        }
     }
 
     /// Why continuity was lost on the way to this view, if it was: the set of dirty pages was then made every page.
     #[must_use]
     pub const fn lost(&self) -> Option<Discontinuity> {
-        self.rolled.lost
+        match self.rolled.followed {
+            Followed::Continued(_) => None,
+            Followed::Lost { why } => Some(why),
+        }
     }
 
     /// The pages that stay dirty after this view is shipped: they were changed by commits it may not show yet.

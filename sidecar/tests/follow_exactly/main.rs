@@ -4,9 +4,17 @@
 //! made only of shipped pages must equal, byte for byte, a scan of the whole view; at the end it must equal the file the
 //! application leaves. Continuity must never be lost, and the commits we count must be those the application made.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a test fails by panicking, and tells by printing"
+)]
+
 mod application;
 mod model;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::thread;
 use std::time::Duration;
@@ -25,6 +33,9 @@ struct Replica {
     model: Model,
     commits: u64,
     cuts: u32,
+    /// The salts of every run through the WAL that a cut saw.
+    runs: BTreeSet<[u8; 8]>,
+    wal_bytes_max: u64,
 }
 
 impl Replica {
@@ -33,6 +44,8 @@ impl Replica {
             Followed::Continued(gained) => self.commits += gained.commits,
             Followed::Lost { why } => panic!("lost: {why}"),
         }
+        let wal = self.database.path().with_file_name("app.db-wal");
+        self.wal_bytes_max = self.wal_bytes_max.max(fs::metadata(wal).unwrap().len());
     }
 
     fn cut(&mut self) {
@@ -40,6 +53,7 @@ impl Replica {
         assert_eq!(view.lost(), None);
         self.commits += view.gained().commits;
         self.cuts += 1;
+        self.runs.insert(view.header().salts.0);
         self.model.apply(&mut view, &self.dirty);
         self.model.assert_equals(&mut view);
         let still_dirty = view.still_dirty().clone();
@@ -55,7 +69,15 @@ fn run(workload: &Workload) -> (Replica, u64) {
     let database = Database::open(&path, EnforceWal::No).unwrap();
     let mut dirty = DirtyPages::new();
     dirty.insert_all();
-    let mut replica = Replica { database, dirty, model: Model::default(), commits: 0, cuts: 0 };
+    let mut replica = Replica {
+        database,
+        dirty,
+        model: Model::default(),
+        commits: 0,
+        cuts: 0,
+        runs: BTreeSet::new(),
+        wal_bytes_max: 0,
+    };
     application.go();
     for round in 0_u64.. {
         if !application.is_running() {
@@ -69,6 +91,10 @@ fn run(workload: &Workload) -> (Replica, u64) {
     }
     let commits = application.commits();
     replica.cut();
+    let (cuts, runs, wal_kb) = (replica.cuts, replica.runs.len(), replica.wal_bytes_max / 1024);
+    println!(
+        "{workload:?}: {commits} commits, {cuts} cuts, {runs} runs through a WAL of at most {wal_kb} KiB"
+    );
     assert!(replica.dirty.is_empty(), "nobody writes any more");
     assert!(replica.cuts > 5, "only {} cuts", replica.cuts);
     let end = Connection::open(&path).unwrap();
@@ -150,6 +176,13 @@ fn all_of_it_with_several_writers_and_checkpoints() {
     for checkpoints in ["RESTART", "TRUNCATE"] {
         run(&Workload { work: Work::Mixed, writers: 3, checkpoints, ..Workload::PLAIN });
     }
+}
+
+#[test]
+fn an_application_without_pauses_does_not_make_the_wal_grow_without_end() {
+    let (replica, _) = run(&Workload { rest: Duration::from_micros(100), ..Workload::PLAIN });
+    assert!(replica.runs.len() > 1, "the WAL was never restarted");
+    assert!(replica.wal_bytes_max < 40 << 20, "the WAL grew to {} bytes", replica.wal_bytes_max);
 }
 
 #[test]

@@ -1,7 +1,8 @@
 //! The shared memory of SQLite's WAL, through SQLite's own VFS methods.
 //!
 //! In:  a connection that has read a database in WAL mode.
-//! Out: the first bytes of its WAL-index (`-shm`), copied so that a change in between shows.
+//! Out: the first bytes of its WAL-index (`-shm`), copied so that a change in between shows; and, if asked, a database
+//! file whose pages have reached the disk.
 //!
 //! *Why not simply open the `-shm` file?* POSIX drops every lock a process holds on a file as soon as it closes *any*
 //! descriptor of it, SQLite's locks included. So nobody but SQLite may open the database or its `-shm`, and we go through
@@ -48,6 +49,26 @@ pub fn read(connection: &Connection) -> Result<[u8; WAL_INDEX_BYTES], WalIndexEr
         *chunk = word.load(Ordering::Relaxed).to_ne_bytes();
     }
     Ok(bytes)
+}
+
+/// Makes what was copied into the database file durable, as SQLite does at the end of a complete checkpoint.
+///
+/// A checkpoint that comes only part of the way does not sync the database file, so a later one would have to sync all of
+/// it at once. This changes nothing but that.
+///
+/// # Errors
+///
+/// [`WalIndexError::Sqlite`] when the file cannot be synced.
+pub fn sync_database(connection: &Connection) -> Result<(), WalIndexError> {
+    let file = file_pointer(connection)?;
+    // SAFETY: as in `map`.
+    let methods = unsafe { (*file).pMethods };
+    // SAFETY: as in `map`.
+    let methods = unsafe { methods.as_ref() }.ok_or(WalIndexError::NoSharedMemory)?;
+    let sync = methods.xSync.ok_or(WalIndexError::NoSharedMemory)?;
+    // SAFETY: the file is open, and the flag is one of those SQLite documents.
+    let code = unsafe { sync(file, ffi::SQLITE_SYNC_NORMAL) };
+    if code == ffi::SQLITE_OK { Ok(()) } else { Err(WalIndexError::Sqlite { call: "xSync", code }) }
 }
 
 /// Where the connection has the first region of the WAL-index in memory.

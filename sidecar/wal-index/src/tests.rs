@@ -51,3 +51,11 @@ fn a_database_in_memory_has_no_wal_index() {
     let connection = Connection::open_in_memory().unwrap();
     assert_eq!(read(&connection), Err(WalIndexError::NoSharedMemory));
 }
+
+#[test]
+fn a_database_file_can_be_synced_and_one_in_memory_cannot() {
+    let folder = tempfile::tempdir().unwrap();
+    let (_, writer) = wal_database(folder.path());
+    assert_eq!(sync_database(&writer), Ok(()));
+    assert!(sync_database(&Connection::open_in_memory().unwrap()).is_err());
+}

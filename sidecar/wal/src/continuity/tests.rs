@@ -160,6 +160,10 @@ fn a_chain_that_does_not_end_where_the_index_says_is_a_loss() {
     let (mut file, mut writer, old, place) = two_commits();
     let other_frame = IndexHeader { frame_checksum: Checksum::default(), ..old };
     assert!(matches!(read(place, other_frame, &file), Err(Discontinuity::Chain { .. })));
+    let (mut whole, mut whole_writer) = (file.clone(), writer);
+    append(&mut whole, &mut whole_writer, &[(5, 5, 5)]);
+    let other_end = IndexHeader { frame_checksum: Checksum::default(), ..header(&whole_writer, 41) };
+    assert_eq!(read(place, other_end, &whole), Err(Discontinuity::Chain { frame: FrameNo::new(4) }));
     append(&mut file, &mut writer, &[(5, 0, 5)]);
     assert!(
         matches!(read(place, header(&writer, 41), &file), Err(Discontinuity::Chain { .. })),

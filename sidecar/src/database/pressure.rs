@@ -1,0 +1,167 @@
+//! When a WAL that keeps growing needs help: a decision, without doing anything.
+//!
+//! Our pin is what keeps the WAL from restarting, so its length is our business. In quiet moments
+//! [`Database::settle`](super::Database::settle) is enough. An application that never pauses leaves no such moment; then
+//! first a checkpoint is made from time to time, which disturbs nobody, and at last the write lock is taken, for as long as
+//! the last few frames need to be copied.
+
+use lifeboat_wal::PageSize;
+use lifeboat_wal::frame::{FrameNo, frame_bytes};
+use lifeboat_wal::header::Salts;
+use lifeboat_wal::wal_index::{IndexHeader, WalIndex};
+
+/// What has been done about the length of the WAL, and what is next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Pressure {
+    hard: u32,
+    salts: Salts,
+    /// The last frame when the pin was last rolled.
+    rolled_at: FrameNo,
+    /// The write lock is not taken before the WAL is this long.
+    lock_at: u32,
+    /// By how much `lock_at` moved last.
+    pause: u32,
+}
+
+/// What to do now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Relief {
+    /// Nothing.
+    None,
+    /// Roll the pin and checkpoint as far as that allows.
+    Checkpoint,
+    /// Checkpoint to the end under the write lock, so that the next writer restarts the WAL.
+    Restart,
+}
+
+impl Pressure {
+    pub(super) fn new(page_size: PageSize, header: &IndexHeader) -> Self {
+        let fit = u32::try_from(HARD_BYTES / frame_bytes(page_size)).unwrap_or(HARD_FRAMES);
+        let hard = HARD_FRAMES.min(fit);
+        Self { hard, salts: header.salts, rolled_at: header.last_frame, lock_at: hard, pause: hard }
+    }
+
+    /// What the WAL needs now that it has come to this header.
+    pub(super) fn decide(&mut self, header: &IndexHeader) -> Relief {
+        if header.salts != self.salts {
+            // The WAL was restarted; everything begins anew.
+            let hard = self.hard;
+            *self = Self { hard, salts: header.salts, rolled_at: FrameNo::START, lock_at: hard, pause: hard };
+        }
+        if header.last_frame.get() >= self.lock_at {
+            return Relief::Restart;
+        }
+        if header.last_frame.since(self.rolled_at) >= self.hard / SOFT_PART {
+            Relief::Checkpoint
+        } else {
+            Relief::None
+        }
+    }
+
+    /// The pin was rolled, and its snapshot is at least as new as this header.
+    pub(super) const fn rolled(&mut self, header: &IndexHeader) {
+        self.rolled_at = header.last_frame;
+    }
+
+    /// Everything was copied under the lock. Should the WAL not restart all the same, because an older reader of the
+    /// application is still there, then the lock is not worth taking again soon: each time the wait is doubled.
+    pub(super) const fn locked(&mut self, header: &IndexHeader) {
+        self.lock_at = header.last_frame.get().saturating_add(self.pause);
+        self.pause = self.pause.saturating_mul(2);
+    }
+
+    /// Whether a reader of the application holds back much of what our pin would let a checkpoint copy. Then the lock
+    /// would be for nothing, and it waits until the WAL is longer.
+    pub(super) const fn is_hindered(&mut self, index: &WalIndex) -> bool {
+        let is_hindered = self.rolled_at.since(index.backfilled) >= HINDERED_FRAMES;
+        if is_hindered {
+            self.lock_at = index.header.last_frame.get().saturating_add(self.hard / 2);
+        }
+        is_hindered
+    }
+}
+
+/// The lock is taken when so few frames are left to copy.
+pub(super) const FEW_FRAMES: u32 = 200;
+const HINDERED_FRAMES: u32 = 1000;
+const HARD_FRAMES: u32 = 4000;
+const HARD_BYTES: usize = 64 * 1024 * 1024;
+/// Checkpoints without a lock are made this many times as often.
+const SOFT_PART: u32 = 8;
+
+#[cfg(test)]
+mod tests {
+    use lifeboat_wal::PageCount;
+    use lifeboat_wal::checksum::{ByteOrder, Checksum};
+
+    use super::*;
+
+    fn header(last_frame: u32, salt: u8) -> IndexHeader {
+        IndexHeader {
+            change_counter: 0,
+            order: ByteOrder::Little,
+            page_size: None,
+            last_frame: FrameNo::new(last_frame),
+            page_count: PageCount::new(1),
+            frame_checksum: Checksum::default(),
+            salts: Salts([salt; 8]),
+        }
+    }
+
+    fn pressure(bytes: u32) -> Pressure {
+        Pressure::new(PageSize::try_new(bytes).unwrap(), &header(0, 1))
+    }
+
+    #[test]
+    fn checkpoints_come_by_the_distance_from_the_pin_and_the_lock_by_the_length_of_the_wal() {
+        let mut pressure = pressure(4096);
+        assert_eq!(pressure.decide(&header(499, 1)), Relief::None);
+        assert_eq!(pressure.decide(&header(500, 1)), Relief::Checkpoint);
+        pressure.rolled(&header(3600, 1));
+        assert_eq!(pressure.decide(&header(3999, 1)), Relief::None);
+        assert_eq!(pressure.decide(&header(4000, 1)), Relief::Restart);
+    }
+
+    #[test]
+    fn large_pages_are_limited_by_their_bytes() {
+        let mut pressure = pressure(65_536);
+        assert_eq!(pressure.decide(&header(1023, 1)), Relief::Restart);
+        assert_eq!(pressure.decide(&header(1022, 1)), Relief::Checkpoint);
+    }
+
+    #[test]
+    fn a_restarted_wal_begins_anew() {
+        let mut pressure = pressure(4096);
+        pressure.rolled(&header(4000, 1));
+        pressure.locked(&header(4000, 1));
+        assert_eq!(pressure.decide(&header(10, 2)), Relief::None);
+        assert_eq!(pressure.decide(&header(4000, 2)), Relief::Restart);
+    }
+
+    #[test]
+    fn a_lock_that_did_not_help_is_taken_half_as_often_each_time() {
+        let mut pressure = pressure(4096);
+        let mut locks = Vec::new();
+        for frame in 0..70_000 {
+            pressure.rolled(&header(frame, 1));
+            if pressure.decide(&header(frame, 1)) == Relief::Restart {
+                pressure.locked(&header(frame, 1));
+                locks.push(frame);
+            }
+        }
+        assert_eq!(locks, [4000, 8000, 16_000, 32_000, 64_000]);
+    }
+
+    #[test]
+    fn behind_an_old_reader_the_lock_waits() {
+        let mut pressure = pressure(4096);
+        pressure.rolled(&header(4000, 1));
+        let index = |backfilled| WalIndex { header: header(4000, 1), backfilled: FrameNo::new(backfilled) };
+        assert!(!pressure.is_hindered(&index(3001)));
+        assert_eq!(pressure.decide(&header(4000, 1)), Relief::Restart);
+        assert!(pressure.is_hindered(&index(3000)));
+        assert_eq!(pressure.decide(&header(4400, 1)), Relief::None);
+        pressure.rolled(&header(5900, 1));
+        assert_eq!(pressure.decide(&header(6000, 1)), Relief::Restart);
+    }
+}
