@@ -67,7 +67,7 @@ pub struct RunArgs {
     #[arg(long, env = "LIFEBOAT_HEALTH_ADDR", default_value = "0.0.0.0:8080")]
     pub health_addr: SocketAddr,
     /// Seconds for which the webhook goes on serving after SIGTERM, until the Service sends no more requests here.
-    #[arg(long, env = "LIFEBOAT_LAME_DUCK_SECONDS", default_value = "5", value_parser = seconds)]
+    #[arg(long = "lame-duck-seconds", env = "LIFEBOAT_LAME_DUCK_SECONDS", default_value = "5", value_parser = seconds)]
     pub lame_duck: Duration,
 }
 

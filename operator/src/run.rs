@@ -49,17 +49,17 @@ async fn run(args: &RunArgs) -> Result<(), Error> {
         client,
     });
     let readiness = Readiness::default();
-    let ending = CancellationToken::new();
+    // The controller stops at once, so that its successor has the field; the webhook goes on for a while.
+    let (ending, closing) = (CancellationToken::new(), CancellationToken::new());
     let mut parts = JoinSet::new();
     let keeper = webhook::Keeper::new(&shared.client, args, readiness.clone());
     let server = webhook::server(&shared, keeper.certificate());
-    let token = || ending.clone();
-    parts.spawn(named("webhook", webhook::serve(webhook_listener, server, token())));
-    parts.spawn(named("certificate keeper", keeper.run(token())));
-    parts.spawn(named("controller", controller::run(Arc::clone(&shared), token())));
-    let releasing = (Arc::clone(&shared), token());
+    parts.spawn(named("webhook", webhook::serve(webhook_listener, server, closing.clone())));
+    parts.spawn(named("certificate keeper", keeper.run(closing.clone())));
+    parts.spawn(named("controller", controller::run(Arc::clone(&shared), ending.clone())));
+    let releasing = (Arc::clone(&shared), ending.clone());
     parts.spawn(named("release", async move { release::run(&releasing.0, releasing.1).await }));
-    let health = health::serve(health_listener, readiness.clone(), token());
+    let health = health::serve(health_listener, readiness.clone(), closing.clone());
     parts.spawn(named("health endpoint", async move {
         if let Err(error) = health.await {
             tracing::error!("the health endpoint failed: {error}");
@@ -71,11 +71,13 @@ async fn run(args: &RunArgs) -> Result<(), Error> {
         () = terminated() => {
             tracing::info!("told to end; serving on for {} s", args.lame_duck.as_secs());
             readiness.end();
+            ending.cancel();
             tokio::time::sleep(args.lame_duck).await;
             Ok(())
         }
     };
     ending.cancel();
+    closing.cancel();
     while parts.join_next().await.is_some() {}
     result
 }

@@ -5,7 +5,7 @@ use lifeboat_api::{Reason, SqliteReplica, names};
 
 use crate::Observed;
 use crate::conditions::Statement;
-use crate::observed::{is_injected, is_labelled, pod_name};
+use crate::observed::{config_hash, is_injected, is_labelled, pod_name};
 use crate::workload::Check;
 
 pub(crate) fn judge(replica: &SqliteReplica, observed: &Observed, check: &Check) -> Statement {
@@ -88,8 +88,4 @@ fn sidecar_restarts(pod: &Pod) -> bool {
     let init = pod.spec.as_ref().and_then(|spec| spec.init_containers.as_ref());
     let sidecar = init.into_iter().flatten().find(|container| container.name == names::CONTAINER_REPLICATE);
     sidecar.is_some_and(|sidecar| sidecar.restart_policy.as_deref() == Some("Always"))
-}
-
-fn config_hash(pod: &Pod) -> Option<&str> {
-    pod.metadata.annotations.as_ref()?.get(names::ANNOTATION_CONFIG_HASH).map(String::as_str)
 }

@@ -76,3 +76,8 @@ pub(crate) fn container_status<'a>(pod: &'a Pod, name: &str) -> Option<&'a Conta
 pub(crate) fn pod_name(pod: &Pod) -> &str {
     pod.metadata.name.as_deref().unwrap_or_default()
 }
+
+/// The fingerprint of the settings that the pod was injected with.
+pub(crate) fn config_hash(pod: &Pod) -> Option<&str> {
+    pod.metadata.annotations.as_ref()?.get(names::ANNOTATION_CONFIG_HASH).map(String::as_str)
+}

@@ -7,7 +7,7 @@ use lifeboat_api::{Reason, SqliteReplica, WorkloadKind, names};
 use lifeboat_inject::{Defaults, Refusal, inject};
 use serde_json::{Value, json};
 
-use crate::Observed;
+use crate::{Observed, observed};
 
 /// The parts of a workload that matter here.
 #[derive(Clone, Debug, PartialEq)]
@@ -103,7 +103,7 @@ pub(crate) fn check(replica: &SqliteReplica, observed: &Observed, defaults: &Def
         Ok(injection) => check.notices = injection.notices,
         Err(refusals) => check.refusals.extend(refusals),
     }
-    if !check.refusals.is_empty() || is_labelled(workload, replica) {
+    if !check.refusals.is_empty() || is_current(workload, replica, observed) {
         return check;
     }
     if workload.kind == WorkloadKind::Job {
@@ -118,8 +118,22 @@ pub(crate) fn check(replica: &SqliteReplica, observed: &Observed, defaults: &Def
     check
 }
 
-fn is_labelled(workload: &Workload, replica: &SqliteReplica) -> bool {
-    workload.label() == Some(replica.name()) && workload.config_hash() == Some(replica.config_hash().as_str())
+/// Whether the pod template is as it should be.
+///
+/// An author may write the label into the manifest, so that not even the first pod starts unprotected. Then our
+/// annotation is not needed until the settings change: the webhook gave the pods their settings, and adding it would only
+/// restart them.
+fn is_current(workload: &Workload, replica: &SqliteReplica, observed: &Observed) -> bool {
+    let wanted = replica.config_hash();
+    let has_settings = match workload.config_hash() {
+        Some(hash) => hash == wanted,
+        None => observed
+            .live_pods()
+            .filter(|pod| observed::is_labelled(pod, replica))
+            .filter_map(observed::config_hash)
+            .all(|hash| hash == wanted),
+    };
+    workload.label() == Some(replica.name()) && has_settings
 }
 
 /// What no protected workload may do, whatever its pods look like.

@@ -354,6 +354,17 @@ fn a_workload_of_another_replica_is_left_alone() {
 }
 
 #[test]
+fn a_label_from_the_author_needs_no_change_until_the_settings_do() {
+    let mut set = labelled();
+    set["spec"]["template"]["metadata"]["annotations"] = json!(null);
+    assert_eq!(plan(&observed(&set, vec![])).apply, None);
+    assert_eq!(plan(&observed(&set, vec![running_pod()])).apply, None);
+    let mut outdated = running_pod();
+    outdated["metadata"]["annotations"]["lifeboat.dev/config-hash"] = json!("0000000000000000");
+    assert_ne!(plan(&observed(&set, vec![outdated])).apply, None);
+}
+
+#[test]
 fn claims_of_a_stateful_set_count_as_volumes() {
     let mut set = stateful_set();
     set["spec"]["template"]["spec"]["volumes"] = json!(null);

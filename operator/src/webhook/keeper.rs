@@ -30,11 +30,11 @@ use crate::Error;
 use crate::args::RunArgs;
 use crate::health::Readiness;
 
-/// How often everything is checked once it is well. Both reads are of single objects.
-const EVERY: Duration = Duration::from_secs(60);
+/// How often everything is checked. Both reads are of single objects.
+const EVERY: Duration = Duration::from_secs(10);
 
-/// How often everything is checked until it is well.
-const UNTIL_WELL: Duration = Duration::from_secs(1);
+/// How soon a round that failed is tried again; twice as late each time, up to [`EVERY`].
+const SOON: Duration = Duration::from_secs(1);
 
 /// How often a lost race for the Secret is run again before it counts as a failure.
 const RACES_MAX: usize = 5;
@@ -92,12 +92,13 @@ impl Keeper {
                 () = cancelled.cancelled() => return,
                 () = tokio::time::sleep(pause) => {}
             }
+            let later = pause.saturating_mul(2).clamp(SOON, EVERY);
             pause = match self.keep().await {
                 Ok(true) => EVERY,
-                Ok(false) => UNTIL_WELL,
+                Ok(false) => later,
                 Err(error) => {
                     tracing::warn!("{}", error.chain());
-                    UNTIL_WELL
+                    later
                 }
             };
         }
