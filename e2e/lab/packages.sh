@@ -65,7 +65,7 @@ say "installing $MISSING (usually under a minute)"
 export DEBIAN_FRONTEND=noninteractive
 apt-get -qq update
 # shellcheck disable=SC2086 # a list of names
-apt-get -qq install --yes --no-install-recommends --no-remove $MISSING >&2
+apt-get -qq -o Dpkg::Use-Pty=0 install --yes --no-install-recommends --no-remove $MISSING >&2
 case " $MISSING " in
   *" etcd-server "* | *" containerd "*)
     say "the services etcd and containerd were not started, but will be at the next boot: systemctl disable etcd containerd" ;;
