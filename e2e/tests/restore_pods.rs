@@ -1,0 +1,117 @@
+//! A pod loses its volume, and its replacement begins where it ended.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use lifeboat_e2e::app::{Delete, SYNC_INTERVAL};
+use lifeboat_e2e::lineage::{Lineage, last_restorable_row};
+use lifeboat_e2e::outage::without_bucket;
+use lifeboat_e2e::wait::PATIENTLY;
+use lifeboat_e2e::{App, Namespace, in_namespace, pods, until};
+use lifeboat_wire::{Outcome, Reason};
+
+/// What one PUT may take on a machine with two busy cores; it takes milliseconds on an idle one.
+const ONE_PUT: Duration = Duration::from_secs(1);
+
+#[tokio::test]
+async fn a_graceful_delete_loses_nothing() -> Result<()> {
+    in_namespace("graceful", async |namespace| {
+        let app = App::start(namespace).await?;
+        for _ in 0..2 {
+            let replacement = app.replace(Delete::Gracefully).await?;
+            println!("graceful delete: {}", replacement.summary());
+            ensure!(replacement.before.stopped_in_order, "the application was not given the time to stop");
+            ensure!(replacement.lost() == 0, "lost rows: {}", replacement.summary());
+        }
+        check_restored(&app).await
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_forced_delete_loses_at_most_one_sync_interval_and_one_put() -> Result<()> {
+    in_namespace("forced", async |namespace| {
+        let app = App::start(namespace).await?;
+        let before = Lineage::read(&namespace.lab.bucket, &app.bucket_path()).await?;
+        for _ in 0..2 {
+            let replacement = app.replace(Delete::ByForce).await?;
+            println!("forced delete: {}", replacement.summary());
+            let promised = replacement.before.last_older_than(SYNC_INTERVAL + ONE_PUT);
+            ensure!(
+                replacement.after.last_at_start >= promised,
+                "row {promised} was committed {:?} before the end and is gone: {}",
+                SYNC_INTERVAL + ONE_PUT,
+                replacement.summary()
+            );
+        }
+        check_restored(&app).await?;
+        let lineage = check_one_lineage(namespace, &app, &before).await?;
+        println!(
+            "{} slots by {} writers, {} seals",
+            lineage.writers.len(),
+            lineage.writer_count(),
+            lineage.seals
+        );
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn while_the_bucket_is_unreachable_a_new_pod_waits_and_says_why_and_never_starts_empty() -> Result<()> {
+    in_namespace("outage", async |namespace| {
+        let app = App::start(namespace).await?;
+        let following = app.follow();
+        app.scale(0).await?;
+        let before = following.finish().await?.last();
+        without_bucket(&namespace.lab, async || {
+            app.scale(1).await?;
+            let words = until(PATIENTLY, "the restore step's reason", async || {
+                let pod = app.pod().await?;
+                ensure!(!pods::app_was_started(&pod), "the application runs without its database");
+                pods::restore_words(&pod)
+            })
+            .await?;
+            println!("kubectl describe pod shows: {}", words.1.message);
+            ensure!(words.0.exit_code == 5, "the restore step ended with {}", words.0.exit_code);
+            ensure!(words.1.reason == Some(Reason::StoreUnavailable), "the reason is {:?}", words.1.reason);
+            ensure!(
+                words.1.message.contains(&namespace.lab.bucket.name),
+                "the message does not name the bucket"
+            );
+            ensure!(!pods::app_was_started(&app.pod().await?), "the application runs without its database");
+            Ok(())
+        })
+        .await?;
+        app.await_protected().await?;
+        let after = app.await_rows(1).await?;
+        ensure!(
+            after.last_at_start == before,
+            "row {before} was committed, {} came back",
+            after.last_at_start
+        );
+        check_restored(&app).await
+    })
+    .await
+}
+
+/// The pod's own words: its database was rebuilt.
+async fn check_restored(app: &App<'_>) -> Result<()> {
+    let (_, words) = pods::restore_words(&app.pod().await?)?;
+    let restored = words.databases.iter().all(|database| database.outcome == Outcome::Restored);
+    ensure!(restored && words.databases.len() == 1, "the restore step says {words:?}");
+    Ok(())
+}
+
+/// Old and new pods have written at the same time for some seconds: one chain of writers came out of it.
+async fn check_one_lineage(namespace: &Namespace, app: &App<'_>, before: &Lineage) -> Result<Lineage> {
+    app.scale(0).await?;
+    let (bucket, path) = (&namespace.lab.bucket, app.bucket_path());
+    let after = Lineage::read(bucket, &path).await?;
+    ensure!(after.id == before.id, "a second lineage was begun");
+    ensure!(after.state == "closed", "the last writer ended in order, but the head is {}", after.state);
+    ensure!(after.writers.starts_with(&before.writers), "the past was changed");
+    ensure!(after.seals >= 2, "{} seals after two takeovers", after.seals);
+    last_restorable_row(bucket, &path).await?;
+    Ok(after)
+}
