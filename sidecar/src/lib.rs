@@ -1,4 +1,43 @@
-//! (module docs follow)
+//! The hands of Lifeboat: the program `lifeboat`, as a library that its tests and the simulator can use.
+//!
+//! | modules | do |
+//! |---|---|
+//! | [`args`], [`config`], [`location`], [`exit`], [`telemetry`] | the door: what the user says, and how it ends |
+//! | [`database`], [`watch`] | the application's database: followed, read, never written |
+//! | [`bucket`], [`connect`], [`retry`] | the replica in its store |
+//! | [`claim`], [`handover`], [`marks`], [`pod`] | who we are, and whether we may write |
+//! | [`replicate`], [`follower`], [`capture`], [`slot_file`], [`upload`] | from a commit to a stored slot |
+//! | [`restore`], [`pod_restore`], [`rebuild`], [`progress`] | from stored files to a database |
+//! | [`board`], [`http`], [`ctl`], [`shutdown`] | what is said of it, and how it stops |
+//!
+//! What to do next is decided in `lifeboat_replica`; here it is done.
 
+pub mod args;
+pub mod board;
+pub mod bucket;
+pub mod capture;
+pub mod claim;
+pub mod config;
+pub mod connect;
+pub mod ctl;
 pub mod database;
+pub mod disk;
+pub mod exit;
+pub mod first_view;
+pub mod follower;
+pub mod handover;
+pub mod http;
+pub mod location;
+pub mod marks;
+pub mod pod;
+pub mod pod_restore;
+pub mod progress;
+pub mod rebuild;
+pub mod replicate;
+pub mod restore;
+pub mod retry;
+pub mod shutdown;
+pub mod slot_file;
+pub mod telemetry;
+pub mod upload;
 pub mod watch;

@@ -1,2 +1,30 @@
-//! Entry point.
-fn main() {}
+//! `lifeboat`: parse, begin logging, dispatch, end with the right code.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use lifeboat::args::{Cli, Command};
+use lifeboat::exit::{Exit, Failure};
+use lifeboat::{ctl, replicate, restore, telemetry};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    telemetry::init(cli.log_format, cli.log_level);
+    match run(cli.command) {
+        Ok(()) => Exit::Done.into(),
+        Err(failure) => {
+            tracing::error!("{failure}");
+            failure.exit.into()
+        }
+    }
+}
+
+#[tokio::main]
+async fn run(command: Command) -> Result<(), Failure> {
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    match command {
+        Command::Replicate(args) => replicate::run(&args).await,
+        Command::Restore(args) => restore::run(&args).await,
+        Command::Ctl(args) => ctl::run(&args).await,
+    }
+}

@@ -10,6 +10,7 @@
 //! | [`inventory`], [`restore`] | which files lead to a restore target |
 //! | [`dirty_pages`] | which pages the next slot must carry |
 //! | [`flush`] | when the next slot is cut |
+//! | [`page_sums`] | which of them differ from what the bucket has |
 
 pub mod adoption;
 pub mod claim;
@@ -19,6 +20,7 @@ pub mod flush;
 pub mod head;
 pub mod inventory;
 pub mod layout;
+pub mod page_sums;
 pub mod position;
 pub mod restore;
 pub mod slot;

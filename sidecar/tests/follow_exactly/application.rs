@@ -19,6 +19,8 @@ pub(crate) struct Workload {
     pub(crate) work: Work,
     /// A loop of explicit checkpoints of this mode beside the writers.
     pub(crate) checkpoints: &'static str,
+    /// How long each of these waits for readers and writers.
+    pub(crate) patience: Duration,
     pub(crate) autocheckpoint: u32,
     /// How long a writer rests after each piece of work.
     pub(crate) rest: Duration,
@@ -45,14 +47,18 @@ impl Workload {
         writers: 1,
         work: Work::Insert,
         checkpoints: "",
+        // Waiting for readers longer than this would leave no time for the writers.
+        patience: Duration::from_millis(20),
         autocheckpoint: 1000,
         rest: Duration::ZERO,
     };
 
     fn encode(&self) -> String {
         let Self { page_size, synchronous, writers, checkpoints, autocheckpoint, .. } = self;
-        let (work, rest) = (format!("{:?}", self.work), self.rest.as_micros());
-        format!("{page_size},{synchronous},{writers},{work},{checkpoints},{autocheckpoint},{rest}")
+        let (work, patience, rest) = (self.work, self.patience.as_millis(), self.rest.as_micros());
+        format!(
+            "{page_size},{synchronous},{writers},{work:?},{checkpoints},{patience},{autocheckpoint},{rest}"
+        )
     }
 
     fn decode(text: &str) -> Self {
@@ -64,10 +70,21 @@ impl Workload {
             writers: fields[2].parse().unwrap(),
             work: all.into_iter().find(|work| format!("{work:?}") == fields[3]).unwrap(),
             checkpoints: fields[4],
-            autocheckpoint: fields[5].parse().unwrap(),
-            rest: Duration::from_micros(fields[6].parse().unwrap()),
+            patience: Duration::from_millis(fields[5].parse().unwrap()),
+            autocheckpoint: fields[6].parse().unwrap(),
+            rest: Duration::from_micros(fields[7].parse().unwrap()),
         }
     }
+}
+
+/// What the application did.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Done {
+    pub(crate) commits: u64,
+    /// The longest that one piece of work took.
+    pub(crate) commit_max: Duration,
+    /// The longest that one of its explicit checkpoints took.
+    pub(crate) checkpoint_max: Duration,
 }
 
 /// The running application. It has created its database, and writes when told to.
@@ -100,11 +117,13 @@ impl Application {
         self.child.try_wait().unwrap().is_none()
     }
 
-    /// How many transactions it committed since [`go`](Self::go). Waits until it has ended.
-    pub(crate) fn commits(mut self) -> u64 {
-        let commits = self.wait_for("COMMITS").parse().unwrap();
+    /// What it did since [`go`](Self::go). Waits until it has ended.
+    pub(crate) fn done(mut self) -> Done {
+        let line = self.wait_for("DONE");
         assert!(self.child.wait().unwrap().success());
-        commits
+        let numbers: Vec<u64> = line.split(' ').map(|number| number.parse().unwrap()).collect();
+        let milliseconds = |at: usize| Duration::from_millis(numbers[at]);
+        Done { commits: numbers[0], commit_max: milliseconds(1), checkpoint_max: milliseconds(2) }
     }
 
     /// Reads its output up to a line with this word, and returns the rest of that line.
@@ -132,16 +151,19 @@ fn the_application() {
     println!("READY");
     stdin().read_line(&mut String::new()).unwrap();
     let until = Instant::now() + DURATION;
-    let commits: u64 = thread::scope(|scope| {
-        if !workload.checkpoints.is_empty() {
-            scope.spawn(|| checkpoint(database, &workload, until));
-        }
+    let done = thread::scope(|scope| {
+        let checkpointer = scope.spawn(|| checkpoint(database, &workload, until));
         let writers: Vec<_> = (0..workload.writers)
             .map(|seed| scope.spawn(move || write(database, &workload, until, seed)))
             .collect();
-        writers.into_iter().map(|writer| writer.join().unwrap()).sum()
+        let mut done = Done { checkpoint_max: checkpointer.join().unwrap(), ..Done::default() };
+        for (commits, longest) in writers.into_iter().map(|writer| writer.join().unwrap()) {
+            done.commits += commits;
+            done.commit_max = done.commit_max.max(longest);
+        }
+        done
     });
-    println!("COMMITS {commits}");
+    println!("DONE {} {} {}", done.commits, done.commit_max.as_millis(), done.checkpoint_max.as_millis());
 }
 
 fn create(database: &Path, workload: &Workload) {
@@ -163,21 +185,25 @@ fn connect(database: &Path, workload: &Workload) -> Connection {
     connection
 }
 
-fn checkpoint(database: &Path, workload: &Workload, until: Instant) {
+/// Checkpoints until the time is over; returns the longest time one took.
+fn checkpoint(database: &Path, workload: &Workload, until: Instant) -> Duration {
     let connection = connect(database, workload);
-    // Waiting for readers longer than this would leave no time for the writers.
-    connection.busy_timeout(Duration::from_millis(20)).unwrap();
-    while Instant::now() < until {
+    connection.busy_timeout(workload.patience).unwrap();
+    let mut longest = Duration::ZERO;
+    while !workload.checkpoints.is_empty() && Instant::now() < until {
+        let start = Instant::now();
         let pragma = format!("PRAGMA wal_checkpoint({})", workload.checkpoints);
         connection.query_row(&pragma, [], |_| Ok(())).unwrap();
+        longest = longest.max(start.elapsed());
         thread::sleep(Duration::from_millis(5));
     }
+    longest
 }
 
-/// Writes until the time is over; returns the number of its commits.
-fn write(database: &Path, workload: &Workload, until: Instant, seed: usize) -> u64 {
+/// Writes until the time is over; returns the number of its commits, and the longest time one took.
+fn write(database: &Path, workload: &Workload, until: Instant, seed: usize) -> (u64, Duration) {
     let mut connection = connect(database, workload);
-    let mut commits = 0;
+    let (mut commits, mut longest) = (0, Duration::ZERO);
     for round in seed.. {
         if Instant::now() >= until {
             break;
@@ -190,11 +216,13 @@ fn write(database: &Path, workload: &Workload, until: Instant, seed: usize) -> u
             Work::Hot => "UPDATE t SET x = randomblob(300) WHERE id = 1",
             Work::Mixed => MIXED[round % MIXED.len()],
         };
+        let start = Instant::now();
         connection.execute_batch(sql).unwrap();
+        longest = longest.max(start.elapsed());
         commits += 1;
         thread::sleep(workload.rest);
     }
-    commits
+    (commits, longest)
 }
 
 const INSERT: &str = "INSERT INTO t(x) VALUES (randomblob(100))";

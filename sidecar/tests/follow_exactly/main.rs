@@ -23,7 +23,7 @@ use lifeboat::database::{Database, EnforceWal, Followed, Settled};
 use lifeboat_replica::dirty_pages::DirtyPages;
 use rusqlite::Connection;
 
-use application::{Application, Work, Workload};
+use application::{Application, Done, Work, Workload};
 use model::Model;
 
 /// Follows one database and ships its cuts to a model.
@@ -61,8 +61,8 @@ impl Replica {
     }
 }
 
-/// Runs the workload to its end and compares; returns the replica and the number of the application's commits.
-fn run(workload: &Workload) -> (Replica, u64) {
+/// Runs the workload to its end and compares; returns the replica and what the application did.
+fn run(workload: &Workload) -> (Replica, Done) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("app.db");
     let mut application = Application::start(&path, workload);
@@ -89,12 +89,10 @@ fn run(workload: &Workload) -> (Replica, u64) {
         }
         thread::sleep(Duration::from_micros(700 * (round % 11)));
     }
-    let commits = application.commits();
+    let done = application.done();
     replica.cut();
     let (cuts, runs, wal_kb) = (replica.cuts, replica.runs.len(), replica.wal_bytes_max / 1024);
-    println!(
-        "{workload:?}: {commits} commits, {cuts} cuts, {runs} runs through a WAL of at most {wal_kb} KiB"
-    );
+    println!("{workload:?}: {done:?}, {cuts} cuts, {runs} runs through a WAL of at most {wal_kb} KiB");
     assert!(replica.dirty.is_empty(), "nobody writes any more");
     assert!(replica.cuts > 5, "only {} cuts", replica.cuts);
     let end = Connection::open(&path).unwrap();
@@ -105,14 +103,14 @@ fn run(workload: &Workload) -> (Replica, u64) {
     assert!(fs::read(&path).unwrap() == replica.model.image(), "the file differs from the copy");
     let check: String = end.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
     assert_eq!(check, "ok");
-    (replica, commits)
+    (replica, done)
 }
 
 /// Runs a workload whose every piece of work is exactly one commit.
 fn run_counted(workload: &Workload) {
-    let (replica, commits) = run(workload);
-    assert!(commits > 10, "the application made only {commits} commits");
-    assert_eq!(replica.commits, commits);
+    let (replica, done) = run(workload);
+    assert!(done.commits > 10, "the application made only {} commits", done.commits);
+    assert_eq!(replica.commits, done.commits);
 }
 
 #[test]
@@ -188,6 +186,6 @@ fn an_application_without_pauses_does_not_make_the_wal_grow_without_end() {
 #[test]
 fn a_wal_padded_to_disk_sectors() {
     let padded = Workload { work: Work::Padded, synchronous: "FULL", ..Workload::PLAIN };
-    let (replica, commits) = run(&Workload { page_size: 512, checkpoints: "TRUNCATE", ..padded });
-    assert!(replica.commits > commits, "{} commit frames for {commits} commits: no padding", replica.commits);
+    let (replica, done) = run(&Workload { page_size: 512, checkpoints: "TRUNCATE", ..padded });
+    assert!(replica.commits > done.commits, "{} commit frames for {done:?}: no padding", replica.commits);
 }

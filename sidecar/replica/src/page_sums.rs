@@ -1,0 +1,173 @@
+//! The checksum of every page, as the bucket has it: what changed, and the rolling checksum of the whole.
+//!
+//! Eight bytes for each page. A page that was rewritten with the same bytes is found to be unchanged and is not stored
+//! again.
+
+use lifeboat_ltx::{Checksum, PageChecksum};
+use lifeboat_wal::{PageCount, PageNo};
+
+use crate::dirty_pages::DirtyPages;
+
+/// The page checksums of the state that the newest slot ends at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PageSums {
+    sums: Vec<PageChecksum>,
+    rolling: Checksum,
+    is_known: bool,
+}
+
+/// What one slot changes, while its pages are looked at.
+#[derive(Debug)]
+pub struct Draft<'a> {
+    sums: &'a mut PageSums,
+    changed: DirtyPages,
+    is_changed: bool,
+}
+
+/// What one slot changes.
+#[derive(Debug)]
+pub struct Change {
+    /// The pages it must hold.
+    pub pages: DirtyPages,
+    /// The rolling checksum of the database after it.
+    pub post_apply: Checksum,
+    /// Whether it changes anything at all, be it only the database's size.
+    pub is_any: bool,
+}
+
+impl PageSums {
+    /// Of a state that is not known page by page: whatever is looked at counts as changed.
+    #[must_use]
+    pub const fn unknown() -> Self {
+        Self { sums: Vec::new(), rolling: Checksum::EMPTY, is_known: false }
+    }
+
+    /// Whether the pages are known one by one.
+    #[must_use]
+    pub const fn is_known(&self) -> bool {
+        self.is_known
+    }
+
+    /// The rolling checksum of the whole database.
+    #[must_use]
+    pub const fn rolling(&self) -> Checksum {
+        self.rolling
+    }
+
+    /// The pages that must be looked at for a slot of a database of `page_count` pages: those that may have changed, and
+    /// those that are new, because SQLite need not write a page it only made room for.
+    #[must_use]
+    pub fn candidates(&self, mut dirty: DirtyPages, page_count: PageCount) -> DirtyPages {
+        if !self.is_known {
+            dirty.insert_all();
+            return dirty;
+        }
+        let known = u32::try_from(self.sums.len()).unwrap_or(u32::MAX);
+        for page in (known + 1..=page_count.get()).filter_map(PageNo::try_new) {
+            dirty.insert(page);
+        }
+        dirty
+    }
+
+    /// Begins the slot that brings the database to `page_count` pages; pages beyond are gone.
+    pub fn begin(&mut self, page_count: PageCount) -> Draft<'_> {
+        let size = page_count.get() as usize;
+        let is_resized = self.sums.len() != size;
+        for gone in self.sums.iter().skip(size) {
+            self.rolling = self.rolling.toggle(*gone);
+        }
+        self.sums.resize(size, NO_PAGE);
+        Draft { sums: self, changed: DirtyPages::new(), is_changed: is_resized }
+    }
+}
+
+impl Draft<'_> {
+    /// Looks at the present image of a page; pages in any order, each at most once.
+    pub fn look(&mut self, page: PageNo, image: &[u8]) {
+        let Some(slot) = self.sums.sums.get_mut(page.get() as usize - 1) else {
+            return;
+        };
+        let now = PageChecksum::of(page, image);
+        if *slot == now && self.sums.is_known {
+            return;
+        }
+        self.sums.rolling = self.sums.rolling.toggle(*slot).toggle(now);
+        *slot = now;
+        self.changed.insert(page);
+        self.is_changed = true;
+    }
+
+    /// Ends the slot.
+    #[must_use]
+    pub fn finish(self) -> Change {
+        self.sums.is_known = true;
+        Change { pages: self.changed, post_apply: self.sums.rolling, is_any: self.is_changed }
+    }
+}
+
+/// Stands for a page that was not looked at yet. Toggling it changes nothing.
+const NO_PAGE: PageChecksum = PageChecksum::from_bits(0);
+
+#[cfg(test)]
+mod tests {
+    use lifeboat_wal::PageSize;
+
+    use super::*;
+
+    fn look_at(sums: &mut PageSums, dirty: &[u32], database: &[[u8; 4]]) -> (Vec<u32>, Change) {
+        let count = PageCount::new(u32::try_from(database.len()).unwrap());
+        let mut set = DirtyPages::new();
+        for &page in dirty {
+            set.insert(PageNo::try_new(page).unwrap());
+        }
+        let candidates = sums.candidates(set, count);
+        let mut draft = sums.begin(count);
+        for page in candidates.iter(count, PageSize::MIN) {
+            draft.look(page, &database[page.get() as usize - 1]);
+        }
+        let change = draft.finish();
+        (change.pages.iter(count, PageSize::MIN).map(PageNo::get).collect(), change)
+    }
+
+    fn whole(database: &[[u8; 4]]) -> Checksum {
+        database.iter().zip(1..).fold(Checksum::EMPTY, |sum, (image, number)| {
+            sum.toggle(PageChecksum::of(PageNo::try_new(number).unwrap(), image))
+        })
+    }
+
+    #[test]
+    fn of_an_unknown_state_every_page_is_stored() {
+        let mut sums = PageSums::unknown();
+        let database = [[1; 4], [2; 4], [3; 4]];
+        let (pages, change) = look_at(&mut sums, &[], &database);
+        assert_eq!((pages, change.post_apply, change.is_any), (vec![1, 2, 3], whole(&database), true));
+    }
+
+    #[test]
+    fn only_what_differs_is_stored_and_the_checksum_follows() {
+        let mut sums = PageSums::unknown();
+        let _ = look_at(&mut sums, &[], &[[1; 4], [2; 4], [3; 4]]);
+        let after = [[1; 4], [9; 4], [3; 4]];
+        let (pages, change) = look_at(&mut sums, &[1, 2], &after);
+        assert_eq!((pages, change.post_apply, change.is_any), (vec![2], whole(&after), true));
+        let (pages, change) = look_at(&mut sums, &[1, 2, 3], &after);
+        assert_eq!((pages, change.is_any), (vec![], false));
+    }
+
+    #[test]
+    fn pages_that_appear_are_stored_even_when_nobody_wrote_them() {
+        let mut sums = PageSums::unknown();
+        let _ = look_at(&mut sums, &[], &[[1; 4]]);
+        let after = [[1; 4], [0; 4], [5; 4]];
+        let (pages, change) = look_at(&mut sums, &[3], &after);
+        assert_eq!((pages, change.post_apply), (vec![2, 3], whole(&after)));
+    }
+
+    #[test]
+    fn pages_that_vanish_leave_the_checksum_and_shrinking_alone_is_a_change() {
+        let mut sums = PageSums::unknown();
+        let _ = look_at(&mut sums, &[], &[[1; 4], [2; 4], [3; 4]]);
+        let (pages, change) = look_at(&mut sums, &[], &[[1; 4]]);
+        assert_eq!((pages, change.post_apply, change.is_any), (vec![], whole(&[[1; 4]]), true));
+    }
+}

@@ -1,0 +1,201 @@
+//! The command line.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Keeps SQLite databases alive: every commit streams to S3 or a directory, and comes back from there.
+#[derive(Debug, Parser)]
+#[command(name = "lifeboat", version, propagate_version = true, after_help = EXIT_CODES)]
+pub struct Cli {
+    /// How log lines on standard error look.
+    #[arg(long, global = true, value_enum, default_value = "text", env = "LIFEBOAT_LOG_FORMAT")]
+    pub log_format: LogFormat,
+
+    /// The least important lines to log: error, warn, info, debug or trace.
+    #[arg(long, global = true, default_value = "info", env = "LIFEBOAT_LOG_LEVEL")]
+    pub log_level: tracing::level_filters::LevelFilter,
+
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The verbs.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Follow databases and store every commit, until stopped.
+    ///
+    /// `lifeboat replicate app.db s3://bucket/path` follows one database; without <DB> and <URL> every database of the
+    /// config file is followed. On SIGTERM or SIGINT the last commits are stored first.
+    Replicate(ReplicateArgs),
+    /// Rebuild a database from its replica.
+    ///
+    /// `lifeboat restore -o out.db s3://bucket/path` restores from a URL; `lifeboat restore app.db` restores a database
+    /// of the config file to its place. The file appears whole and verified, or not at all.
+    Restore(RestoreArgs),
+    /// Ask the replicating process of this pod; used by its probes.
+    Ctl(CtlArgs),
+}
+
+/// Where configuration comes from.
+#[derive(Args, Debug, Default, Clone)]
+pub struct ConfigArgs {
+    /// The config file [default: $LIFEBOAT_CONFIG, /etc/lifeboat.yml, /etc/litestream.yml]
+    #[arg(long, short = 'c', value_name = "FILE")]
+    pub config: Option<PathBuf>,
+
+    /// Read the whole config from $LIFEBOAT_CONFIG_INLINE, as in a pod.
+    #[arg(long, conflicts_with = "config")]
+    pub config_from_env: bool,
+
+    /// Take $NAMES in the config file literally.
+    #[arg(long)]
+    pub no_expand_env: bool,
+}
+
+/// How to reach an S3 bucket that is not Amazon's own.
+#[derive(Args, Debug, Default, Clone)]
+pub struct StoreArgs {
+    /// URL of an S3-compatible server, such as http://127.0.0.1:9000
+    #[arg(long, value_name = "URL")]
+    pub endpoint: Option<String>,
+
+    /// Region of the bucket [default: $AWS_REGION; us-east-1 with an endpoint]
+    #[arg(long)]
+    pub region: Option<String>,
+
+    /// Put the bucket in the URL's path instead of its host name [default: true with an endpoint]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub force_path_style: Option<bool>,
+}
+
+/// Arguments of `replicate`.
+#[derive(Args, Debug)]
+pub struct ReplicateArgs {
+    /// The database file; it may not exist yet.
+    #[arg(requires = "url")]
+    pub db: Option<PathBuf>,
+
+    /// Where to: s3://bucket/path or file:///dir
+    pub url: Option<String>,
+
+    /// Configuration.
+    #[command(flatten)]
+    pub config: ConfigArgs,
+
+    /// Store.
+    #[command(flatten)]
+    pub store: StoreArgs,
+
+    /// The longest time commits are collected before they are stored, under steady load [default: 1s]
+    #[arg(long, value_parser = parse_duration, value_name = "DURATION")]
+    pub sync_interval: Option<Duration>,
+
+    /// How long the last commits may take to be stored after SIGTERM or SIGINT [default: 25s]
+    #[arg(long, value_parser = parse_duration, value_name = "DURATION")]
+    pub flush_timeout: Option<Duration>,
+
+    /// How long to wait for a previous writer that still makes progress [default: 40s]
+    #[arg(long, value_parser = parse_duration, value_name = "DURATION")]
+    pub handover_timeout: Option<Duration>,
+
+    /// Switch a database that is not in WAL mode to it [default: true]
+    #[arg(long, value_name = "BOOL")]
+    pub enforce_wal: Option<bool>,
+
+    /// Serve /v1/status, /healthz and /readyz on this address, such as 127.0.0.1:9898 [default: off]
+    #[arg(long, value_name = "HOST:PORT")]
+    pub addr: Option<String>,
+
+    /// The control socket [default: off outside a pod]
+    #[arg(long, value_name = "PATH")]
+    pub socket: Option<PathBuf>,
+}
+
+/// Arguments of `restore`.
+#[derive(Args, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
+pub struct RestoreArgs {
+    /// A URL, or a database of the config file; in a pod every database of the config.
+    #[arg(value_name = "URL|DB")]
+    pub source: Option<String>,
+
+    /// The file to write [default: the database's own path]
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+
+    /// Configuration.
+    #[command(flatten)]
+    pub config: ConfigArgs,
+
+    /// Store.
+    #[command(flatten)]
+    pub store: StoreArgs,
+
+    /// Replace the file if it exists.
+    #[arg(long)]
+    pub force: bool,
+
+    /// Do nothing and succeed if the file exists.
+    #[arg(long)]
+    pub if_db_not_exists: bool,
+
+    /// Do nothing and succeed if nothing is stored.
+    #[arg(long)]
+    pub if_replica_exists: bool,
+
+    /// How long to try to reach the bucket [default: 10s, 60s in a pod]
+    #[arg(long, value_parser = parse_duration, value_name = "DURATION")]
+    pub wait: Option<Duration>,
+
+    /// Print the result as JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `ctl`.
+#[derive(Args, Debug)]
+pub struct CtlArgs {
+    /// What to ask.
+    #[command(subcommand)]
+    pub verb: CtlVerb,
+
+    /// The control socket.
+    #[arg(long, global = true, default_value = "/run/lifeboat/lifeboat.sock", env = "LIFEBOAT_SOCKET")]
+    pub socket: PathBuf,
+}
+
+/// What a probe may ask.
+#[derive(Clone, Copy, Debug, Subcommand)]
+pub enum CtlVerb {
+    /// Does every database have its claim open? The startup probe.
+    Started,
+    /// Does the follower's loop turn? The liveness probe.
+    Alive,
+    /// Store what is there now; the pod is about to end. The preStop hook.
+    Prestop,
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Parses `1s`, `250ms`, `1h30m`.
+///
+/// # Errors
+/// A sentence that says what a duration looks like.
+pub fn parse_duration(text: &str) -> Result<Duration, String> {
+    let wrong = || format!("'{text}' is not a duration; write it like 250ms, 1s or 1h30m");
+    let duration: jiff::SignedDuration = text.parse().map_err(|_| wrong())?;
+    Duration::try_from(duration).map_err(|_| wrong())
+}
+
+const EXIT_CODES: &str = "Exit codes: 0 done; 2 usage or config; 3 fenced by another writer; 4 refused; \
+    5 bucket unavailable; 6 stored data damaged; 70 bug.";

@@ -1,0 +1,216 @@
+//! What every database's follower last said of itself: the source of `/v1/status` and of the probes.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use lifeboat_wire::{DatabaseStatus, Position, Status};
+use tokio_util::sync::CancellationToken;
+
+use crate::config::DatabaseConfig;
+use crate::exit::Failure;
+
+/// One entry for each database, shared by all followers and the endpoints.
+#[derive(Debug)]
+pub struct Board {
+    entries: Mutex<Vec<Entry>>,
+    /// Cancelled when the pod is about to end: nothing waits for an interval any more.
+    pub hurry: CancellationToken,
+}
+
+/// What one follower says.
+#[derive(Debug)]
+struct Entry {
+    status: DatabaseStatus,
+    waits_since: Option<Instant>,
+    is_open: bool,
+    last_turn: Option<Instant>,
+}
+
+/// The place on the board where one follower writes.
+#[derive(Clone, Debug)]
+pub struct Post {
+    board: Arc<Board>,
+    number: usize,
+}
+
+impl Board {
+    /// A board on which nothing is known yet, and a place on it for every database, in order.
+    #[must_use]
+    pub fn new(databases: &[DatabaseConfig]) -> (Arc<Self>, Vec<Post>) {
+        let entries = Mutex::new(databases.iter().map(Entry::new).collect());
+        let board = Arc::new(Self { entries, hurry: CancellationToken::new() });
+        let posts = (0..databases.len()).map(|number| Post { board: Arc::clone(&board), number }).collect();
+        (board, posts)
+    }
+
+    /// The present status.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        let databases = self.entries().iter().map(Entry::status).collect();
+        Status { version: env!("CARGO_PKG_VERSION").to_owned(), databases }
+    }
+
+    /// Whether every database's claim is open; its file may still be waited for.
+    #[must_use]
+    pub fn is_started(&self) -> bool {
+        self.entries().iter().all(|entry| entry.is_open)
+    }
+
+    /// Whether every follower's loop turns.
+    #[must_use]
+    pub fn is_alive(&self) -> bool {
+        self.entries().iter().all(|entry| entry.last_turn.is_none_or(|turn| turn.elapsed() < TURN_MAX))
+    }
+
+    /// Whether every database is open and stored once.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.entries().iter().all(|entry| entry.is_open && entry.status.position.is_some())
+    }
+
+    fn entries(&self) -> MutexGuard<'_, Vec<Entry>> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Post {
+    /// The writer's claim is open.
+    pub fn opened(&self, epoch: u64) {
+        self.write(|entry| {
+            entry.is_open = true;
+            entry.status.epoch = Some(epoch);
+        });
+    }
+
+    /// Everything up to `position` is proved to be in the bucket.
+    pub fn stored(&self, position: Position) {
+        self.write(|entry| {
+            entry.status.position = Some(position);
+            entry.clear();
+        });
+    }
+
+    /// The follower's loop turned; `unstored_bytes` wait to be stored.
+    pub fn turned(&self, unstored_bytes: u64) {
+        self.write(|entry| {
+            entry.last_turn = Some(Instant::now());
+            entry.status.unreplicated_bytes = Some(unstored_bytes);
+            if unstored_bytes == 0 {
+                entry.waits_since = None;
+            } else {
+                let _ = entry.waits_since.get_or_insert_with(Instant::now);
+            }
+        });
+    }
+
+    /// The follower's loop ended in order.
+    pub fn ended(&self) {
+        self.write(|entry| entry.last_turn = None);
+    }
+
+    /// The database is not simply well.
+    pub fn troubled(&self, failure: &Failure) {
+        self.write(|entry| {
+            entry.status.verdict = Some(failure.verdict());
+            entry.status.reason = Some(failure.reason);
+            entry.status.message.clone_from(&failure.message);
+        });
+    }
+
+    /// The trouble is over.
+    pub fn recovered(&self) {
+        self.write(Entry::clear);
+    }
+
+    /// Cancelled when nothing may wait for an interval any more.
+    #[must_use]
+    pub fn hurry(&self) -> &CancellationToken {
+        &self.board.hurry
+    }
+
+    /// The entry as it stands.
+    #[must_use]
+    pub fn status(&self) -> Option<DatabaseStatus> {
+        self.board.entries().get(self.number).map(Entry::status)
+    }
+
+    fn write(&self, change: impl FnOnce(&mut Entry)) {
+        if let Some(entry) = self.board.entries().get_mut(self.number) {
+            change(entry);
+        }
+    }
+}
+
+impl Entry {
+    fn new(database: &DatabaseConfig) -> Self {
+        let status = DatabaseStatus {
+            name: database.name.clone(),
+            path: database.path.display().to_string(),
+            epoch: None,
+            position: None,
+            lag_seconds: None,
+            unreplicated_bytes: None,
+            verdict: None,
+            reason: None,
+            message: String::new(),
+        };
+        Self { status, waits_since: None, is_open: false, last_turn: None }
+    }
+
+    fn status(&self) -> DatabaseStatus {
+        let mut status = self.status.clone();
+        if status.unreplicated_bytes.is_some() {
+            status.lag_seconds = Some(self.waits_since.map_or(0.0, |since| since.elapsed().as_secs_f64()));
+        }
+        status
+    }
+
+    fn clear(&mut self) {
+        self.status.verdict = None;
+        self.status.reason = None;
+        self.status.message.clear();
+    }
+}
+
+/// A follower that has not turned for this long is stuck.
+const TURN_MAX: Duration = Duration::from_secs(20);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+
+    fn board() -> (Arc<Board>, Post) {
+        let config = Config::parse("dbs: [{path: /a.db, replica: {url: 'file:///x'}}]").unwrap();
+        let (board, mut posts) = Board::new(&config.databases);
+        (board, posts.remove(0))
+    }
+
+    #[test]
+    fn what_is_not_known_is_null_and_not_zero() {
+        let (board, _post) = board();
+        let status = board.status().databases.remove(0);
+        assert_eq!((status.lag_seconds, status.unreplicated_bytes, status.position), (None, None, None));
+        assert!(!board.is_started() && !board.is_ready());
+    }
+
+    #[test]
+    fn the_lag_is_the_age_of_the_oldest_commit_that_waits() {
+        let (board, post) = board();
+        post.turned(10);
+        std::thread::sleep(Duration::from_millis(20));
+        post.turned(20);
+        assert!(board.status().databases[0].lag_seconds.unwrap() >= 0.02);
+        post.turned(0);
+        assert_eq!(board.status().databases[0].lag_seconds, Some(0.0));
+    }
+
+    #[test]
+    fn a_trouble_stays_until_it_is_over() {
+        let (board, post) = board();
+        post.troubled(&Failure::unavailable("gone"));
+        assert_eq!(board.status().databases[0].message, "gone");
+        post.recovered();
+        assert_eq!(board.status().databases[0].verdict, None);
+    }
+}

@@ -1,0 +1,238 @@
+//! The replica in its store, in the words of `lifeboat_replica`: heads, slots, inventories.
+//!
+//! Nothing here decides. An answer that did not come stays a failure or [`WriteAnswer::Unclear`]; it never becomes
+//! *absent*.
+
+use std::fmt;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use lifeboat_ltx::{HEADER_SIZE, Header, SEAL_SIZE, TRAILER_SIZE, Txid, is_seal};
+use lifeboat_replica::claim::SlotRead;
+use lifeboat_replica::epoch::Epoch;
+use lifeboat_replica::head::{HEAD_BYTES_MAX, Head};
+use lifeboat_replica::inventory::{FileEntry, Inventory};
+use lifeboat_replica::layout::{Layout, Level};
+use lifeboat_replica::slot::{FoundSlot, SlotIdentity, WriteAnswer};
+use lifeboat_store::{Body, ETag, Listed, ObjectReader, Store, StoreError};
+use lifeboat_wire::Reason;
+use tokio::io::AsyncReadExt;
+
+use crate::capture::wall_ms;
+use crate::exit::Failure;
+use crate::slot_file::SlotFile;
+
+/// One replica and the store it is in.
+#[derive(Clone, Debug)]
+pub struct Bucket {
+    store: Arc<dyn Store>,
+    layout: Layout,
+}
+
+/// A file that was listed, opened.
+#[derive(Debug)]
+pub enum OpenedFile {
+    /// Its content.
+    Here(ObjectReader),
+    /// It was listed, and is gone now or is another one.
+    Gone,
+}
+
+impl Bucket {
+    /// The replica at the root of `store`.
+    #[must_use]
+    pub fn new(store: Arc<dyn Store>, layout: Layout) -> Self {
+        Self { store, layout }
+    }
+
+    /// The head and its version; `None` where the key, but not the bucket, is proved absent.
+    ///
+    /// # Errors
+    /// [`Failure`] when it cannot be read, or is none.
+    pub async fn head(&self) -> Result<Option<(Head, String)>, Failure> {
+        match self.store.get(self.layout.head_key(), HEAD_BYTES_MAX).await {
+            Ok(object) => {
+                let head = Head::decode(&object.bytes);
+                let head = head.map_err(|error| Failure::damaged(Reason::IntegrityFailed, format!("{self}: {error}")))?;
+                Ok(Some((head, object.etag.to_string())))
+            }
+            Err(error) if error.is_absent() => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Creates the head.
+    ///
+    /// # Errors
+    /// [`Failure`] when the answer did not come, or was a refusal.
+    pub async fn create_head(&self, head: &Head) -> Result<(WriteAnswer, Option<String>), Failure> {
+        let body = Body::from(head.encode());
+        answer(self.store.put_new(self.layout.head_key(), body, None).await)
+    }
+
+    /// Replaces the version `etag` of the head.
+    ///
+    /// # Errors
+    /// As [`create_head`](Self::create_head).
+    pub async fn replace_head(&self, head: &Head, etag: &str) -> Result<(WriteAnswer, Option<String>), Failure> {
+        let body = Bytes::from(head.encode());
+        answer(self.store.put_if_match(self.layout.head_key(), body, &ETag::new(etag)).await)
+    }
+
+    /// Every file of every level, listed upwards, and the head, read last.
+    ///
+    /// # Errors
+    /// [`Failure`] when anything of it cannot be read.
+    pub async fn inventory(&self) -> Result<Inventory, Failure> {
+        let files = self.files().await?;
+        Ok(Inventory::new(files, self.head().await?.map(|(head, _)| head)))
+    }
+
+    /// Every file of every level, dead or alive.
+    ///
+    /// # Errors
+    /// [`Failure`] when a list cannot be read completely.
+    pub async fn files(&self) -> Result<Vec<FileEntry>, Failure> {
+        let mut files = Vec::new();
+        for level in Level::ALL {
+            files.extend(self.level(level).await?);
+        }
+        Ok(files)
+    }
+
+    /// The TXIDs of all slots, ascending.
+    ///
+    /// # Errors
+    /// [`Failure`] when the list cannot be read completely.
+    pub async fn slots(&self) -> Result<Vec<Txid>, Failure> {
+        let mut slots: Vec<_> = self.level(Level::CAPTURED).await?.into_iter().map(|file| file.max).collect();
+        slots.sort_unstable();
+        Ok(slots)
+    }
+
+    async fn level(&self, level: Level) -> Result<Vec<FileEntry>, Failure> {
+        let listed = self.store.list(&self.layout.level_prefix(level)).await?;
+        Ok(listed.into_iter().filter_map(|listed| self.entry(level, listed)).collect())
+    }
+
+    fn entry(&self, level: Level, listed: Listed) -> Option<FileEntry> {
+        let name = self.layout.parse_file_key(level, &listed.key)?;
+        let etag = listed.etag.to_string();
+        Some(FileEntry { level, min: name.min(), max: name.max(), size: listed.size, key: listed.key, etag })
+    }
+
+    /// A slot's header, and the whole of it where it is a seal; `None` where it is proved absent.
+    ///
+    /// # Errors
+    /// [`Failure`] when it cannot be read, or is damaged.
+    pub async fn slot(&self, txid: Txid) -> Result<Option<SlotRead>, Failure> {
+        let key = self.layout.slot_key(txid);
+        let Some((object, begin)) = self.begin_of(&key, SEAL_SIZE).await? else { return Ok(None) };
+        let header = Header::decode(&begin);
+        let header =
+            header.map_err(|error| Failure::damaged(Reason::IntegrityFailed, format!("{self}: {key}: {error}")))?;
+        Ok(Some(SlotRead { header, seal: is_seal(object.size).then_some(begin) }))
+    }
+
+    /// What stands where a slot of ours should go.
+    ///
+    /// # Errors
+    /// As [`slot`](Self::slot).
+    pub async fn found(&self, txid: Txid) -> Result<FoundSlot, Failure> {
+        let key = self.layout.slot_key(txid);
+        let Some((object, header)) = self.begin_of(&key, HEADER_SIZE as u64).await? else {
+            return Ok(FoundSlot::Absent);
+        };
+        let size = object.size;
+        let trailer = size.saturating_sub(TRAILER_SIZE as u64)..size;
+        let trailer = self.store.get_range(&key, trailer, Some(&object.etag)).await?.to_vec();
+        let epoch = Epoch::new(Header::decode(&header).map_or(0, |header| header.node_id));
+        Ok(FoundSlot::Present { identity: SlotIdentity { size, header, trailer }, epoch })
+    }
+
+    /// An object and its first bytes, at most `max`; `None` where it is proved absent.
+    async fn begin_of(&self, key: &str, max: u64) -> Result<Option<(ObjectReader, Vec<u8>)>, Failure> {
+        let mut object = match self.store.open(key, None).await {
+            Ok(object) => object,
+            Err(error) if error.is_absent() => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        let mut begin = Vec::new();
+        let read = (&mut object.reader).take(max).read_to_end(&mut begin).await;
+        read.map_err(|error| Failure::unavailable(format!("{self}: {key}: {error}")))?;
+        Ok(Some((object, begin)))
+    }
+
+    /// Creates a seal.
+    ///
+    /// # Errors
+    /// As [`create_head`](Self::create_head).
+    pub async fn create_seal(&self, txid: Txid, bytes: &[u8]) -> Result<WriteAnswer, Failure> {
+        let body = Body::from(bytes.to_vec());
+        let written = self.store.put_new(&self.layout.slot_key(txid), body, Some(wall_ms())).await;
+        answer(written).map(|(answer, _)| answer)
+    }
+
+    /// Creates a slot.
+    ///
+    /// # Errors
+    /// As [`create_head`](Self::create_head).
+    pub async fn create_slot(&self, slot: &SlotFile) -> Result<WriteAnswer, Failure> {
+        let key = self.layout.slot_key(slot.header.max_txid);
+        let written = self.store.put_new(&key, slot.body.clone(), Some(slot.header.timestamp_ms)).await;
+        answer(written).map(|(answer, _)| answer)
+    }
+
+    /// Opens a listed file, if it is still the one that was listed.
+    ///
+    /// # Errors
+    /// [`Failure`] when it cannot be read.
+    pub async fn open_file(&self, file: &FileEntry) -> Result<OpenedFile, Failure> {
+        match self.store.open(&file.key, Some(&ETag::new(&file.etag))).await {
+            Ok(object) => Ok(OpenedFile::Here(object)),
+            Err(StoreError::Absent { .. } | StoreError::LostRace { .. }) => Ok(OpenedFile::Gone),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+impl fmt::Display for Bucket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.store.describe())
+    }
+}
+
+/// A condition that failed is an answer; everything else that went wrong is a failure.
+fn answer(written: Result<ETag, StoreError>) -> Result<(WriteAnswer, Option<String>), Failure> {
+    match written {
+        Ok(etag) => Ok((WriteAnswer::Done, Some(etag.to_string()))),
+        Err(StoreError::Exists { .. } | StoreError::LostRace { .. } | StoreError::Absent { .. }) => {
+            Ok((WriteAnswer::Rejected, None))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        let message = error.to_string();
+        match error {
+            StoreError::Conflict { .. } | StoreError::Busy { .. } | StoreError::Unreachable { .. } => {
+                Self::unavailable(message)
+            }
+            StoreError::BucketAbsent { .. } | StoreError::WrongRegion { .. } => {
+                Self::refused(Reason::BucketNotFound, message)
+            }
+            StoreError::Denied { .. } | StoreError::NoCredentials { .. } => {
+                Self::refused(Reason::StoreAccessDenied, message)
+            }
+            StoreError::Misconfigured { .. } => Self::usage(message),
+            // An object that goes or changes under a reader is looked at anew by whoever asked.
+            StoreError::Absent { .. } | StoreError::LostRace { .. } | StoreError::Exists { .. } => {
+                Self::unavailable(message)
+            }
+            StoreError::Mangled { .. } => Self::unavailable(message),
+            other => Self::refused(Reason::StoreUnavailable, other.to_string()),
+        }
+    }
+}

@@ -1,0 +1,344 @@
+//! The follower's loop: one thread for each database, because SQLite's calls block.
+//!
+//! The thread owns the database. It reports what it finds and takes orders; it never talks to the bucket. Whether a slot
+//! is due is decided by [`Flush`], what a slot holds by [`PageSums`]; this loop only carries facts between them.
+
+use std::path::PathBuf;
+use std::sync::mpsc::{Receiver, TryRecvError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use lifeboat_ltx::{Checksum, Txid};
+use lifeboat_replica::dirty_pages::DirtyPages;
+use lifeboat_replica::epoch::Epoch;
+use lifeboat_replica::flush::{Decision, Flush};
+use lifeboat_replica::page_sums::PageSums;
+use tokio::sync::mpsc::Sender;
+
+use crate::board::Post;
+use crate::database::{Database, DatabaseError, EnforceWal, Followed, Settled};
+use crate::exit::Failure;
+use crate::first_view;
+use crate::slot_file::{NextSlot, SlotFile, cut};
+use crate::watch::{LookAgain, Watch, Woken};
+use lifeboat_wire::Verdict;
+
+/// What the thread is told.
+#[derive(Debug)]
+pub enum Order {
+    /// Write slots from here on.
+    Begin(Begin),
+    /// The slot on its way is stored.
+    Stored,
+    /// Nothing waits for the interval any more.
+    Hurry,
+    /// Store what is there, then end.
+    Finish,
+}
+
+/// Where a writer begins.
+#[derive(Clone, Copy, Debug)]
+pub struct Begin {
+    /// The writer.
+    pub epoch: Epoch,
+    /// Its first slot.
+    pub first: Txid,
+    /// The rolling checksum of the database at the chain's end.
+    pub pre_apply: Checksum,
+    /// Whether the database is what the chain ends at, so that only what changes from now on is stored.
+    pub is_same: bool,
+}
+
+/// What the thread finds.
+#[derive(Debug)]
+pub enum Report {
+    /// The database does not exist yet, or not usable yet; said once for each reason.
+    Waiting(Failure),
+    /// The database is open and followed; its checksum at a first view, if it was asked for.
+    Opened {
+        /// The rolling checksum of the whole database.
+        checksum: Option<Checksum>,
+        /// Whether opening switched it to WAL mode.
+        switched_to_wal: bool,
+    },
+    /// A slot to store.
+    Slot(Box<SlotFile>),
+    /// Everything committed before the order to finish is stored.
+    Finished,
+    /// The database cannot be followed any more.
+    Failed(Failure),
+}
+
+/// What the thread needs to know.
+#[derive(Debug)]
+pub struct Task {
+    /// The database.
+    pub path: PathBuf,
+    /// Whether it may be switched to WAL mode.
+    pub enforce: EnforceWal,
+    /// The longest time commits are collected.
+    pub interval: Duration,
+    /// Whether the first view is to be compared with the bucket.
+    pub is_compared: bool,
+    /// Where large slots are spooled.
+    pub folder: PathBuf,
+}
+
+/// Runs the loop until it is told to finish, or cannot go on.
+pub fn run(task: Task, mut watch: Watch, orders: &Receiver<Order>, reports: &Sender<Report>, post: &Post) {
+    let ended = open(&task, &mut watch, orders, reports).and_then(|opened| match opened {
+        Some(database) => Capture::new(database, task, post).run(&mut watch, orders, reports),
+        None => Ok(()),
+    });
+    post.ended();
+    // Nobody listens any more when the process is ending; then nobody needs to know.
+    let _ = reports.blocking_send(ended.map_or_else(Report::Failed, |()| Report::Finished));
+}
+
+/// Opens the database, however long its application takes to create it; `None` when told to finish before.
+fn open(
+    task: &Task,
+    watch: &mut Watch,
+    orders: &Receiver<Order>,
+    reports: &Sender<Report>,
+) -> Result<Option<Database>, Failure> {
+    let mut said = String::new();
+    loop {
+        match Database::open(&task.path, task.enforce) {
+            Ok(database) => return Ok(Some(database)),
+            Err(error) if error.verdict() == Verdict::Retry => {
+                let failure = Failure::from(error);
+                if said != failure.message {
+                    said.clone_from(&failure.message);
+                    let _ = reports.blocking_send(Report::Waiting(failure));
+                }
+            }
+            Err(error) => return Err(error.into()),
+        }
+        let _ = watch.wait(OPEN_PAUSE);
+        match orders.try_recv() {
+            Ok(Order::Finish) | Err(TryRecvError::Disconnected) => return Ok(None),
+            Ok(Order::Begin(_) | Order::Stored | Order::Hurry) | Err(TryRecvError::Empty) => {}
+        }
+    }
+}
+
+struct Capture<'a> {
+    database: Database,
+    task: Task,
+    post: &'a Post,
+    dirty: DirtyPages,
+    sums: PageSums,
+    flush: Flush,
+    next: Option<NextSlot>,
+    unstored_bytes: u64,
+    is_finishing: bool,
+    is_quiet: bool,
+    look_again: LookAgain,
+    begun: Instant,
+}
+
+impl<'a> Capture<'a> {
+    fn new(database: Database, task: Task, post: &'a Post) -> Self {
+        Self {
+            flush: Flush::new(millis(task.interval)),
+            database,
+            task,
+            post,
+            dirty: DirtyPages::new(),
+            sums: PageSums::unknown(),
+            next: None,
+            unstored_bytes: 0,
+            is_finishing: false,
+            is_quiet: false,
+            look_again: LookAgain::new(),
+            begun: Instant::now(),
+        }
+    }
+
+    fn run(mut self, watch: &mut Watch, orders: &Receiver<Order>, reports: &Sender<Report>) -> Result<(), Failure> {
+        let mut checksum = None;
+        if self.task.is_compared {
+            let (sums, whole) = first_view::read(&mut self.database, &mut self.dirty)?;
+            (self.sums, checksum) = (sums, Some(whole));
+        }
+        let switched_to_wal = self.database.switched_to_wal();
+        let _ = reports.blocking_send(Report::Opened { checksum, switched_to_wal });
+        while !self.is_done() {
+            let patience = self.patience();
+            match watch.wait(patience).map_err(|error| Failure::bug(format!("cannot wait: {error}")))? {
+                Woken::Event => self.look_again.event(),
+                Woken::Timeout if patience >= SAFETY_POLL => self.check_identity()?,
+                Woken::Timeout | Woken::Called => {}
+            }
+            self.take_orders(orders)?;
+            self.look()?;
+            if let Some(slot) = self.cut_if_due()? {
+                let _ = reports.blocking_send(Report::Slot(Box::new(slot)));
+            }
+            self.post.turned(self.unstored_bytes);
+        }
+        Ok(())
+    }
+
+    fn take_orders(&mut self, orders: &Receiver<Order>) -> Result<(), Failure> {
+        loop {
+            match orders.try_recv() {
+                Ok(Order::Begin(begin)) => self.begin(begin),
+                Ok(Order::Stored) => self.stored(),
+                Ok(Order::Hurry) => self.flush.hurry(),
+                Ok(Order::Finish) => {
+                    self.flush.hurry();
+                    self.is_finishing = true;
+                }
+                Err(TryRecvError::Empty) => return Ok(()),
+                Err(TryRecvError::Disconnected) => {
+                    return Err(Failure::bug("the follower's thread was abandoned"));
+                }
+            }
+        }
+    }
+
+    fn begin(&mut self, begin: Begin) {
+        if !begin.is_same {
+            self.sums = PageSums::unknown();
+            self.dirty.insert_all();
+        }
+        let wall_ms = wall_ms();
+        self.next = Some(NextSlot { txid: begin.first, epoch: begin.epoch, pre_apply: begin.pre_apply, wall_ms });
+    }
+
+    fn stored(&mut self) {
+        self.flush.stored();
+        if self.dirty.is_empty() {
+            self.unstored_bytes = 0;
+        }
+    }
+
+    /// Reads what was committed; in quiet moments lets the WAL be restarted.
+    fn look(&mut self) -> Result<(), Failure> {
+        match self.database.follow(&mut self.dirty) {
+            Ok(Followed::Continued(gained)) => {
+                self.unstored_bytes += gained.bytes;
+                self.is_quiet = gained.frames == 0;
+                if gained.frames > 0 {
+                    self.look_again.news();
+                }
+            }
+            Ok(Followed::Lost { why }) => {
+                tracing::warn!("{}: {why}; every page is compared with the bucket", self.task.path.display());
+                self.is_quiet = false;
+            }
+            Err(error) => return self.endure(error),
+        }
+        if self.is_quiet
+            && let Err(error) = self.database.settle(&mut self.dirty).map(|settled| self.is_quiet = settled == Settled::Yes)
+        {
+            return self.endure(error);
+        }
+        Ok(())
+    }
+
+    /// A trouble that may pass is shown and tried again; the pin still holds, so nothing is missed meanwhile.
+    fn endure(&mut self, error: DatabaseError) -> Result<(), Failure> {
+        self.is_quiet = false;
+        if matches!(error, DatabaseError::Busy { .. }) {
+            return Ok(());
+        }
+        Err(error.into())
+    }
+
+    fn cut_if_due(&mut self) -> Result<Option<SlotFile>, Failure> {
+        let Some(next) = self.next else { return Ok(None) };
+        if self.flush.decide(self.now(), !self.dirty.is_empty()) != Decision::Cut {
+            return Ok(None);
+        }
+        let next = NextSlot { wall_ms: wall_ms(), ..next };
+        let viewed = match self.database.view(&mut self.dirty) {
+            Ok(mut view) => {
+                let slot = cut(&mut view, self.dirty.clone(), &mut self.sums, next, &self.task.folder)?;
+                Ok((slot, view.still_dirty().clone()))
+            }
+            Err(error) => Err(error),
+        };
+        let slot = match viewed {
+            Ok((slot, still_dirty)) => {
+                self.dirty = still_dirty;
+                slot
+            }
+            Err(error) => return self.endure(error).map(|()| None),
+        };
+        match &slot {
+            Some(slot) => {
+                self.flush.cut(self.now());
+                let txid = next.txid.next().ok_or_else(|| Failure::bug("no txid is left"))?;
+                self.next = Some(NextSlot { txid, pre_apply: slot.post_apply, ..next });
+            }
+            None if self.dirty.is_empty() => self.unstored_bytes = 0,
+            None => {}
+        }
+        Ok(slot)
+    }
+
+    /// Finished is: told so, and a look after that found nothing new, and all is stored.
+    fn is_done(&self) -> bool {
+        self.is_finishing && self.dirty.is_empty() && !self.flush.is_in_flight()
+    }
+
+    /// SQLite does not notice that its file was replaced, and would go on with the old one for ever.
+    fn check_identity(&self) -> Result<(), Failure> {
+        if self.database.is_replaced()? {
+            return Err(DatabaseError::Replaced { path: self.task.path.clone() }.into());
+        }
+        Ok(())
+    }
+
+    fn patience(&mut self) -> Duration {
+        let now = self.now();
+        let quiet = match self.look_again.next_pause() {
+            Some(pause) => pause,
+            None if self.is_quiet => SAFETY_POLL,
+            None => BUSY_POLL,
+        };
+        match self.flush.decide(now, !self.dirty.is_empty()) {
+            Decision::Cut if self.next.is_some() => Duration::ZERO,
+            Decision::Wait(due) => Duration::from_millis(due.saturating_sub(now)).min(quiet),
+            Decision::Cut | Decision::Idle => quiet,
+        }
+    }
+
+    fn now(&self) -> u64 {
+        millis(self.begun.elapsed())
+    }
+}
+
+impl From<DatabaseError> for Failure {
+    fn from(error: DatabaseError) -> Self {
+        let mut message = error.to_string();
+        let mut cause = std::error::Error::source(&error);
+        while let Some(error) = cause {
+            message = format!("{message}: {error}");
+            cause = error.source();
+        }
+        match error.verdict() {
+            Verdict::Halt => Self::bug(message),
+            _ => Self::refused(error.reason(), message),
+        }
+    }
+}
+
+fn millis(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// The wall clock in milliseconds since 1970; only ever shown, never compared.
+pub fn wall_ms() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// How long a wait for the application's database lasts when no event comes.
+const OPEN_PAUSE: Duration = Duration::from_secs(1);
+/// How long a look may be away when nothing happens.
+const SAFETY_POLL: Duration = Duration::from_secs(1);
+/// How long a look may be away while the WAL is not settled.
+const BUSY_POLL: Duration = Duration::from_millis(5);

@@ -1,0 +1,182 @@
+//! Performs what a claim decides: the hands of [`lifeboat_replica::claim`].
+
+use std::time::{Duration, Instant};
+
+use lifeboat_ltx::Txid;
+use lifeboat_replica::adoption::{Chain, ChainSlot, Record};
+use lifeboat_replica::claim::{Action, Claim, ClaimError, Claimant, Fact, Opened, Opening, OpeningStep, Patience, Sealed, Step};
+use lifeboat_replica::epoch::Epoch;
+use lifeboat_replica::head::{Owner, hex};
+use lifeboat_replica::inventory::Inventory;
+use lifeboat_replica::slot::WriteAnswer;
+use lifeboat_wire::Reason;
+
+use crate::bucket::Bucket;
+use crate::capture::wall_ms;
+use crate::exit::{Exit, Failure};
+use crate::handover::HandOver;
+use crate::pod;
+use crate::retry::Trying;
+
+/// Claims and seals the replica (steps 1 to 5): afterwards no predecessor can store anything.
+///
+/// # Errors
+/// [`Failure`] when the replica may not be taken, or the store stays away for longer than `trying` allows.
+pub async fn seal(bucket: &Bucket, claimant: Claimant, trying: &mut Trying) -> Result<Sealed, Failure> {
+    let begun = Instant::now();
+    let is_said = std::cell::Cell::new(false);
+    let (mut claim, mut action) = Claim::begin(claimant);
+    loop {
+        if matches!(action, Action::Pause(_)) && !is_said.replace(true) {
+            tracing::info!("the previous writer of {bucket} still makes progress; waiting for it to end");
+        }
+        let fact = perform(bucket, action, trying).await?;
+        let now = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+        match claim.handle(now, fact)? {
+            Step::Do(next) => action = next,
+            Step::Sealed(sealed) => return Ok(sealed),
+        }
+    }
+}
+
+/// Opens a sealed claim (step 6) under a nonce of this process: it may write.
+///
+/// # Errors
+/// Fenced when the claim was overtaken; otherwise as [`seal`].
+pub async fn open(bucket: &Bucket, claim: HandOver, trying: &mut Trying) -> Result<Opened, Failure> {
+    let owner = Owner { nonce: pod::new_owner()?.nonce, ..claim.head.owner.clone() };
+    let (mut opening, mut action) = Opening::begin(claim.head, owner, claim.base);
+    loop {
+        let fact = perform(bucket, action, trying).await?;
+        match opening.handle(fact)? {
+            OpeningStep::Do(next) => action = next,
+            OpeningStep::Opened(opened) => return Ok(opened),
+        }
+    }
+}
+
+/// This process as a claimant.
+///
+/// # Errors
+/// A bug where the kernel gives no random bits.
+pub fn claimant(sync_interval: Duration, handover_timeout: Duration, is_restarted: bool) -> Result<Claimant, Failure> {
+    let millis = |span: Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
+    Ok(Claimant {
+        owner: pod::new_owner()?,
+        new_lineage: hex(pod::random_bits()?),
+        wall_ms: wall_ms(),
+        patience: Patience::new(millis(sync_interval), millis(handover_timeout)),
+        is_restarted,
+    })
+}
+
+/// Performs one action. Reads are repeated until they are answered; a write that was not answered is told as unclear.
+async fn perform(bucket: &Bucket, action: Action, trying: &mut Trying) -> Result<Fact, Failure> {
+    loop {
+        let failure = match try_perform(bucket, &action).await {
+            Ok(fact) => {
+                trying.worked();
+                return Ok(fact);
+            }
+            Err(failure) if failure.exit == Exit::Unavailable => failure,
+            Err(failure) => return Err(failure),
+        };
+        trying.again(failure).await?;
+        match action {
+            Action::CreateHead(_) | Action::ReplaceHead { .. } => {
+                return Ok(Fact::HeadWritten(WriteAnswer::Unclear, None));
+            }
+            Action::PutSeal { .. } => return Ok(Fact::SealWritten(WriteAnswer::Unclear)),
+            Action::ReadHead | Action::CountFiles | Action::ListSlots | Action::ReadSlot(_) | Action::Pause(_) => {}
+        }
+    }
+}
+
+async fn try_perform(bucket: &Bucket, action: &Action) -> Result<Fact, Failure> {
+    Ok(match action {
+        Action::ReadHead => Fact::Head(bucket.head().await?),
+        Action::CountFiles => Fact::FileCount(bucket.files().await?.len()),
+        Action::CreateHead(head) => {
+            let (answer, etag) = bucket.create_head(head).await?;
+            Fact::HeadWritten(answer, etag)
+        }
+        Action::ReplaceHead { head, etag } => {
+            let (answer, etag) = bucket.replace_head(head, etag).await?;
+            Fact::HeadWritten(answer, etag)
+        }
+        Action::ListSlots => Fact::Slots(bucket.slots().await?),
+        Action::ReadSlot(txid) => Fact::Slot(bucket.slot(*txid).await?),
+        Action::PutSeal { txid, bytes } => Fact::SealWritten(bucket.create_seal(*txid, bytes).await?),
+        Action::Pause(ms) => {
+            tokio::time::sleep(Duration::from_millis(*ms)).await;
+            Fact::Resumed
+        }
+    })
+}
+
+/// What the bucket holds, for the question whether a local database continues it.
+///
+/// # Errors
+/// [`Failure`] when it cannot be read.
+pub async fn chain(bucket: &Bucket, record: Option<&Record>) -> Result<Chain, Failure> {
+    let inventory = bucket.inventory().await?;
+    let newest = inventory.slots().last().map(|file| file.max);
+    let end = match newest {
+        Some(txid) => bucket.slot(txid).await?,
+        None => None,
+    };
+    let lineage = inventory.head().map(|head| head.lineage.clone()).unwrap_or_default();
+    Ok(Chain {
+        lineage,
+        checksum: end.and_then(|slot| slot.header.mark).map(|mark| mark.post_apply),
+        holds_pages: inventory.holds_pages(),
+        since_record: match record {
+            Some(record) => slots_since(bucket, &inventory, record.slot.txid).await?,
+            None => Vec::new(),
+        },
+    })
+}
+
+/// The slots after `txid`. Where one is missing, or cannot be told apart any more, a stranger's stands for it.
+async fn slots_since(bucket: &Bucket, inventory: &Inventory, txid: u64) -> Result<Vec<ChainSlot>, Failure> {
+    let mut slots = Vec::new();
+    let mut expected = txid;
+    for file in inventory.slots().filter(|file| file.max.get() > txid) {
+        expected += 1;
+        let stranger = ChainSlot { txid: expected, epoch: Epoch::new(0), is_seal: false };
+        if file.max.get() != expected || slots.len() >= SLOTS_LOOKED_AT_MAX {
+            slots.push(stranger);
+            break;
+        }
+        slots.push(match file.is_seal() {
+            true => ChainSlot { is_seal: true, ..stranger },
+            false => ChainSlot { epoch: epoch_of(bucket, file.max).await?.unwrap_or(stranger.epoch), ..stranger },
+        });
+    }
+    Ok(slots)
+}
+
+async fn epoch_of(bucket: &Bucket, txid: Txid) -> Result<Option<Epoch>, Failure> {
+    Ok(bucket.slot(txid).await?.map(|slot| slot.epoch()))
+}
+
+impl From<ClaimError> for Failure {
+    fn from(error: ClaimError) -> Self {
+        let message = error.to_string();
+        match error {
+            ClaimError::UnclaimedData { .. } => Self::refused(Reason::UnclaimedData, message),
+            ClaimError::ForeignOwner { .. } => Self::refused(Reason::PrefixConflict, message),
+            ClaimError::NotConformant { .. } => Self::refused(Reason::StoreNotConformant, message),
+            ClaimError::Lost { .. } | ClaimError::Superseded { .. } => Self::fenced(message),
+            ClaimError::Hole { .. } | ClaimError::NoSlots { .. } => Self::damaged(Reason::ChainGap, message),
+            ClaimError::ForeignFile { .. } | ClaimError::BrokenChain { .. } => {
+                Self::damaged(Reason::IntegrityFailed, message)
+            }
+            ClaimError::Bug { .. } => Self::bug(message),
+            other => Self::bug(format!("a claim failed in an unknown way: {other}")),
+        }
+    }
+}
+
+/// A record further behind than this proves nothing worth so many requests.
+const SLOTS_LOOKED_AT_MAX: usize = 1_000;

@@ -1,0 +1,280 @@
+//! The configuration: parsed once into values that cannot be wrong.
+
+mod file;
+#[cfg(test)]
+mod tests;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::args::{ConfigArgs, ReplicateArgs, StoreArgs, parse_duration};
+use crate::exit::Failure;
+use crate::location::{Location, S3Location, clean_prefix};
+
+/// Everything a process of ours is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Address of the status endpoint, if any.
+    pub addr: Option<String>,
+    /// The control socket, if any.
+    pub socket: Option<PathBuf>,
+    /// How long the last commits may take after SIGTERM.
+    pub flush_timeout: Duration,
+    /// How long a predecessor that makes progress is waited for.
+    pub handover_timeout: Duration,
+    /// Where the init step leaves its claims for the sidecar; `None` outside a pod.
+    pub handover_dir: Option<PathBuf>,
+    /// The databases, in order.
+    pub databases: Vec<DatabaseConfig>,
+    /// What was accepted but means nothing here, one line each.
+    pub remarks: Vec<String>,
+}
+
+/// One database.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DatabaseConfig {
+    /// Its name in statuses and requests; the path where the config names none.
+    pub name: String,
+    /// Absolute path.
+    pub path: PathBuf,
+    /// Its replica.
+    pub location: Location,
+    /// The longest time commits are collected under steady load.
+    pub sync_interval: Duration,
+    /// Whether a database that is not in WAL mode is switched to it.
+    pub enforce_wal: bool,
+}
+
+impl Config {
+    /// The configuration of `lifeboat replicate`: one database of the command line, or a config's.
+    ///
+    /// # Errors
+    /// [`Failure`] with exit code 2 that names the file and the key.
+    pub fn for_replicate(args: &ReplicateArgs) -> Result<Self, Failure> {
+        let mut config = match (&args.db, &args.url) {
+            (Some(db), Some(url)) => {
+                let mut config = Self::default();
+                config.databases.push(DatabaseConfig::new(db, Location::parse(url, &args.store).map_err(Failure::usage)?)?);
+                config
+            }
+            _ => Self::read(&args.config)?.with_store_flags(&args.store)?,
+        };
+        config.apply(args);
+        if config.databases.is_empty() {
+            return Err(Failure::usage(NO_DATABASES));
+        }
+        Ok(config)
+    }
+
+    fn apply(&mut self, args: &ReplicateArgs) {
+        self.addr = args.addr.clone().or_else(|| self.addr.take());
+        self.socket = args.socket.clone().or_else(|| self.socket.take());
+        self.flush_timeout = args.flush_timeout.unwrap_or(self.flush_timeout);
+        self.handover_timeout = args.handover_timeout.unwrap_or(self.handover_timeout);
+        for database in &mut self.databases {
+            database.sync_interval = args.sync_interval.unwrap_or(database.sync_interval);
+            database.enforce_wal = args.enforce_wal.unwrap_or(database.enforce_wal);
+        }
+    }
+
+    fn with_store_flags(mut self, flags: &StoreArgs) -> Result<Self, Failure> {
+        for database in &mut self.databases {
+            database.location = database.location.clone().with_flags(flags).map_err(Failure::usage)?;
+        }
+        Ok(self)
+    }
+
+    /// Reads the config file, or the environment's.
+    ///
+    /// # Errors
+    /// [`Failure`] with exit code 2 that names the file and the key.
+    pub fn read(args: &ConfigArgs) -> Result<Self, Failure> {
+        if args.config_from_env {
+            let text = std::env::var(INLINE)
+                .map_err(|_| Failure::usage(format!("--config-from-env: ${INLINE} is not set")))?;
+            return Self::parse(&text).map_err(|failure| failure.about(format!("${INLINE}")));
+        }
+        let path = config_path(args)?;
+        let text = std::fs::read_to_string(&path).map_err(|error| {
+            Failure::usage(format!("config file {}: {error}; name another with --config", path.display()))
+        })?;
+        let about = |failure: Failure| failure.about(format!("config file {}", path.display()));
+        let text = if args.no_expand_env { text } else { expand(&text).map_err(about)? };
+        Self::parse(&text).map_err(about)
+    }
+
+    /// Parses a config's text, YAML or JSON.
+    ///
+    /// # Errors
+    /// [`Failure`] with exit code 2 that names the key.
+    pub fn parse(text: &str) -> Result<Self, Failure> {
+        let file: file::File = if text.trim().is_empty() {
+            file::File::default()
+        } else {
+            serde_saphyr::from_str(text).map_err(|error| Failure::usage(error.to_string()))?
+        };
+        let mut config = Self::default();
+        config.note_others("", &file.others)?;
+        let duration = |key: &str, text: &Option<String>, default| duration(key, text.as_deref(), default);
+        config.addr = file.addr.clone();
+        config.socket = file.socket.clone().map(PathBuf::from);
+        config.flush_timeout = duration("flush-timeout", &file.flush_timeout, config.flush_timeout)?;
+        config.handover_timeout = duration("handover-timeout", &file.handover_timeout, config.handover_timeout)?;
+        config.handover_dir = file.handover_dir.clone().map(PathBuf::from);
+        for (number, entry) in file.dbs.iter().flatten().enumerate() {
+            let database = config.database(&file, entry).map_err(|failure| failure.about(format!("dbs[{number}]")))?;
+            if config.databases.iter().any(|other| other.path == database.path || other.name == database.name) {
+                return Err(Failure::usage(format!("dbs[{number}]: {} is listed twice", database.name)));
+            }
+            config.databases.push(database);
+        }
+        Ok(config)
+    }
+
+    fn database(&mut self, file: &file::File, entry: &file::Database) -> Result<DatabaseConfig, Failure> {
+        self.note_others("dbs: ", &entry.others)?;
+        let path = entry.path.as_deref().ok_or_else(|| Failure::usage("the key 'path' is missing"))?;
+        let replica = match (&entry.replica, entry.replicas.as_slice()) {
+            (Some(replica), []) | (None, [replica]) => replica,
+            (None, []) => return Err(Failure::usage(format!("{path}: the key 'replica' is missing"))),
+            (Some(_) | None, _) => {
+                return Err(Failure::usage(format!("{path}: one replica for each database; remove the others")));
+            }
+        };
+        self.note_others("replica: ", &replica.others)?;
+        let location = location(file, replica).map_err(|message| Failure::usage(format!("{path}: {message}")))?;
+        let mut database = DatabaseConfig::new(&expand_home(path), location)?;
+        database.name = entry.name.clone().unwrap_or(database.name);
+        let interval = [&entry.sync_interval, &replica.sync_interval, &file.sync_interval];
+        let interval = interval.into_iter().flatten().next().map(String::as_str);
+        database.sync_interval = duration("sync-interval", interval, database.sync_interval)?;
+        if !SYNC_INTERVAL.contains(&database.sync_interval) {
+            return Err(Failure::usage(format!("{path}: sync-interval is from 10ms to 1h")));
+        }
+        database.enforce_wal = entry.enforce_wal.or(file.enforce_wal).unwrap_or(true);
+        Ok(database)
+    }
+
+    /// Keys nothing took: Litestream's are mentioned, all others are typing errors.
+    fn note_others(&mut self, place: &str, others: &file::Others) -> Result<(), Failure> {
+        for key in others.keys() {
+            if !file::LITESTREAM_KEYS.contains(&key.as_str()) {
+                return Err(Failure::usage(format!("{place}the key '{key}' is unknown")));
+            }
+            self.remarks.push(format!("{place}litestream's key '{key}' has no effect here"));
+        }
+        Ok(())
+    }
+
+    /// The database that a user means by `path`.
+    ///
+    /// # Errors
+    /// [`Failure`] with exit code 4 that names the databases there are.
+    pub fn find(&self, path: &Path) -> Result<&DatabaseConfig, Failure> {
+        let wanted = absolute(path)?;
+        self.databases.iter().find(|database| database.path == wanted).ok_or_else(|| {
+            let known: Vec<_> = self.databases.iter().map(|database| database.path.display().to_string()).collect();
+            let known = if known.is_empty() { "it lists none".to_owned() } else { format!("it lists {}", known.join(", ")) };
+            Failure::refused(
+                lifeboat_wire::Reason::InvalidConfig,
+                format!("database {} is not in the config; {known}", wanted.display()),
+            )
+        })
+    }
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            addr: None,
+            socket: None,
+            flush_timeout: Duration::from_secs(25),
+            handover_timeout: Duration::from_secs(40),
+            handover_dir: None,
+            databases: Vec::new(),
+            remarks: Vec::new(),
+        }
+    }
+}
+
+impl DatabaseConfig {
+    fn new(path: &Path, location: Location) -> Result<Self, Failure> {
+        let path = absolute(path)?;
+        let name = path.display().to_string();
+        Ok(Self { name, path, location, sync_interval: Duration::from_secs(1), enforce_wal: true })
+    }
+}
+
+fn location(file: &file::File, replica: &file::Replica) -> Result<Location, String> {
+    let mut location = match (&replica.url, replica.kind.as_deref()) {
+        (Some(url), _) => Location::parse(url, &StoreArgs::default())?,
+        (None, Some("s3")) => {
+            let bucket = replica.bucket.clone().ok_or("the replica's key 'bucket' is missing")?;
+            Location::S3(S3Location {
+                bucket,
+                path: clean_prefix(replica.path.as_deref().unwrap_or_default())?,
+                ..S3Location::default()
+            })
+        }
+        (None, Some("file") | None) if replica.path.is_some() => {
+            Location::Directory(absolute(&expand_home(replica.path.as_deref().unwrap_or_default())).map_err(|f| f.message)?)
+        }
+        (None, Some("file") | None) => return Err("the replica's key 'url' is missing".to_owned()),
+        (None, Some(other)) => return Err(format!("the replica type '{other}' is unknown; known are s3 and file")),
+    };
+    if let Location::S3(s3) = &mut location {
+        s3.endpoint = replica.endpoint.clone().or_else(|| s3.endpoint.take());
+        s3.region = replica.region.clone().or_else(|| s3.region.take());
+        s3.force_path_style = replica.force_path_style.or(s3.force_path_style);
+        let id = replica.access_key_id.as_ref().or(file.access_key_id.as_ref());
+        let secret = replica.secret_access_key.as_ref().or(file.secret_access_key.as_ref());
+        s3.keys = match (id, secret) {
+            (Some(id), Some(secret)) => Some((id.clone(), secret.clone())),
+            (None, None) => None,
+            (Some(_) | None, _) => return Err("'access-key-id' and 'secret-access-key' go together".to_owned()),
+        };
+    }
+    location.with_flags(&StoreArgs::default())
+}
+
+fn config_path(args: &ConfigArgs) -> Result<PathBuf, Failure> {
+    let named = args.config.clone().or_else(|| std::env::var_os("LIFEBOAT_CONFIG").map(PathBuf::from));
+    let usual = || CONFIG_PATHS.iter().map(PathBuf::from).find(|path| path.exists());
+    named.or_else(usual).ok_or_else(|| {
+        Failure::usage(format!(
+            "no config file: name one with --config or $LIFEBOAT_CONFIG, or write {}; or name a database and a URL",
+            CONFIG_PATHS[0]
+        ))
+    })
+}
+
+/// Replaces `$NAME` and `${NAME}`, as Litestream does; but a name that is not set is an error here, not an empty string.
+fn expand(text: &str) -> Result<String, Failure> {
+    shellexpand::env(text).map(std::borrow::Cow::into_owned).map_err(|error| {
+        Failure::usage(format!(
+            "the environment variable {} is not set; set it, or use --no-expand-env to take '$' literally",
+            error.var_name
+        ))
+    })
+}
+
+fn expand_home(path: &str) -> PathBuf {
+    match (path.strip_prefix("~/"), std::env::var_os("HOME")) {
+        (Some(rest), Some(home)) => PathBuf::from(home).join(rest),
+        (Some(_) | None, _) => PathBuf::from(path),
+    }
+}
+
+fn absolute(path: &Path) -> Result<PathBuf, Failure> {
+    std::path::absolute(path).map_err(|error| Failure::usage(format!("path '{}': {error}", path.display())))
+}
+
+fn duration(key: &str, text: Option<&str>, default: Duration) -> Result<Duration, Failure> {
+    text.map_or(Ok(default), parse_duration).map_err(|message| Failure::usage(format!("{key}: {message}")))
+}
+
+/// The environment variable of a whole config.
+const INLINE: &str = "LIFEBOAT_CONFIG_INLINE";
+const CONFIG_PATHS: [&str; 2] = ["/etc/lifeboat.yml", "/etc/litestream.yml"];
+const SYNC_INTERVAL: std::ops::RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(3600);
+const NO_DATABASES: &str = "no databases: the config lists none under 'dbs'; add one, or name a database and a URL";

@@ -1,0 +1,55 @@
+//! From a location to the replica in its store.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use lifeboat_replica::layout::Layout;
+use lifeboat_store::{Directory, S3, S3Config};
+
+use crate::bucket::Bucket;
+use crate::exit::Failure;
+use crate::location::{Location, S3Location};
+
+/// What to do about a replica's folder that does not exist.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Folder {
+    /// It is made: something will be stored there.
+    Create,
+    /// It is refused: nothing can be restored from there.
+    MustExist,
+}
+
+/// Prepares the replica at `location`. A bucket is asked nothing yet.
+///
+/// # Errors
+/// [`Failure`] when the location cannot be one.
+pub async fn open(location: &Location, folder: Folder) -> Result<Bucket, Failure> {
+    match location {
+        Location::Directory(path) => {
+            let store = match folder {
+                Folder::Create => Directory::create(path.clone()).await?,
+                Folder::MustExist => Directory::open(path.clone()).await?,
+            };
+            Ok(Bucket::new(Arc::new(store), Layout::Directory))
+        }
+        Location::S3(s3) => {
+            let store = S3::open(s3_config(s3)).await?;
+            Ok(Bucket::new(Arc::new(store), Layout::Bucket))
+        }
+    }
+}
+
+fn s3_config(s3: &S3Location) -> S3Config {
+    S3Config {
+        bucket: s3.bucket.clone(),
+        path: s3.path.clone(),
+        region: s3.region.clone(),
+        endpoint: s3.endpoint.clone(),
+        force_path_style: s3.force_path_style.unwrap_or(s3.endpoint.is_some()),
+        credentials_dir: std::env::var_os("LIFEBOAT_CREDENTIALS_DIR").map(Into::into),
+        attempt_timeout: ATTEMPT_TIMEOUT,
+    }
+}
+
+/// How long the store may take before its first answer.
+const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(10);

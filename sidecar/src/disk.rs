@@ -1,0 +1,92 @@
+//! Small files that must survive a crash whole.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::time::UNIX_EPOCH;
+
+/// Puts `bytes` at `path` so that after a crash either the old or the new content is there, whole.
+///
+/// # Errors
+/// Whatever the file system says; then the old content stays.
+pub fn replace_durable(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let folder = folder_of(path);
+    let mut file = tempfile::NamedTempFile::new_in(folder)?;
+    file.write_all(bytes)?;
+    file.as_file().sync_all()?;
+    file.persist(path).map_err(|error| error.error)?;
+    sync_folder(folder)
+}
+
+/// Makes renames and creations in a folder durable.
+///
+/// # Errors
+/// Whatever the file system says.
+pub fn sync_folder(folder: &Path) -> io::Result<()> {
+    File::open(folder)?.sync_all()
+}
+
+/// The folder a file is in.
+#[must_use]
+pub fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."))
+}
+
+/// Reads a file, `None` where it is proved absent.
+///
+/// # Errors
+/// Every other reason than absence.
+pub fn read_if_exists(path: &Path) -> io::Result<Option<Vec<u8>>> {
+    match std::fs::read(path) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Device, inode and birth of a file, without opening it: who closes a descriptor of a database drops every lock that
+/// the process holds on it. `None` where it is proved absent.
+///
+/// # Errors
+/// Every other reason than absence.
+pub fn file_id(path: &Path) -> io::Result<Option<String>> {
+    match std::fs::metadata(path) {
+        Ok(found) => {
+            let born = found.created().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+            let born = born.map_or(0, |since| since.as_nanos());
+            Ok(Some(format!("{:x}:{:x}:{born:x}", found.dev(), found.ino())))
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_replaced_file_is_whole_and_leaves_nothing_beside_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a");
+        replace_durable(&path, b"one").unwrap();
+        replace_durable(&path, b"two").unwrap();
+        assert_eq!(read_if_exists(&path).unwrap().unwrap(), b"two");
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_new_file_under_an_old_name_has_another_id() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a");
+        assert_eq!(file_id(&path).unwrap(), None);
+        std::fs::write(&path, b"one").unwrap();
+        let first = file_id(&path).unwrap();
+        std::fs::write(&path, b"changed").unwrap();
+        assert_eq!(file_id(&path).unwrap(), first);
+        std::fs::remove_file(&path).unwrap();
+        std::fs::write(&path, b"one").unwrap();
+        assert_ne!(file_id(&path).unwrap(), first);
+    }
+}

@@ -1,0 +1,107 @@
+//! How the program ends: one failure type at the top, and exit codes that scripts may rely on.
+
+use std::fmt;
+use std::process::ExitCode;
+
+use lifeboat_wire::{Reason, Verdict};
+
+/// Exit codes. They are API.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Exit {
+    /// Done.
+    Done = 0,
+    /// Wrong usage or configuration.
+    Usage = 2,
+    /// Another writer owns the replica.
+    Fenced = 3,
+    /// The request cannot be honoured.
+    Refused = 4,
+    /// The bucket cannot be reached.
+    Unavailable = 5,
+    /// Data is not what it must be.
+    Damaged = 6,
+    /// An invariant of our own broke.
+    Bug = 70,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+/// A command that failed: what a human reads, what a script tests, what a status shows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// How the program ends if nothing handles it.
+    pub exit: Exit,
+    /// Why, in one word.
+    pub reason: Reason,
+    /// One line: which thing, what is wrong, what to do.
+    pub message: String,
+}
+
+impl Failure {
+    /// Wrong usage or configuration.
+    #[must_use]
+    pub fn usage(message: impl Into<String>) -> Self {
+        Self { exit: Exit::Usage, reason: Reason::InvalidConfig, message: message.into() }
+    }
+
+    /// A request that cannot be honoured.
+    #[must_use]
+    pub fn refused(reason: Reason, message: impl Into<String>) -> Self {
+        Self { exit: Exit::Refused, reason, message: message.into() }
+    }
+
+    /// Another writer owns the replica.
+    #[must_use]
+    pub fn fenced(message: impl Into<String>) -> Self {
+        Self { exit: Exit::Fenced, reason: Reason::SealedByNewerEpoch, message: message.into() }
+    }
+
+    /// The bucket could not be reached for as long as we were told to try.
+    #[must_use]
+    pub fn unavailable(message: impl Into<String>) -> Self {
+        Self { exit: Exit::Unavailable, reason: Reason::StoreUnavailable, message: message.into() }
+    }
+
+    /// Data is not what it must be.
+    #[must_use]
+    pub fn damaged(reason: Reason, message: impl Into<String>) -> Self {
+        Self { exit: Exit::Damaged, reason, message: message.into() }
+    }
+
+    /// An invariant of our own broke.
+    #[must_use]
+    pub fn bug(message: impl Into<String>) -> Self {
+        Self { exit: Exit::Bug, reason: Reason::Bug, message: message.into() }
+    }
+
+    /// The same failure, with what it is about in front.
+    #[must_use]
+    pub fn about(mut self, what: impl fmt::Display) -> Self {
+        self.message = format!("{what}: {}", self.message);
+        self
+    }
+
+    /// What whoever meets this must do.
+    #[must_use]
+    pub const fn verdict(&self) -> Verdict {
+        match self.exit {
+            Exit::Done | Exit::Unavailable => Verdict::Retry,
+            Exit::Fenced => Verdict::Fence,
+            Exit::Usage | Exit::Refused => Verdict::Refuse,
+            Exit::Damaged | Exit::Bug => Verdict::Halt,
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Failure {}

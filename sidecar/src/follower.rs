@@ -1,0 +1,374 @@
+//! One database on its way to its replica: lock, claim, adopt, follow, store, close.
+
+use std::sync::Arc;
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use lifeboat_ltx::Checksum;
+use lifeboat_replica::adoption::{Adoption, Chain, Local, Record, decide};
+use lifeboat_replica::claim::Opened;
+use lifeboat_replica::head::Base;
+use lifeboat_replica::slot;
+use lifeboat_wire::{Position, Reason};
+use tokio::sync::mpsc::Receiver;
+use tokio_util::sync::CancellationToken;
+
+use crate::board::Post;
+use crate::bucket::Bucket;
+use crate::capture::{self, Begin, Order, Report, Task};
+use crate::config::{Config, DatabaseConfig};
+use crate::database::EnforceWal;
+use crate::exit::Failure;
+use crate::handover::{self, HandOver};
+use crate::marks::{self, Lock, Marks};
+use crate::retry::{Budget, Trying};
+use crate::slot_file::SlotFile;
+use crate::watch::{Waker, Watch};
+use crate::{claim, connect, disk, pod, upload};
+
+/// The follower of one database.
+#[derive(Debug)]
+pub struct Follower {
+    database: DatabaseConfig,
+    config: Arc<Config>,
+    post: Post,
+    stop: CancellationToken,
+    marks: Marks,
+}
+
+/// The capture thread, seen from outside.
+struct Capture {
+    orders: mpsc::Sender<Order>,
+    reports: Receiver<Report>,
+    waker: Waker,
+}
+
+/// A replica that may be written.
+struct Writer {
+    bucket: Bucket,
+    opened: Opened,
+    boot_id: String,
+    said: Option<Instant>,
+    unsaid: u64,
+    _lock: Lock,
+}
+
+impl Follower {
+    /// A follower that has done nothing yet.
+    #[must_use]
+    pub fn new(database: DatabaseConfig, config: Arc<Config>, post: Post, stop: CancellationToken) -> Self {
+        let marks = Marks::beside(&database.path);
+        Self { database, config, post, stop, marks }
+    }
+
+    /// Follows until told to stop, then stores the last commits and closes the replica.
+    ///
+    /// # Errors
+    /// [`Failure`] when the replica may not be written, or the database cannot be followed any more.
+    pub async fn run(self) -> Result<(), Failure> {
+        let ended = self.follow().await.map_err(|failure| self.name(failure));
+        if let Err(failure) = &ended {
+            if self.config.databases.len() > 1 {
+                tracing::error!("{failure}; the other databases go on");
+            }
+            self.post.troubled(failure);
+        }
+        ended
+    }
+
+    /// Says which database it is about, unless the message begins with it already.
+    fn name(&self, failure: Failure) -> Failure {
+        if failure.message.starts_with(&self.database.name) { failure } else { failure.about(&self.database.name) }
+    }
+
+    async fn follow(&self) -> Result<(), Failure> {
+        let started = tokio::select! {
+            started = self.start() => started?,
+            () = self.stop.cancelled(), if !pod::is_pod() => {
+                return Err(Failure::unavailable("stopped before it could begin; nothing new was stored"));
+            }
+        };
+        let Some((mut writer, mut capture)) = started else { return Ok(()) };
+        self.store_all(&mut writer, &mut capture).await?;
+        writer.close().await;
+        Ok(())
+    }
+
+    /// Everything before the first slot; `None` when told to stop while there is no database. In a pod the claim comes first, because the pod's start waits for it; on a bare
+    /// machine the database does, so that a machine without one takes the replica from nobody.
+    async fn start(&self) -> Result<Option<(Writer, Capture)>, Failure> {
+        let lock = self.marks.lock(self.config.handover_timeout).await?;
+        let bucket = connect::open(&self.database.location, connect::Folder::Create).await?;
+        let mut trying = Trying::new(Budget::Unlimited);
+        let early = if pod::is_pod() { None } else { self.look_first(&bucket, &mut trying).await? };
+        let (opened, base) = self.claim(&bucket, &mut trying).await?;
+        self.post.opened(opened.head.epoch.get());
+        let writer = Writer {
+            bucket,
+            opened,
+            boot_id: marks::boot_id()?,
+            said: None,
+            unsaid: 0,
+            _lock: lock,
+        };
+        let opened = match early {
+            Some(early) => Some(early),
+            None => {
+                let holds_pages = self.chain(&writer.bucket, &mut trying).await?.holds_pages;
+                self.open_database(holds_pages).await?
+            }
+        };
+        let Some((mut capture, checksum)) = opened else { return Ok(None) };
+        let chain = self.chain(&writer.bucket, &mut trying).await?;
+        let adoption = self.adopt(checksum, &chain, &writer.boot_id)?;
+        self.begin(&mut capture, &writer, base, adoption)?;
+        Ok(Some((writer, capture)))
+    }
+
+    /// Waits for the database and refuses a wrong one before anything is taken from anybody.
+    async fn look_first(
+        &self,
+        bucket: &Bucket,
+        trying: &mut Trying,
+    ) -> Result<Option<(Capture, Option<Checksum>)>, Failure> {
+        let chain = self.chain(bucket, trying).await?;
+        let opened = self.open_database(chain.holds_pages).await?;
+        let chain = self.chain(bucket, trying).await?;
+        if let Some((_, checksum)) = &opened {
+            self.adopt(*checksum, &chain, &marks::boot_id()?)?;
+        }
+        Ok(opened)
+    }
+
+    async fn claim(&self, bucket: &Bucket, trying: &mut Trying) -> Result<(Opened, Base), Failure> {
+        let handed = match &self.config.handover_dir {
+            Some(folder) => handover::take(folder, &self.database.name)?,
+            None => None,
+        };
+        let claim = match handed {
+            Some(claim) => claim,
+            None => {
+                let (interval, timeout) = (self.database.sync_interval, self.config.handover_timeout);
+                let claimant = claim::claimant(interval, timeout, pod::is_pod())?;
+                HandOver::from(&claim::seal(bucket, claimant, trying).await?)
+            }
+        };
+        let base = claim.base;
+        Ok((claim::open(bucket, claim, trying).await?, base))
+    }
+
+    async fn chain(&self, bucket: &Bucket, trying: &mut Trying) -> Result<Chain, Failure> {
+        loop {
+            match claim::chain(bucket, self.marks.record()?.as_ref()).await {
+                Ok(chain) => return Ok(chain),
+                Err(failure) if failure.exit == crate::exit::Exit::Unavailable => {
+                    self.post.troubled(&failure);
+                    trying.again(failure).await?;
+                }
+                Err(failure) => return Err(failure),
+            }
+        }
+    }
+
+    /// Starts the capture thread and waits until the database is open; `None` when told to stop before.
+    async fn open_database(&self, is_compared: bool) -> Result<Option<(Capture, Option<Checksum>)>, Failure> {
+        let mut capture = self.spawn_capture(is_compared)?;
+        let mut is_missing = false;
+        loop {
+            let report = tokio::select! {
+                report = capture.reports.recv() => report,
+                () = self.stop.cancelled(), if is_missing => return Ok(None),
+            };
+            match report {
+                Some(Report::Waiting(failure)) => {
+                    tracing::info!("{failure}");
+                    self.post.troubled(&failure);
+                    is_missing = failure.reason == Reason::WaitingForDatabase;
+                }
+                Some(Report::Opened { checksum, switched_to_wal }) => {
+                    self.post.recovered();
+                    if switched_to_wal {
+                        tracing::info!("{}: switched to WAL mode, which replication needs", self.database.name);
+                    }
+                    return Ok(Some((capture, checksum)));
+                }
+                Some(Report::Failed(failure)) => return Err(failure),
+                Some(Report::Slot(_) | Report::Finished) | None => {
+                    return Err(Failure::bug("the capture thread ended before it was told to begin"));
+                }
+            }
+        }
+    }
+
+    fn spawn_capture(&self, is_compared: bool) -> Result<Capture, Failure> {
+        let watch = Watch::new(&self.database.path).map_err(|error| Failure::bug(format!("cannot watch: {error}")))?;
+        let waker = watch.waker();
+        let (orders, their_orders) = mpsc::channel();
+        let (their_reports, reports) = tokio::sync::mpsc::channel(REPORTS_MAX);
+        let task = Task {
+            path: self.database.path.clone(),
+            enforce: if self.database.enforce_wal { EnforceWal::Yes } else { EnforceWal::No },
+            interval: self.database.sync_interval,
+            is_compared,
+            folder: self.marks.folder().to_owned(),
+        };
+        let post = self.post.clone();
+        std::thread::Builder::new()
+            .name("capture".to_owned())
+            .spawn(move || capture::run(task, watch, &their_orders, &their_reports, &post))
+            .map_err(|error| Failure::bug(format!("no thread: {error}")))?;
+        Ok(Capture { orders, reports, waker })
+    }
+
+    /// Whether this database may be replicated there.
+    fn adopt(&self, checksum: Option<Checksum>, chain: &Chain, boot_id: &str) -> Result<Adoption, Failure> {
+        let path = &self.database.path;
+        let file_id = disk::file_id(path).map_err(|error| Failure::bug(format!("{}: {error}", path.display())))?;
+        let local = Local::Present {
+            checksum: checksum.unwrap_or(Checksum::EMPTY),
+            file_id: file_id.unwrap_or_default(),
+            record: self.marks.record()?,
+        };
+        match decide(&local, chain, boot_id) {
+            known @ (Adoption::Initial | Adoption::Same | Adoption::Continues) => Ok(known),
+            Adoption::Behind => Err(Failure::refused(
+                Reason::Diverged,
+                format!(
+                    "{} is an older state of what {} holds; restore it first: lifeboat restore --force -o {0} {1}",
+                    path.display(),
+                    self.database.location
+                ),
+            )),
+            Adoption::Diverged => Err(self.diverged()),
+            Adoption::FirstStart | Adoption::Restore => Err(Failure::bug("an open database was taken for absent")),
+        }
+    }
+
+    fn diverged(&self) -> Failure {
+        let (path, location) = (self.database.path.display(), &self.database.location);
+        Failure::refused(
+            Reason::Diverged,
+            format!(
+                "{path} is not a continuation of what {location} holds. Choose: (1) keep the bucket's: move the local \
+                 file away and `lifeboat restore -o {path} URL`; (2) keep the local one: replicate it to another, empty \
+                 prefix; (3) look at both: `lifeboat restore -o /tmp/bucket.db URL` and compare"
+            ),
+        )
+    }
+
+    fn begin(&self, capture: &mut Capture, writer: &Writer, base: Base, adoption: Adoption) -> Result<(), Failure> {
+        let head = &writer.opened.head;
+        let first = slot::next(base.txid).ok_or_else(|| Failure::bug("no txid is left"))?;
+        let is_same = adoption == Adoption::Same;
+        // Before the first slot: whoever is killed right after storing it must know the file again.
+        self.record(writer, base)?;
+        if is_same {
+            self.post.stored(position(base));
+        }
+        let pre_apply = base.checksum.unwrap_or(Checksum::EMPTY);
+        capture.tell(Order::Begin(Begin { epoch: head.epoch, first, pre_apply, is_same }))?;
+        tracing::info!(
+            "{}: following {} to {}, epoch {}{}",
+            self.database.name,
+            self.database.path.display(),
+            writer.bucket,
+            head.epoch,
+            if is_same { "; the bucket already has it" } else { "" }
+        );
+        Ok(())
+    }
+
+    /// The loop: whatever the thread cuts is stored, until it has finished.
+    async fn store_all(&self, writer: &mut Writer, capture: &mut Capture) -> Result<(), Failure> {
+        let (mut is_stopping, mut is_hurried) = (false, false);
+        loop {
+            tokio::select! {
+                report = capture.reports.recv() => match report {
+                    Some(Report::Slot(slot)) => {
+                        self.store(writer, &slot).await?;
+                        capture.tell(Order::Stored)?;
+                    }
+                    Some(Report::Finished) => return Ok(()),
+                    Some(Report::Failed(failure)) => return Err(failure),
+                    Some(Report::Waiting(_) | Report::Opened { .. }) => {}
+                    None => return Err(Failure::bug("the capture thread is gone")),
+                },
+                () = self.stop.cancelled(), if !is_stopping => {
+                    is_stopping = true;
+                    capture.tell(Order::Finish)?;
+                }
+                () = self.post.hurry().cancelled(), if !is_hurried => {
+                    is_hurried = true;
+                    capture.tell(Order::Hurry)?;
+                }
+            }
+        }
+    }
+
+    async fn store(&self, writer: &mut Writer, slot: &SlotFile) -> Result<(), Failure> {
+        let begun = Instant::now();
+        upload::store(&writer.bucket, slot, &self.post).await?;
+        let base = Base { txid: slot.header.max_txid.get(), checksum: Some(slot.post_apply) };
+        self.record(writer, base)?;
+        self.post.stored(position(base));
+        writer.say(&self.database.name, slot, begun.elapsed());
+        Ok(())
+    }
+
+    fn record(&self, writer: &Writer, base: Base) -> Result<(), Failure> {
+        let path = &self.database.path;
+        let file_id = disk::file_id(path).map_err(|error| Failure::bug(format!("{}: {error}", path.display())))?;
+        let head = &writer.opened.head;
+        self.marks.write_record(&Record {
+            lineage: head.lineage.clone(),
+            epoch: head.epoch,
+            slot: base,
+            boot_id: writer.boot_id.clone(),
+            file_id: file_id.unwrap_or_default(),
+        })
+    }
+}
+
+impl Capture {
+    fn tell(&self, order: Order) -> Result<(), Failure> {
+        self.orders.send(order).map_err(|_| Failure::bug("the capture thread is gone"))?;
+        self.waker.wake();
+        Ok(())
+    }
+}
+
+impl Writer {
+    /// The orderly end: everything is stored, so a successor need not wait. It is a courtesy; a successor seals anyway.
+    async fn close(&self) {
+        let closed = self.opened.head.close();
+        if let Err(failure) = self.bucket.replace_head(&closed, &self.opened.etag).await {
+            tracing::warn!("the replica could not be closed: {failure}");
+        }
+    }
+
+    /// A line for a slot now and then, and for every one at the debug level.
+    fn say(&mut self, name: &str, slot: &SlotFile, took: Duration) {
+        let (txid, bytes, millis) = (slot.header.max_txid, slot.identity.size, took.as_millis());
+        if self.said.is_some_and(|said| said.elapsed() < SAY_AGAIN) {
+            self.unsaid += 1;
+            tracing::debug!("{name}: stored txid {txid}, {bytes} bytes in {millis} ms");
+            return;
+        }
+        let others = std::mem::take(&mut self.unsaid);
+        let others = if others > 0 { format!(" ({others} more since the last line)") } else { String::new() };
+        tracing::info!("{name}: stored txid {txid}, {bytes} bytes in {millis} ms{others}");
+        self.said = Some(Instant::now());
+    }
+}
+
+fn position(base: Base) -> Position {
+    Position {
+        txid: format!("{:016x}", base.txid),
+        checksum: base.checksum.map(|checksum| checksum.to_string()),
+        time: Some(jiff::Timestamp::now().to_string()),
+    }
+}
+
+/// Reports that may wait: one slot is in flight, so there is hardly ever more than one.
+const REPORTS_MAX: usize = 4;
+const SAY_AGAIN: Duration = Duration::from_secs(10);

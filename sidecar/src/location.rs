@@ -1,0 +1,194 @@
+//! Where a replica lives, as users write it: `s3://bucket/path?region=…`, `file:///dir`.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use url::Url;
+
+use crate::args::StoreArgs;
+
+/// The place of one replica.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Location {
+    /// A prefix of a bucket.
+    S3(S3Location),
+    /// A folder.
+    Directory(PathBuf),
+}
+
+/// A prefix of an S3 bucket and how to reach it.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct S3Location {
+    /// The bucket's name.
+    pub bucket: String,
+    /// The prefix, without slashes at its ends; may be empty.
+    pub path: String,
+    /// URL of the server; `None` for Amazon's.
+    pub endpoint: Option<String>,
+    /// The region; `None` for what the environment says.
+    pub region: Option<String>,
+    /// Bucket in the path; `None` for the default, which is true with an endpoint.
+    pub force_path_style: Option<bool>,
+    /// Access key id and secret from the config file; `None` for the default chain.
+    pub keys: Option<(String, String)>,
+}
+
+impl Location {
+    /// Parses a replica URL; flags win over what it says.
+    ///
+    /// # Errors
+    /// One line that says what is wrong with the URL and what one looks like.
+    pub fn parse(text: &str, flags: &StoreArgs) -> Result<Self, String> {
+        let url = Url::parse(text)
+            .map_err(|error| format!("'{text}' is not a URL ({error}); write s3://bucket/path or file:///dir"))?;
+        match url.scheme() {
+            "file" => Self::parse_file(text, &url),
+            "s3" => Self::parse_s3(text, &url, flags),
+            other => Err(format!("'{text}' has the scheme {other}; known are s3://bucket/path and file:///dir")),
+        }
+    }
+
+    fn parse_file(text: &str, url: &Url) -> Result<Self, String> {
+        let is_local = url.host_str().is_none_or(str::is_empty);
+        let path = url.to_file_path().ok().filter(|path| is_local && path != Path::new("/"));
+        path.map(Self::Directory)
+            .ok_or_else(|| format!("'{text}' names no folder; write file:///dir with three slashes"))
+    }
+
+    fn parse_s3(text: &str, url: &Url, flags: &StoreArgs) -> Result<Self, String> {
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err("a replica URL must not hold credentials; set AWS_ACCESS_KEY_ID and \
+                        AWS_SECRET_ACCESS_KEY, or keys in the config file"
+                .to_owned());
+        }
+        let bucket = url.host_str().filter(|host| !host.is_empty());
+        let mut s3 = S3Location {
+            bucket: bucket.ok_or_else(|| format!("'{text}' names no bucket; write s3://bucket/path"))?.to_owned(),
+            path: clean_prefix(&percent_encoding::percent_decode_str(url.path()).decode_utf8_lossy())?,
+            ..S3Location::default()
+        };
+        for (key, value) in url.query_pairs() {
+            match key.as_ref() {
+                "endpoint" => s3.endpoint = Some(value.into_owned()),
+                "region" => s3.region = Some(value.into_owned()),
+                "force-path-style" | "forcePathStyle" => {
+                    let wrong = |_| format!("'{text}': force-path-style is true or false");
+                    s3.force_path_style = Some(value.parse().map_err(wrong)?);
+                }
+                other => {
+                    return Err(format!(
+                        "'{text}' has the unknown option '{other}'; known are endpoint, region, force-path-style"
+                    ));
+                }
+            }
+        }
+        Self::S3(s3).with_flags(flags)
+    }
+
+    /// The location with the flags of the command line over it.
+    ///
+    /// # Errors
+    /// One line about an endpoint that is no URL.
+    pub fn with_flags(mut self, flags: &StoreArgs) -> Result<Self, String> {
+        if let Self::S3(s3) = &mut self {
+            s3.endpoint = flags.endpoint.clone().or_else(|| s3.endpoint.take());
+            s3.region = flags.region.clone().or_else(|| s3.region.take());
+            s3.force_path_style = flags.force_path_style.or(s3.force_path_style);
+            if let Some(endpoint) = &s3.endpoint {
+                check_endpoint(endpoint)?;
+            }
+        }
+        Ok(self)
+    }
+}
+
+/// Whether a command line argument is a URL rather than a path.
+#[must_use]
+pub fn is_url(text: &str) -> bool {
+    text.contains("://")
+}
+
+/// A prefix without slashes at its ends, and without parts that some servers take for folders.
+///
+/// # Errors
+/// One line about `.`, `..` and empty parts.
+pub fn clean_prefix(path: &str) -> Result<String, String> {
+    let path = path.trim_matches('/');
+    if !path.is_empty() && path.split('/').any(|part| matches!(part, "" | "." | "..")) {
+        return Err(format!("the path '{path}' has empty, '.' or '..' parts; name a plain prefix"));
+    }
+    Ok(path.to_owned())
+}
+
+fn check_endpoint(endpoint: &str) -> Result<(), String> {
+    let is_http = Url::parse(endpoint).is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
+    if is_http { Ok(()) } else { Err(format!("the endpoint '{endpoint}' is not an http or https URL")) }
+}
+
+impl fmt::Display for Location {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Directory(path) => write!(f, "file://{}", path.display()),
+            Self::S3(s3) => {
+                write!(f, "s3://{}/{}", s3.bucket, s3.path)?;
+                s3.endpoint.as_ref().map_or(Ok(()), |endpoint| write!(f, " at {endpoint}"))
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Location {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")
+    }
+}
+
+impl fmt::Debug for S3Location {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", Location::S3(self.clone()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Location, String> {
+        Location::parse(text, &StoreArgs::default())
+    }
+
+    #[test]
+    fn an_s3_url_may_say_everything_but_keys() {
+        let Location::S3(s3) =
+            parse("s3://mybkt/a/b/?endpoint=http://127.0.0.1:9000&region=eu&force-path-style=false").unwrap()
+        else {
+            panic!("not s3");
+        };
+        assert_eq!((s3.bucket.as_str(), s3.path.as_str()), ("mybkt", "a/b"));
+        assert_eq!(s3.endpoint.as_deref(), Some("http://127.0.0.1:9000"));
+        assert_eq!((s3.region.as_deref(), s3.force_path_style), (Some("eu"), Some(false)));
+        let refused = parse("s3://id:secret@mybkt/a").unwrap_err();
+        assert!(!refused.contains("secret@"), "the message repeats the secret: {refused}");
+    }
+
+    #[test]
+    fn flags_win_over_the_url() {
+        let flags = StoreArgs { region: Some("us".to_owned()), ..StoreArgs::default() };
+        let Ok(Location::S3(s3)) = Location::parse("s3://b/p?region=eu", &flags) else { panic!("not s3") };
+        assert_eq!(s3.region.as_deref(), Some("us"));
+    }
+
+    #[test]
+    fn a_folder_needs_three_slashes() {
+        assert_eq!(parse("file:///a/b").unwrap(), Location::Directory(PathBuf::from("/a/b")));
+        for wrong in ["file://a/b", "file:///", "ftp://x/y", "s3:///p", "x", "s3://b/a/../c?x=1", "s3://b/p?endpoint=nine"] {
+            assert!(parse(wrong).is_err(), "{wrong} was taken");
+        }
+    }
+
+    #[test]
+    fn messages_never_show_the_keys_of_a_config_file() {
+        let s3 = S3Location { keys: Some(("AKID".to_owned(), "hush".to_owned())), ..S3Location::default() };
+        assert!(!format!("{s3:?}").contains("hush"));
+    }
+}

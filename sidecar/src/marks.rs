@@ -1,0 +1,139 @@
+//! What we leave beside a database: the folder `.<name>-lifeboat`, with a lock, a record and perhaps the mark `fenced`.
+//! Nothing of ours is ever inside the database.
+
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use lifeboat_replica::adoption::Record;
+use rustix::fs::{FlockOperation, flock};
+
+use crate::disk;
+use crate::exit::Failure;
+use lifeboat_wire::Reason;
+
+/// The folder beside one database.
+#[derive(Clone, Debug)]
+pub struct Marks {
+    folder: PathBuf,
+}
+
+/// The exclusive right of this process to replicate or restore the database on this machine; ends with the process.
+#[derive(Debug)]
+pub struct Lock {
+    _file: File,
+}
+
+impl Marks {
+    /// The folder beside `database`. Nothing is created yet.
+    #[must_use]
+    pub fn beside(database: &Path) -> Self {
+        let name = database.file_name().unwrap_or_default().to_string_lossy();
+        Self { folder: disk::folder_of(database).join(format!(".{name}-lifeboat")) }
+    }
+
+    /// The folder.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Takes the lock, waiting at most `patience` for another process to end. Two processes on one volume would fence
+    /// each other.
+    ///
+    /// # Errors
+    /// Refused when the lock is held for longer, or the folder cannot be written.
+    pub async fn lock(&self, patience: Duration) -> Result<Lock, Failure> {
+        let path = self.folder.join("lock");
+        let file = self.open_lock(&path).map_err(|error| self.unwritable(&error))?;
+        let give_up = Instant::now() + patience;
+        let mut is_said = false;
+        loop {
+            match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => return Ok(Lock { _file: file }),
+                Err(rustix::io::Errno::WOULDBLOCK) if Instant::now() < give_up => {
+                    if !std::mem::replace(&mut is_said, true) {
+                        tracing::info!("another lifeboat process holds {}; waiting for it to end", path.display());
+                    }
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+                Err(rustix::io::Errno::WOULDBLOCK) => {
+                    return Err(Failure::refused(
+                        Reason::LockHeld,
+                        format!("another lifeboat process holds {}; stop it first", path.display()),
+                    ));
+                }
+                Err(error) => return Err(self.unwritable(&error.into())),
+            }
+        }
+    }
+
+    fn open_lock(&self, path: &Path) -> io::Result<File> {
+        DirBuilder::new().recursive(true).mode(0o770).create(&self.folder)?;
+        OpenOptions::new().create(true).truncate(false).write(true).mode(0o660).open(path)
+    }
+
+    /// Our record of the last stored slot; `None` where there is none, or none that can be understood: without it a
+    /// database needs better proof, never less.
+    ///
+    /// # Errors
+    /// Refused when the folder cannot be read.
+    pub fn record(&self) -> Result<Option<Record>, Failure> {
+        let bytes = disk::read_if_exists(&self.folder.join("record.json")).map_err(|error| self.unwritable(&error))?;
+        Ok(bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()))
+    }
+
+    /// Writes the record.
+    ///
+    /// # Errors
+    /// Refused when the folder cannot be written.
+    pub fn write_record(&self, record: &Record) -> Result<(), Failure> {
+        let json = serde_json::to_vec_pretty(record).map_err(|error| Failure::bug(error.to_string()))?;
+        disk::replace_durable(&self.folder.join("record.json"), &json).map_err(|error| self.unwritable(&error))
+    }
+
+    fn unwritable(&self, error: &io::Error) -> Failure {
+        Failure::refused(
+            Reason::DatabaseUnreadable,
+            format!("{}: {error}; the folder of the database must be writable", self.folder.display()),
+        )
+    }
+}
+
+/// Names the present boot of this machine.
+///
+/// # Errors
+/// A bug where the kernel does not tell.
+pub fn boot_id() -> Result<String, Failure> {
+    std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
+        .map(|text| text.trim().to_owned())
+        .map_err(|error| Failure::bug(format!("/proc/sys/kernel/random/boot_id: {error}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn two_processes_cannot_hold_one_database() {
+        let folder = tempfile::tempdir().unwrap();
+        let marks = Marks::beside(&folder.path().join("a.db"));
+        let lock = marks.lock(Duration::ZERO).await.unwrap();
+        let refused = marks.lock(Duration::from_millis(60)).await.unwrap_err();
+        assert_eq!(refused.reason, Reason::LockHeld);
+        drop(lock);
+        marks.lock(Duration::ZERO).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_record_that_cannot_be_understood_is_no_record() {
+        let folder = tempfile::tempdir().unwrap();
+        let marks = Marks::beside(&folder.path().join("a.db"));
+        let _lock = marks.lock(Duration::ZERO).await.unwrap();
+        assert_eq!(marks.record().unwrap(), None);
+        std::fs::write(marks.folder().join("record.json"), b"{\"lineage\":").unwrap();
+        assert_eq!(marks.record().unwrap(), None);
+    }
+}

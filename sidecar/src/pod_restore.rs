@@ -1,0 +1,185 @@
+//! The init step of a pod: claim and seal every database, restore or adopt it, leave the claim for the sidecar.
+//!
+//! The seal comes before the volume is touched: from then on a predecessor that still runs somewhere can acknowledge
+//! nothing that this pod would not have.
+
+use std::path::Path;
+use std::time::Instant;
+
+use lifeboat_ltx::Checksum;
+use lifeboat_replica::adoption::{Adoption, Local, Record, decide};
+use lifeboat_replica::claim::Sealed;
+use lifeboat_replica::dirty_pages::DirtyPages;
+use lifeboat_wire::{DatabaseOutcome, Outcome, Position, Reason, Step, Termination};
+
+use crate::args::RestoreArgs;
+use crate::bucket::Bucket;
+use crate::config::{Config, DatabaseConfig};
+use crate::database::{Database, DatabaseError, EnforceWal};
+use crate::exit::{Exit, Failure};
+use crate::handover::{self, HandOver};
+use crate::marks::{self, Marks};
+use crate::rebuild::Overwrite;
+use crate::restore::{default_wait, latest};
+use crate::retry::Trying;
+use crate::{claim, connect, disk, first_view, pod};
+
+/// Prepares every database of the config for its application.
+///
+/// # Errors
+/// The first [`Failure`]; the pod waits with it as its reason, and the step is tried again by the kubelet.
+pub async fn run(args: &RestoreArgs) -> Result<(), Failure> {
+    let mut outcomes = Vec::new();
+    let ended = prepare_all(args, &mut outcomes).await;
+    let (message, reason, exit) = match &ended {
+        Ok(()) => (sentence(&outcomes), None, Exit::Done),
+        Err(failure) => (failure.message.clone(), Some(failure.reason), failure.exit),
+    };
+    tracing::info!("{message}");
+    pod::say_last_words(&Termination {
+        message,
+        step: Step::Restore,
+        reason,
+        exit_code: exit as u8,
+        databases: outcomes,
+    });
+    ended
+}
+
+async fn prepare_all(args: &RestoreArgs, outcomes: &mut Vec<DatabaseOutcome>) -> Result<(), Failure> {
+    let config = Config::read(&args.config)?;
+    if config.databases.is_empty() {
+        return Err(Failure::usage("the config lists no databases under 'dbs'"));
+    }
+    let mut trying = Trying::lasting(args.wait.unwrap_or_else(default_wait));
+    for database in &config.databases {
+        let begun = Instant::now();
+        let prepared = prepare(&config, database, &mut trying).await;
+        let (outcome, position, bytes) = prepared.map_err(|failure| failure.about(&database.name))?;
+        let seconds = begun.elapsed().as_secs_f64();
+        outcomes.push(DatabaseOutcome { name: database.name.clone(), outcome, position, bytes, seconds });
+    }
+    Ok(())
+}
+
+async fn prepare(
+    config: &Config,
+    database: &DatabaseConfig,
+    trying: &mut Trying,
+) -> Result<(Outcome, Option<Position>, u64), Failure> {
+    let marks = Marks::beside(&database.path);
+    let _lock = marks.lock(config.handover_timeout).await?;
+    let bucket = connect::open(&database.location, connect::Folder::Create).await?;
+    let claimant = claim::claimant(database.sync_interval, config.handover_timeout, false)?;
+    let sealed = claim::seal(&bucket, claimant, trying).await?;
+    let local = look(database, &marks).await?;
+    let chain = loop {
+        match claim::chain(&bucket, marks.record()?.as_ref()).await {
+            Ok(chain) => break chain,
+            Err(failure) if failure.exit == Exit::Unavailable => trying.again(failure).await?,
+            Err(failure) => return Err(failure),
+        }
+    };
+    let (outcome, bytes) = match decide(&local, &chain, &marks::boot_id()?) {
+        Adoption::FirstStart => (Outcome::FirstStart, 0),
+        Adoption::Initial | Adoption::Same | Adoption::Continues => (Outcome::UpToDate, 0),
+        Adoption::Restore | Adoption::Behind => {
+            let bytes = bring_back(&bucket, database, &sealed, trying).await?;
+            write_record(&marks, database, &sealed)?;
+            (Outcome::Restored, bytes)
+        }
+        Adoption::Diverged => return Err(diverged(database, &bucket)),
+    };
+    if let Some(folder) = &config.handover_dir {
+        handover::leave(folder, &database.name, &HandOver::from(&sealed))?;
+    }
+    Ok((outcome, position(&sealed), bytes))
+}
+
+/// The local database, read through SQLite: its WAL may hold commits that the file does not.
+async fn look(database: &DatabaseConfig, marks: &Marks) -> Result<Local, Failure> {
+    let (path, enforce) = (database.path.clone(), database.enforce_wal);
+    let enforce = if enforce { EnforceWal::Yes } else { EnforceWal::No };
+    let checked = tokio::task::spawn_blocking(move || checksum(&path, enforce)).await;
+    let Some(checksum) = checked.map_err(|error| Failure::bug(error.to_string()))?? else {
+        return Ok(Local::Absent);
+    };
+    let path = &database.path;
+    let file_id = disk::file_id(path).map_err(|error| Failure::bug(format!("{}: {error}", path.display())))?;
+    Ok(Local::Present { checksum, file_id: file_id.unwrap_or_default(), record: marks.record()? })
+}
+
+fn checksum(path: &Path, enforce: EnforceWal) -> Result<Option<Checksum>, Failure> {
+    let mut database = match Database::open(path, enforce) {
+        Ok(database) => database,
+        Err(DatabaseError::Absent { .. } | DatabaseError::Empty { .. }) => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    let (_, checksum) = first_view::read(&mut database, &mut DirtyPages::new())?;
+    Ok(Some(checksum))
+}
+
+/// Restores to the seal exactly: what is beyond it cannot be, and less than it would lose acknowledged commits.
+async fn bring_back(
+    bucket: &Bucket,
+    database: &DatabaseConfig,
+    sealed: &Sealed,
+    trying: &mut Trying,
+) -> Result<u64, Failure> {
+    let restored = latest(bucket, &database.path, Overwrite::Force, trying).await?;
+    let restored = restored.ok_or_else(|| Failure::bug("a replica with pages restored to nothing"))?;
+    let expected = format!("{:016x}", sealed.base.txid);
+    if restored.txid.as_deref() != Some(expected.as_str()) {
+        return Err(Failure::damaged(
+            Reason::ChainGap,
+            format!("{bucket} restores to txid {:?} and not to this claim's seal {expected}", restored.txid),
+        ));
+    }
+    Ok(restored.bytes)
+}
+
+fn write_record(marks: &Marks, database: &DatabaseConfig, sealed: &Sealed) -> Result<(), Failure> {
+    let path = &database.path;
+    let file_id = disk::file_id(path).map_err(|error| Failure::bug(format!("{}: {error}", path.display())))?;
+    marks.write_record(&Record {
+        lineage: sealed.head.lineage.clone(),
+        epoch: sealed.head.epoch,
+        slot: sealed.base,
+        boot_id: marks::boot_id()?,
+        file_id: file_id.unwrap_or_default(),
+    })
+}
+
+fn diverged(database: &DatabaseConfig, bucket: &Bucket) -> Failure {
+    Failure::refused(
+        Reason::Diverged,
+        format!(
+            "{} is not a continuation of what {bucket} holds, and neither is thrown away without being told to; keep the \
+             bucket's by removing the local file, or give the local one another prefix",
+            database.path.display()
+        ),
+    )
+}
+
+fn position(sealed: &Sealed) -> Option<Position> {
+    (sealed.base.txid > 0).then(|| Position {
+        txid: format!("{:016x}", sealed.base.txid),
+        checksum: sealed.base.checksum.map(|checksum| checksum.to_string()),
+        time: None,
+    })
+}
+
+fn sentence(outcomes: &[DatabaseOutcome]) -> String {
+    let each = outcomes.iter().map(|done| {
+        let at = done.position.as_ref().map_or(String::new(), |at| format!(" at txid {}", at.txid));
+        match done.outcome {
+            Outcome::Restored => format!("{}: restored{at}, {} bytes in {:.2} s", done.name, done.bytes, done.seconds),
+            Outcome::FirstStart => format!("{}: first start, nothing stored yet", done.name),
+            Outcome::UpToDate => format!("{}: the local database is current{at}", done.name),
+            Outcome::Flushed | Outcome::TailNotStored | Outcome::Fenced | Outcome::Failed | Outcome::Unknown => {
+                format!("{}: {:?}", done.name, done.outcome)
+            }
+        }
+    });
+    each.collect::<Vec<_>>().join("; ")
+}

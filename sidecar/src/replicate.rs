@@ -1,0 +1,109 @@
+//! `lifeboat replicate`: one follower for each database, until the process is told to stop.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use lifeboat_wire::{DatabaseOutcome, Outcome, Step, Termination};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::args::ReplicateArgs;
+use crate::board::{Board, Post};
+use crate::config::Config;
+use crate::exit::{Exit, Failure};
+use crate::follower::Follower;
+use crate::{http, pod, shutdown};
+
+/// Follows every configured database. Returns when all are done: stopped in order, fenced, or failed.
+///
+/// # Errors
+/// The gravest [`Failure`] of all databases.
+pub async fn run(args: &ReplicateArgs) -> Result<(), Failure> {
+    let config = Arc::new(Config::for_replicate(args)?);
+    for remark in &config.remarks {
+        tracing::warn!("{remark}");
+    }
+    let (board, posts) = Board::new(&config.databases);
+    let serving = CancellationToken::new();
+    if let Some(addr) = &config.addr {
+        http::serve_status(addr, Arc::clone(&board), serving.clone()).await?;
+    }
+    if let Some(socket) = &config.socket {
+        http::serve_control(socket, Arc::clone(&board), serving.clone())?;
+    }
+    let stop = shutdown::on_signal()?;
+    let ended = follow_all(&config, &posts, &stop).await;
+    serving.cancel();
+    pod::say_last_words(&last_words(&posts, &ended));
+    ended.map(|_| ())
+}
+
+async fn follow_all(config: &Arc<Config>, posts: &[Post], stop: &CancellationToken) -> Result<(), Failure> {
+    let mut followers = JoinSet::new();
+    for (database, post) in config.databases.iter().zip(posts) {
+        let follower = Follower::new(database.clone(), Arc::clone(config), post.clone(), stop.clone());
+        followers.spawn(follower.run());
+    }
+    let (mut gravest, mut deadline) = (Ok(()), None);
+    loop {
+        let next = tokio::select! {
+            next = followers.join_next() => next,
+            () = stop.cancelled(), if deadline.is_none() => {
+                deadline = Some(Instant::now() + config.flush_timeout);
+                continue;
+            }
+            () = shutdown::at(deadline) => {
+                let failure = Failure::unavailable(format!(
+                    "the last commits could not be stored within {:?}; they are only in the local database",
+                    config.flush_timeout
+                ));
+                return Err(failure);
+            }
+        };
+        match next {
+            None => return gravest,
+            Some(Ok(Ok(()))) => {}
+            Some(Ok(Err(failure))) => gravest = graver(gravest, failure),
+            Some(Err(error)) => gravest = graver(gravest, Failure::bug(error.to_string())),
+        }
+    }
+}
+
+/// The failure with the higher exit code counts, but that of being fenced more than a refusal.
+fn graver(known: Result<(), Failure>, new: Failure) -> Result<(), Failure> {
+    let weight = |exit: Exit| match exit {
+        Exit::Done => 0,
+        Exit::Unavailable => 1,
+        Exit::Usage => 2,
+        Exit::Refused => 3,
+        Exit::Fenced => 4,
+        Exit::Damaged => 5,
+        Exit::Bug => 6,
+    };
+    match known {
+        Err(known) if weight(known.exit) >= weight(new.exit) => Err(known),
+        Ok(()) | Err(_) => Err(new),
+    }
+}
+
+fn last_words(posts: &[Post], ended: &Result<(), Failure>) -> Termination {
+    let statuses: Vec<_> = posts.iter().filter_map(Post::status).collect();
+    let (message, reason, exit) = match ended {
+        Ok(()) => (format!("{} databases stored to the last commit", statuses.len()), None, Exit::Done),
+        Err(failure) => (failure.message.clone(), Some(failure.reason), failure.exit),
+    };
+    let outcome = match exit {
+        Exit::Done => Outcome::Flushed,
+        Exit::Fenced => Outcome::Fenced,
+        Exit::Unavailable => Outcome::TailNotStored,
+        Exit::Usage | Exit::Refused | Exit::Damaged | Exit::Bug => Outcome::Failed,
+    };
+    let databases = statuses.into_iter().map(|status| DatabaseOutcome {
+        name: status.name,
+        outcome,
+        position: status.position,
+        bytes: status.unreplicated_bytes.unwrap_or(0),
+        seconds: 0.0,
+    });
+    Termination { message, step: Step::Replicate, reason, exit_code: exit as u8, databases: databases.collect() }
+}

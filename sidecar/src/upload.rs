@@ -1,0 +1,77 @@
+//! Stores one slot, however long that takes, or finds out that another writer owns the replica.
+
+use lifeboat_replica::epoch::Epoch;
+use lifeboat_replica::slot::{AfterPut, AfterRead, after_put, after_read};
+use lifeboat_wire::Reason;
+
+use crate::board::Post;
+use crate::bucket::Bucket;
+use crate::exit::{Exit, Failure};
+use crate::retry::{Budget, Trying};
+use crate::slot_file::SlotFile;
+
+/// Returns when the slot is proved to be in the bucket.
+///
+/// A store that is away, or refuses the credentials, is asked again for ever: the database goes on, and what is not stored
+/// is collected. The trouble stands on the board meanwhile.
+///
+/// # Errors
+/// Fenced when another writer's bytes are there; damaged when bytes are there that cannot be.
+pub async fn store(bucket: &Bucket, slot: &SlotFile, post: &Post) -> Result<(), Failure> {
+    let mut trying = Trying::new(Budget::Unlimited);
+    loop {
+        match attempt(bucket, slot).await {
+            Ok(Attempt::Stored) => return Ok(()),
+            Ok(Attempt::Unclear) => {}
+            Err(failure) if is_passing(&failure) => {
+                post.troubled(&failure);
+                trying.again(failure).await?;
+            }
+            Err(failure) => return Err(failure),
+        }
+    }
+}
+
+enum Attempt {
+    Stored,
+    Unclear,
+}
+
+async fn attempt(bucket: &Bucket, slot: &SlotFile) -> Result<Attempt, Failure> {
+    match after_put(bucket.create_slot(slot).await?) {
+        AfterPut::Stored => Ok(Attempt::Stored),
+        AfterPut::Again => Ok(Attempt::Unclear),
+        AfterPut::Read => look(bucket, slot).await,
+    }
+}
+
+/// Reads what stands where our slot should go.
+async fn look(bucket: &Bucket, slot: &SlotFile) -> Result<Attempt, Failure> {
+    let txid = slot.header.max_txid;
+    let mine = Epoch::new(slot.header.node_id);
+    match after_read(mine, &slot.identity, &bucket.found(txid).await?) {
+        AfterRead::Stored => Ok(Attempt::Stored),
+        AfterRead::Fenced { by: Some(epoch) } => Err(Failure::fenced(format!(
+            "slot {txid} belongs to epoch {epoch} and not to ours, {mine}: another writer took the replica over; \
+             this one has stopped, its unstored commits are only in the local database"
+        ))),
+        AfterRead::Fenced { by: None } => Err(Failure::fenced(format!(
+            "slot {txid} was created and removed by another writer; this one, epoch {mine}, has stopped"
+        ))),
+        AfterRead::Halt { epoch } => Err(Failure::damaged(
+            Reason::IntegrityFailed,
+            format!("slot {txid} holds other bytes of the older epoch {epoch}: somebody writes under this prefix"),
+        )),
+    }
+}
+
+/// Whether time may heal it: the store comes back, credentials are renewed, a bucket is put back.
+fn is_passing(failure: &Failure) -> bool {
+    match failure.exit {
+        Exit::Unavailable => true,
+        Exit::Refused => {
+            matches!(failure.reason, Reason::StoreAccessDenied | Reason::BucketNotFound)
+        }
+        Exit::Done | Exit::Usage | Exit::Fenced | Exit::Damaged | Exit::Bug => false,
+    }
+}

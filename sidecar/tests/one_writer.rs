@@ -1,0 +1,173 @@
+//! One replica has one writer, and a database is never taken for another.
+
+mod support;
+
+use rustix::process::Signal;
+use support::{Place, dump, eventually, s3::S3Server};
+
+const TABLE: &str = "CREATE TABLE t (n INTEGER PRIMARY KEY); INSERT INTO t VALUES (1);";
+
+fn insert(place: &Place, name: &str, n: i64) {
+    place.open(name).execute("INSERT INTO t VALUES (?1)", [n]).unwrap();
+}
+
+#[track_caller]
+fn assert_restores(place: &Place, url: &str, name: &str) {
+    let out = place.text("restored.db");
+    place.run(&["restore", "--force", "-o", &out, url]).says(0, &["restored"]);
+    assert_eq!(dump(&place.path("restored.db")), dump(&place.path(name)));
+}
+
+#[test]
+fn a_second_process_on_the_same_database_waits_and_is_refused() {
+    let place = Place::new();
+    place.open("app.db").execute_batch(TABLE).unwrap();
+    let (db, url) = (place.text("app.db"), place.url("replica"));
+    let first = place.start(&["replicate", &db, &url], "stored");
+    place.run(&["replicate", "--handover-timeout", "300ms", &db, &url]).says(4, &["another lifeboat process"]);
+    assert_eq!(first.stop().0, Some(0));
+}
+
+#[test]
+fn the_writer_that_was_overtaken_stops_for_good_with_code_3_and_says_so() {
+    let place = Place::new();
+    place.open("app.db").execute_batch(TABLE).unwrap();
+    let (db, url) = (place.text("app.db"), place.url("replica"));
+    let first = place.start(&["replicate", &db, &url], "stored");
+    // The same database, as another machine would have it after a restore.
+    place.run(&["restore", "-o", &place.text("copy.db"), &url]).says(0, &[]);
+    let second = place.start(&["replicate", &place.text("copy.db"), &url], "following");
+    insert(&place, "app.db", 2);
+    let (status, log) = first.ends();
+    assert_eq!(status.code(), Some(3), "{log}");
+    assert!(log.contains("another writer"), "{log}");
+    insert(&place, "copy.db", 3);
+    assert_eq!(second.stop().0, Some(0));
+    assert_restores(&place, &url, "copy.db");
+}
+
+#[test]
+fn a_killed_process_goes_on_after_commits_that_nobody_saw() {
+    let place = Place::new();
+    place.open("app.db").execute_batch(TABLE).unwrap();
+    let (db, url) = (place.text("app.db"), place.url("replica"));
+    for round in 0..4 {
+        let running = place.start(&["replicate", &db, &url], "following");
+        insert(&place, "app.db", 10 + 2 * round);
+        running.kill();
+        insert(&place, "app.db", 11 + 2 * round);
+    }
+    let last = place.start(&["replicate", &db, &url], "following");
+    assert_eq!(last.stop().0, Some(0));
+    assert_restores(&place, &url, "app.db");
+}
+
+#[test]
+fn another_database_is_not_uploaded_over_what_is_stored() {
+    let place = Place::new();
+    place.open("app.db").execute_batch(TABLE).unwrap();
+    let url = place.url("replica");
+    let running = place.start(&["replicate", &place.text("app.db"), &url], "stored");
+    assert_eq!(running.stop().0, Some(0));
+    let before = std::fs::read(place.path("replica/lifeboat/head.json")).unwrap();
+    place.open("other.db").execute_batch("CREATE TABLE other (n);").unwrap();
+    let refused = place.run(&["replicate", &place.text("other.db"), &url]);
+    refused.says(4, &["not a continuation", "(1)", "(2)", "(3)"]);
+    assert_eq!(std::fs::read(place.path("replica/lifeboat/head.json")).unwrap(), before, "the claim came too early");
+}
+
+#[test]
+fn a_new_database_under_the_old_name_is_not_taken_for_the_old_one() {
+    let place = Place::new();
+    place.open("app.db").execute_batch(TABLE).unwrap();
+    let (db, url) = (place.text("app.db"), place.url("replica"));
+    let running = place.start(&["replicate", &db, &url], "stored");
+    assert_eq!(running.stop().0, Some(0));
+    for file in ["app.db", "app.db-wal", "app.db-shm"] {
+        let _ = std::fs::remove_file(place.path(file));
+    }
+    place.open("app.db").execute_batch("CREATE TABLE fresh (n);").unwrap();
+    place.run(&["replicate", &db, &url]).says(4, &["not a continuation"]);
+}
+
+#[test]
+fn an_older_copy_is_sent_to_restore_first() {
+    let place = Place::new();
+    place.open("app.db").execute_batch(TABLE).unwrap();
+    let (db, url) = (place.text("app.db"), place.url("replica"));
+    let running = place.start(&["replicate", &db, &url], "stored");
+    assert_eq!(running.stop().0, Some(0));
+    place.run(&["restore", "-o", &place.text("copy.db"), &url]).says(0, &[]);
+    let running = place.start(&["replicate", &place.text("copy.db"), &url], "following");
+    insert(&place, "copy.db", 7);
+    assert_eq!(running.stop().0, Some(0));
+    place.run(&["replicate", &db, &url]).says(4, &["older state", "restore"]);
+}
+
+#[test]
+fn an_isolated_commit_is_stored_within_a_second() {
+    let place = Place::new();
+    place.open("app.db").execute_batch(TABLE).unwrap();
+    let url = place.url("replica");
+    let _running = place.start(&["replicate", &place.text("app.db"), &url], "stored");
+    std::thread::sleep(std::time::Duration::from_millis(1500));
+    insert(&place, "app.db", 2);
+    let begun = std::time::Instant::now();
+    let slot = place.path("replica/ltx/0/0000000000000002-0000000000000002.ltx");
+    eventually("the slot", || slot.exists().then_some(()), String::new);
+    println!("stored after {:?}", begun.elapsed());
+}
+
+#[test]
+fn a_database_that_does_not_exist_yet_is_waited_for() {
+    let place = Place::new();
+    let url = place.url("replica");
+    let running = place.start(&["replicate", &place.text("app.db"), &url], "does not exist yet");
+    place.open("app.db").execute_batch(TABLE).unwrap();
+    running.wait_for("stored txid 0000000000000001");
+    assert_eq!(running.stop().0, Some(0));
+    assert_restores(&place, &url, "app.db");
+}
+
+#[test]
+fn waiting_for_a_database_ends_at_once_when_told() {
+    let place = Place::new();
+    let running = place.start(&["replicate", &place.text("app.db"), &place.url("replica")], "does not exist yet");
+    running.signal(Signal::INT);
+    running.ends();
+    assert!(!place.path("app.db").exists());
+}
+
+#[test]
+fn the_store_going_away_stops_nothing_and_loses_nothing() {
+    let place = Place::new();
+    let mut s3 = S3Server::start();
+    place.open("app.db").execute_batch(TABLE).unwrap();
+    let (db, url) = (place.text("app.db"), "s3://lifeboat/app");
+    let running = place.start_with(&["replicate", "--sync-interval", "50ms", &db, url], "stored", Some(&s3));
+    s3.stop();
+    for n in 2..40 {
+        insert(&place, "app.db", n);
+    }
+    running.wait_for("trying again");
+    s3.start_again();
+    assert_eq!(running.stop().0, Some(0));
+    let out = place.text("out.db");
+    place.run_with(&["restore", "-o", &out, url], Some(&s3)).says(0, &["restored"]);
+    assert_eq!(dump(&place.path("out.db")), dump(&place.path("app.db")));
+}
+
+#[test]
+fn nothing_is_added_to_the_applications_database() {
+    let place = Place::new();
+    let app = place.open("app.db");
+    app.execute_batch("PRAGMA journal_mode = WAL;").unwrap();
+    app.execute_batch(TABLE).unwrap();
+    let version = |name: &str| app.query_row(&format!("PRAGMA {name}"), [], |row| row.get::<_, i64>(0)).unwrap();
+    let before = (version("data_version"), version("schema_version"), version("user_version"));
+    let running = place.start(&["replicate", &place.text("app.db"), &place.url("replica")], "stored");
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    let tables: i64 = app.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0)).unwrap();
+    assert_eq!((tables, (version("data_version"), version("schema_version"), version("user_version"))), (1, before));
+    assert_eq!(running.stop().0, Some(0));
+}

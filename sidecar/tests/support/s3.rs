@@ -1,0 +1,76 @@
+//! A real S3 server on this machine: versitygw over a folder.
+
+use std::net::{TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+use super::{eventually, tool};
+
+/// A running server with one bucket, `lifeboat`.
+pub struct S3Server {
+    child: Child,
+    port: u16,
+    folder: tempfile::TempDir,
+}
+
+impl S3Server {
+    pub fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("lifeboat")).unwrap();
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let child = spawn(port, &folder);
+        let server = Self { child, port, folder };
+        server.wait();
+        server
+    }
+
+    pub fn endpoint(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
+    pub fn credentials(&self) -> [(&'static str, &'static str); 3] {
+        [("AWS_ACCESS_KEY_ID", ID), ("AWS_SECRET_ACCESS_KEY", SECRET), ("AWS_REGION", "us-east-1")]
+    }
+
+    /// The file behind an object.
+    pub fn file(&self, key: &str) -> PathBuf {
+        self.folder.path().join("lifeboat").join(key)
+    }
+
+    pub fn stop(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    pub fn start_again(&mut self) {
+        self.child = spawn(self.port, &self.folder);
+        self.wait();
+    }
+
+    fn wait(&self) {
+        eventually("the S3 server", || TcpStream::connect(("127.0.0.1", self.port)).ok().map(drop), String::new);
+    }
+}
+
+impl Drop for S3Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn spawn(port: u16, folder: &tempfile::TempDir) -> Child {
+    Command::new(tool("VERSITYGW_BIN", "tools"))
+        .args(["--port", &format!("127.0.0.1:{port}"), "posix"])
+        .arg(folder.path())
+        .env("ROOT_ACCESS_KEY", ID)
+        .env("ROOT_SECRET_KEY", SECRET)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap()
+}
+
+const ID: &str = "lifeboat-test";
+const SECRET: &str = "a-secret-of-this-test-only";
