@@ -12,9 +12,9 @@ mod credentials_dir;
 mod request;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
-use aws_config::default_provider::credentials::DefaultCredentialsChain;
 use aws_config::environment::EnvironmentVariableRegionProvider;
 use aws_config::meta::region::RegionProviderChain;
 use aws_config::profile::ProfileFileRegionProvider;
@@ -26,7 +26,6 @@ use aws_sdk_s3::config::{
     IdentityCache, RequestChecksumCalculation, ResponseChecksumValidation, SharedHttpClient,
 };
 use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
-use std::sync::Arc;
 
 use crate::error::{Place, StoreError};
 
@@ -83,11 +82,11 @@ impl S3 {
         if config.endpoint.as_ref().is_some_and(|endpoint| !is_http(endpoint)) {
             return wrong("the endpoint must begin with http:// or https://");
         }
-        let Some(region) = region(&config).await else {
-            return wrong("no region is set; set one, or AWS_REGION, or an endpoint");
-        };
         let credentials = config.credentials_dir.clone().map(CredentialsDir::new);
-        let sdk = sdk_config(&config, region, credentials.clone()).await;
+        let sdk = sdk_config(&config, credentials.clone()).await;
+        if sdk.region().is_none() {
+            return wrong("no region is set; set one, or AWS_REGION, or an endpoint");
+        }
         let reads = client_config(&sdk, &config).retry_config(RetryConfig::standard().with_max_attempts(2));
         let writes = client_config(&sdk, &config).retry_config(RetryConfig::disabled());
         Ok(Self {
@@ -132,40 +131,36 @@ fn is_http(endpoint: &str) -> bool {
     endpoint.starts_with("http://") || endpoint.starts_with("https://")
 }
 
-/// Other servers than AWS do not care about the region, but the signature needs one.
+/// The region to use, unless the SDK's own chain is to find it.
 async fn region(config: &S3Config) -> Option<Region> {
     if let Some(region) = &config.region {
         return Some(Region::new(region.clone()));
     }
-    match &config.endpoint {
-        // The instance's own region says nothing about somebody else's server, and asking for it takes seconds.
-        Some(_) => {
-            let chain = RegionProviderChain::first_try(EnvironmentVariableRegionProvider::new())
-                .or_else(ProfileFileRegionProvider::new())
-                .or_else(Region::from_static("us-east-1"));
-            chain.region().await
-        }
-        None => RegionProviderChain::default_provider().region().await,
-    }
+    // Other servers than AWS do not care, but the signature needs one. The SDK's chain would end by asking the machine
+    // for its own region, which says nothing about somebody else's server and takes seconds where nobody answers.
+    config.endpoint.as_ref()?;
+    let chain = RegionProviderChain::first_try(EnvironmentVariableRegionProvider::new())
+        .or_else(ProfileFileRegionProvider::new())
+        .or_else(Region::from_static("us-east-1"));
+    chain.region().await
 }
 
-async fn sdk_config(config: &S3Config, region: Region, credentials: Option<CredentialsDir>) -> SdkConfig {
+async fn sdk_config(config: &S3Config, credentials: Option<CredentialsDir>) -> SdkConfig {
     let timeouts = TimeoutConfig::builder()
         .connect_timeout(CONNECT_TIMEOUT)
         .read_timeout(config.attempt_timeout)
         .operation_attempt_timeout(config.attempt_timeout);
-    let loader = aws_config::defaults(BehaviorVersion::latest())
+    let mut loader = aws_config::defaults(BehaviorVersion::latest())
         .http_client(http_client())
-        .timeout_config(timeouts.build())
-        .region(region.clone());
-    match credentials {
-        // It keeps what it read itself, so that a refusal makes it read again at once.
-        Some(dir) => loader.credentials_provider(dir).identity_cache(IdentityCache::no_cache()).load().await,
-        None => {
-            let chain = DefaultCredentialsChain::builder().region(region).build().await;
-            loader.credentials_provider(chain).load().await
-        }
+        .timeout_config(timeouts.build());
+    if let Some(region) = region(config).await {
+        loader = loader.region(region);
     }
+    if let Some(dir) = credentials {
+        // It keeps what it read itself, so that a refusal makes it read again at once.
+        loader = loader.credentials_provider(dir).identity_cache(IdentityCache::no_cache());
+    }
+    loader.load().await
 }
 
 fn client_config(sdk: &SdkConfig, config: &S3Config) -> aws_sdk_s3::config::Builder {

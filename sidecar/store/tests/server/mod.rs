@@ -1,5 +1,7 @@
 //! A real S3 server on this machine, and peers that misbehave as no real one does on demand.
 
+#![allow(dead_code, reason = "each test file uses another part")]
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -114,19 +116,26 @@ pub(crate) fn config(address: SocketAddr, credentials: PathBuf) -> S3Config {
 }
 
 /// A store whose server gives every request the same answer, or, for an empty one, none.
-pub(crate) async fn store_that_hears(answer: &'static str) -> (TempDir, S3) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    spawn(move || {
-        for stream in listener.incoming() {
-            spawn(move || answer_all(&stream.unwrap(), answer));
-        }
-    });
+pub(crate) async fn store_that_hears(answer: &str) -> (TempDir, S3) {
+    let address = answer_everybody(answer.to_owned());
     let folder = tempfile::tempdir().unwrap();
     write_credentials(folder.path(), SECRET);
     let config =
         S3Config { attempt_timeout: Duration::from_millis(500), ..config(address, folder.path().into()) };
     (folder, S3::open(config).await.unwrap())
+}
+
+/// A server that gives every request the same answer, or, for an empty one, none.
+pub(crate) fn answer_everybody(answer: String) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    spawn(move || {
+        for stream in listener.incoming() {
+            let answer = answer.clone();
+            spawn(move || answer_all(&stream.unwrap(), &answer));
+        }
+    });
+    address
 }
 
 /// Reads requests without bodies and answers them until the peer goes.

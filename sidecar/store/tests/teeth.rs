@@ -1,0 +1,180 @@
+//! Can the conformance suite fail? For every promise a store that breaks it, which the suite must find out.
+
+#![allow(clippy::unwrap_used, reason = "a test says what is wrong by panicking")]
+#![allow(
+    clippy::wildcard_enum_match_arm,
+    reason = "each method breaks its own promises and keeps the others"
+)]
+
+use std::ops::Range;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use lifeboat_store::{
+    Body, Directory, ETag, Listed, Object, ObjectReader, Place, Store, StoreError, conformance,
+};
+
+/// A promise to break.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Lie {
+    None,
+    CreateOverwrites,
+    CreateOverwritesInARace,
+    ReplaceIgnoresTheETag,
+    ReplaceCreates,
+    ReplaceKeepsTheOld,
+    ReadIgnoresTheETag,
+    ReadIgnoresTheLimit,
+    RangeIsTooLong,
+    RangeIsClipped,
+    AbsentIsRefused,
+    LastByteIsLost,
+    ListIsCut,
+    ListIsUnordered,
+    ListForgetsTheName,
+    DeleteDoesNothing,
+    DeleteWantsTheObject,
+}
+
+const LIES: [Lie; 16] = [
+    Lie::CreateOverwrites,
+    Lie::CreateOverwritesInARace,
+    Lie::ReplaceIgnoresTheETag,
+    Lie::ReplaceCreates,
+    Lie::ReplaceKeepsTheOld,
+    Lie::ReadIgnoresTheETag,
+    Lie::ReadIgnoresTheLimit,
+    Lie::RangeIsTooLong,
+    Lie::RangeIsClipped,
+    Lie::AbsentIsRefused,
+    Lie::LastByteIsLost,
+    Lie::ListIsCut,
+    Lie::ListIsUnordered,
+    Lie::ListForgetsTheName,
+    Lie::DeleteDoesNothing,
+    Lie::DeleteWantsTheObject,
+];
+
+#[derive(Debug)]
+struct Liar {
+    honest: Directory,
+    lie: Lie,
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_suite_finds_every_broken_promise() {
+    for lie in LIES {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Liar { honest: Directory::create(folder.path().into()).await.unwrap(), lie };
+        let broken = conformance::run(&store).await;
+        assert!(broken.is_err(), "{lie:?} was not found out");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_suite_finds_nothing_wrong_with_an_honest_store() {
+    let folder = tempfile::tempdir().unwrap();
+    let honest = Directory::create(folder.path().into()).await.unwrap();
+    conformance::run(&Liar { honest, lie: Lie::None }).await.unwrap();
+}
+
+impl Liar {
+    fn lies(&self, lie: Lie) -> bool {
+        self.lie == lie
+    }
+
+    async fn overwrite(&self, key: &str, body: Body) -> Result<ETag, StoreError> {
+        self.honest.delete(&[key.to_owned()]).await?;
+        self.honest.put_new(key, body, None).await
+    }
+
+    fn refused(&self, key: &str) -> StoreError {
+        let place = Place { key: key.into(), store: self.describe().into() };
+        StoreError::Refused { place, reason: "404".into() }
+    }
+}
+
+#[async_trait]
+impl Store for Liar {
+    async fn put_new(&self, key: &str, body: Body, timestamp_ms: Option<i64>) -> Result<ETag, StoreError> {
+        let is_race = self.lies(Lie::CreateOverwritesInARace) && key.ends_with("race");
+        if self.lies(Lie::CreateOverwrites) || is_race {
+            return self.overwrite(key, body).await;
+        }
+        let body = match body {
+            Body::Bytes(bytes) if self.lies(Lie::LastByteIsLost) && bytes.len() > 1_000_000 => {
+                Body::Bytes(bytes.slice(..bytes.len() - 1))
+            }
+            body => body,
+        };
+        self.honest.put_new(key, body, timestamp_ms).await
+    }
+
+    async fn put_if_match(&self, key: &str, body: Bytes, expected: &ETag) -> Result<ETag, StoreError> {
+        match self.honest.put_if_match(key, body.clone(), expected).await {
+            Err(StoreError::LostRace { .. }) if self.lies(Lie::ReplaceIgnoresTheETag) => {
+                self.overwrite(key, body.into()).await
+            }
+            Err(StoreError::Absent { .. }) if self.lies(Lie::ReplaceCreates) => {
+                self.overwrite(key, body.into()).await
+            }
+            Err(StoreError::LostRace { .. }) if self.lies(Lie::ReplaceKeepsTheOld) => Ok(expected.clone()),
+            outcome => outcome,
+        }
+    }
+
+    async fn get(&self, key: &str, max_bytes: u64) -> Result<Object, StoreError> {
+        let max_bytes = if self.lies(Lie::ReadIgnoresTheLimit) { u64::MAX } else { max_bytes };
+        match self.honest.get(key, max_bytes).await {
+            Err(StoreError::Absent { .. }) if self.lies(Lie::AbsentIsRefused) => Err(self.refused(key)),
+            outcome => outcome,
+        }
+    }
+
+    async fn get_range(
+        &self,
+        key: &str,
+        range: Range<u64>,
+        if_match: Option<&ETag>,
+    ) -> Result<Bytes, StoreError> {
+        let if_match = if_match.filter(|_| !self.lies(Lie::ReadIgnoresTheETag));
+        let size = self.honest.open(key, if_match).await?.size;
+        let range = match self.lie {
+            Lie::RangeIsTooLong => range.start..(range.end + 1).min(size),
+            Lie::RangeIsClipped => range.start.min(size)..range.end.min(size),
+            _ => range,
+        };
+        self.honest.get_range(key, range, if_match).await
+    }
+
+    async fn open(&self, key: &str, if_match: Option<&ETag>) -> Result<ObjectReader, StoreError> {
+        self.honest.open(key, if_match).await
+    }
+
+    async fn list(&self, prefix: &str) -> Result<Vec<Listed>, StoreError> {
+        let mut listed = self.honest.list(prefix).await?;
+        match self.lie {
+            Lie::ListIsCut => listed.truncate(1000),
+            Lie::ListIsUnordered => listed.reverse(),
+            Lie::ListForgetsTheName => {
+                let folder = prefix.rsplit_once('/').map_or("", |(folder, _)| folder);
+                listed = self.honest.list(&format!("{folder}/")).await?;
+            }
+            _ => {}
+        }
+        Ok(listed)
+    }
+
+    async fn delete(&self, keys: &[String]) -> Result<(), StoreError> {
+        for key in keys {
+            if self.lies(Lie::DeleteWantsTheObject) {
+                self.honest.get(key, u64::MAX).await?;
+            }
+        }
+        if self.lies(Lie::DeleteDoesNothing) { Ok(()) } else { self.honest.delete(keys).await }
+    }
+
+    fn describe(&self) -> String {
+        self.honest.describe()
+    }
+}
