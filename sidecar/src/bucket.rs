@@ -53,7 +53,8 @@ impl Bucket {
         match self.store.get(self.layout.head_key(), HEAD_BYTES_MAX).await {
             Ok(object) => {
                 let head = Head::decode(&object.bytes);
-                let head = head.map_err(|error| Failure::damaged(Reason::IntegrityFailed, format!("{self}: {error}")))?;
+                let head = head
+                    .map_err(|error| Failure::damaged(Reason::IntegrityFailed, format!("{self}: {error}")))?;
                 Ok(Some((head, object.etag.to_string())))
             }
             Err(error) if error.is_absent() => Ok(None),
@@ -74,7 +75,11 @@ impl Bucket {
     ///
     /// # Errors
     /// As [`create_head`](Self::create_head).
-    pub async fn replace_head(&self, head: &Head, etag: &str) -> Result<(WriteAnswer, Option<String>), Failure> {
+    pub async fn replace_head(
+        &self,
+        head: &Head,
+        etag: &str,
+    ) -> Result<(WriteAnswer, Option<String>), Failure> {
         let body = Bytes::from(head.encode());
         answer(self.store.put_if_match(self.layout.head_key(), body, &ETag::new(etag)).await)
     }
@@ -129,8 +134,8 @@ impl Bucket {
         let key = self.layout.slot_key(txid);
         let Some((object, begin)) = self.begin_of(&key, SEAL_SIZE).await? else { return Ok(None) };
         let header = Header::decode(&begin);
-        let header =
-            header.map_err(|error| Failure::damaged(Reason::IntegrityFailed, format!("{self}: {key}: {error}")))?;
+        let header = header
+            .map_err(|error| Failure::damaged(Reason::IntegrityFailed, format!("{self}: {key}: {error}")))?;
         Ok(Some(SlotRead { header, seal: is_seal(object.size).then_some(begin) }))
     }
 
@@ -232,7 +237,9 @@ impl From<StoreError> for Failure {
                 Self::unavailable(message)
             }
             StoreError::Mangled { .. } => Self::unavailable(message),
-            other => Self::refused(Reason::StoreUnavailable, other.to_string()),
+            StoreError::TooLarge { .. } | StoreError::Refused { .. } | _ => {
+                Self::refused(Reason::StoreUnavailable, message)
+            }
         }
     }
 }

@@ -155,7 +155,12 @@ impl<'a> Capture<'a> {
         }
     }
 
-    fn run(mut self, watch: &mut Watch, orders: &Receiver<Order>, reports: &Sender<Report>) -> Result<(), Failure> {
+    fn run(
+        mut self,
+        watch: &mut Watch,
+        orders: &Receiver<Order>,
+        reports: &Sender<Report>,
+    ) -> Result<(), Failure> {
         let mut checksum = None;
         if self.task.is_compared {
             let (sums, whole) = first_view::read(&mut self.database, &mut self.dirty)?;
@@ -204,7 +209,8 @@ impl<'a> Capture<'a> {
             self.dirty.insert_all();
         }
         let wall_ms = wall_ms();
-        self.next = Some(NextSlot { txid: begin.first, epoch: begin.epoch, pre_apply: begin.pre_apply, wall_ms });
+        self.next =
+            Some(NextSlot { txid: begin.first, epoch: begin.epoch, pre_apply: begin.pre_apply, wall_ms });
     }
 
     fn stored(&mut self) {
@@ -231,7 +237,8 @@ impl<'a> Capture<'a> {
             Err(error) => return self.endure(error),
         }
         if self.is_quiet
-            && let Err(error) = self.database.settle(&mut self.dirty).map(|settled| self.is_quiet = settled == Settled::Yes)
+            && let Err(error) =
+                self.database.settle(&mut self.dirty).map(|settled| self.is_quiet = settled == Settled::Yes)
         {
             return self.endure(error);
         }
@@ -321,7 +328,9 @@ impl From<DatabaseError> for Failure {
         }
         match error.verdict() {
             Verdict::Halt => Self::bug(message),
-            _ => Self::refused(error.reason(), message),
+            Verdict::Retry | Verdict::Rescan | Verdict::Fence | Verdict::Refuse | Verdict::Unknown => {
+                Self::refused(error.reason(), message)
+            }
         }
     }
 }

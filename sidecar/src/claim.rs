@@ -4,7 +4,9 @@ use std::time::{Duration, Instant};
 
 use lifeboat_ltx::Txid;
 use lifeboat_replica::adoption::{Chain, ChainSlot, Record};
-use lifeboat_replica::claim::{Action, Claim, ClaimError, Claimant, Fact, Opened, Opening, OpeningStep, Patience, Sealed, Step};
+use lifeboat_replica::claim::{
+    Action, Claim, ClaimError, Claimant, Fact, Opened, Opening, OpeningStep, Patience, Sealed, Step,
+};
 use lifeboat_replica::epoch::Epoch;
 use lifeboat_replica::head::{Owner, hex};
 use lifeboat_replica::inventory::Inventory;
@@ -59,7 +61,11 @@ pub async fn open(bucket: &Bucket, claim: HandOver, trying: &mut Trying) -> Resu
 ///
 /// # Errors
 /// A bug where the kernel gives no random bits.
-pub fn claimant(sync_interval: Duration, handover_timeout: Duration, is_restarted: bool) -> Result<Claimant, Failure> {
+pub fn claimant(
+    sync_interval: Duration,
+    handover_timeout: Duration,
+    is_restarted: bool,
+) -> Result<Claimant, Failure> {
     let millis = |span: Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
     Ok(Claimant {
         owner: pod::new_owner()?,
@@ -87,7 +93,11 @@ async fn perform(bucket: &Bucket, action: Action, trying: &mut Trying) -> Result
                 return Ok(Fact::HeadWritten(WriteAnswer::Unclear, None));
             }
             Action::PutSeal { .. } => return Ok(Fact::SealWritten(WriteAnswer::Unclear)),
-            Action::ReadHead | Action::CountFiles | Action::ListSlots | Action::ReadSlot(_) | Action::Pause(_) => {}
+            Action::ReadHead
+            | Action::CountFiles
+            | Action::ListSlots
+            | Action::ReadSlot(_)
+            | Action::Pause(_) => {}
         }
     }
 }
@@ -150,7 +160,9 @@ async fn slots_since(bucket: &Bucket, inventory: &Inventory, txid: u64) -> Resul
         }
         slots.push(match file.is_seal() {
             true => ChainSlot { is_seal: true, ..stranger },
-            false => ChainSlot { epoch: epoch_of(bucket, file.max).await?.unwrap_or(stranger.epoch), ..stranger },
+            false => {
+                ChainSlot { epoch: epoch_of(bucket, file.max).await?.unwrap_or(stranger.epoch), ..stranger }
+            }
         });
     }
     Ok(slots)

@@ -25,7 +25,9 @@ pub async fn run(args: &CtlArgs) -> Result<(), Failure> {
     let asked = tokio::time::timeout(ANSWER_MAX, ask(&args.socket, method, path)).await;
     match asked {
         Ok(Ok(StatusCode::OK)) => Ok(()),
-        Ok(Ok(status)) => Err(Failure::unavailable(format!("the replicating process answers {status} to {path}"))),
+        Ok(Ok(status)) => {
+            Err(Failure::unavailable(format!("the replicating process answers {status} to {path}")))
+        }
         Ok(Err(error)) => Err(Failure::unavailable(format!(
             "socket {}: {error}; is `lifeboat replicate` running with this --socket?",
             args.socket.display()
@@ -42,7 +44,8 @@ async fn ask(
     let stream = UnixStream::connect(socket).await?;
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     tokio::spawn(connection);
-    let request = Request::builder().method(method).uri(path).header("host", "lifeboat").body(Empty::<Bytes>::new())?;
+    let request =
+        Request::builder().method(method).uri(path).header("host", "lifeboat").body(Empty::<Bytes>::new())?;
     Ok(sender.send_request(request).await?.status())
 }
 

@@ -78,7 +78,11 @@ impl Follower {
 
     /// Says which database it is about, unless the message begins with it already.
     fn name(&self, failure: Failure) -> Failure {
-        if failure.message.starts_with(&self.database.name) { failure } else { failure.about(&self.database.name) }
+        if failure.message.starts_with(&self.database.name) {
+            failure
+        } else {
+            failure.about(&self.database.name)
+        }
     }
 
     async fn follow(&self) -> Result<(), Failure> {
@@ -103,14 +107,8 @@ impl Follower {
         let early = if pod::is_pod() { None } else { self.look_first(&bucket, &mut trying).await? };
         let (opened, base) = self.claim(&bucket, &mut trying).await?;
         self.post.opened(opened.head.epoch.get());
-        let writer = Writer {
-            bucket,
-            opened,
-            boot_id: marks::boot_id()?,
-            said: None,
-            unsaid: 0,
-            _lock: lock,
-        };
+        let writer =
+            Writer { bucket, opened, boot_id: marks::boot_id()?, said: None, unsaid: 0, _lock: lock };
         let opened = match early {
             Some(early) => Some(early),
             None => {
@@ -188,7 +186,10 @@ impl Follower {
                 Some(Report::Opened { checksum, switched_to_wal }) => {
                     self.post.recovered();
                     if switched_to_wal {
-                        tracing::info!("{}: switched to WAL mode, which replication needs", self.database.name);
+                        tracing::info!(
+                            "{}: switched to WAL mode, which replication needs",
+                            self.database.name
+                        );
                     }
                     return Ok(Some((capture, checksum)));
                 }
@@ -201,7 +202,8 @@ impl Follower {
     }
 
     fn spawn_capture(&self, is_compared: bool) -> Result<Capture, Failure> {
-        let watch = Watch::new(&self.database.path).map_err(|error| Failure::bug(format!("cannot watch: {error}")))?;
+        let watch = Watch::new(&self.database.path)
+            .map_err(|error| Failure::bug(format!("cannot watch: {error}")))?;
         let waker = watch.waker();
         let (orders, their_orders) = mpsc::channel();
         let (their_reports, reports) = tokio::sync::mpsc::channel(REPORTS_MAX);
@@ -223,7 +225,8 @@ impl Follower {
     /// Whether this database may be replicated there.
     fn adopt(&self, checksum: Option<Checksum>, chain: &Chain, boot_id: &str) -> Result<Adoption, Failure> {
         let path = &self.database.path;
-        let file_id = disk::file_id(path).map_err(|error| Failure::bug(format!("{}: {error}", path.display())))?;
+        let file_id =
+            disk::file_id(path).map_err(|error| Failure::bug(format!("{}: {error}", path.display())))?;
         let local = Local::Present {
             checksum: checksum.unwrap_or(Checksum::EMPTY),
             file_id: file_id.unwrap_or_default(),
@@ -240,7 +243,9 @@ impl Follower {
                 ),
             )),
             Adoption::Diverged => Err(self.diverged()),
-            Adoption::FirstStart | Adoption::Restore => Err(Failure::bug("an open database was taken for absent")),
+            Adoption::FirstStart | Adoption::Restore => {
+                Err(Failure::bug("an open database was taken for absent"))
+            }
         }
     }
 
@@ -256,7 +261,13 @@ impl Follower {
         )
     }
 
-    fn begin(&self, capture: &mut Capture, writer: &Writer, base: Base, adoption: Adoption) -> Result<(), Failure> {
+    fn begin(
+        &self,
+        capture: &mut Capture,
+        writer: &Writer,
+        base: Base,
+        adoption: Adoption,
+    ) -> Result<(), Failure> {
         let head = &writer.opened.head;
         let first = slot::next(base.txid).ok_or_else(|| Failure::bug("no txid is left"))?;
         let is_same = adoption == Adoption::Same;
@@ -317,7 +328,8 @@ impl Follower {
 
     fn record(&self, writer: &Writer, base: Base) -> Result<(), Failure> {
         let path = &self.database.path;
-        let file_id = disk::file_id(path).map_err(|error| Failure::bug(format!("{}: {error}", path.display())))?;
+        let file_id =
+            disk::file_id(path).map_err(|error| Failure::bug(format!("{}: {error}", path.display())))?;
         let head = &writer.opened.head;
         self.marks.write_record(&Record {
             lineage: head.lineage.clone(),

@@ -25,7 +25,8 @@ pub async fn serve_status(addr: &str, board: Arc<Board>, stop: CancellationToken
         .await
         .map_err(|error| Failure::usage(format!("addr {addr}: {error}; choose another with --addr")))?;
     tokio::spawn(async move {
-        let served = axum::serve(listener, status_routes(board)).with_graceful_shutdown(stop.cancelled_owned());
+        let served =
+            axum::serve(listener, status_routes(board)).with_graceful_shutdown(stop.cancelled_owned());
         if let Err(error) = served.await {
             tracing::error!("the status endpoint ended: {error}");
         }
@@ -38,7 +39,8 @@ pub async fn serve_status(addr: &str, board: Arc<Board>, stop: CancellationToken
 /// # Errors
 /// Usage when the socket cannot be made.
 pub fn serve_control(path: &Path, board: Arc<Board>, stop: CancellationToken) -> Result<(), Failure> {
-    let refuse = |error| Failure::usage(format!("socket {}: {error}; choose another with --socket", path.display()));
+    let refuse =
+        |error| Failure::usage(format!("socket {}: {error}; choose another with --socket", path.display()));
     match std::fs::remove_file(path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(refuse(error)),
         Ok(()) | Err(_) => {}
@@ -46,7 +48,8 @@ pub fn serve_control(path: &Path, board: Arc<Board>, stop: CancellationToken) ->
     let listener = UnixListener::bind(path).map_err(refuse)?;
     tokio::spawn(async move {
         let routes = status_routes(Arc::clone(&board)).merge(control_routes(board));
-        if let Err(error) = axum::serve(listener, routes).with_graceful_shutdown(stop.cancelled_owned()).await {
+        if let Err(error) = axum::serve(listener, routes).with_graceful_shutdown(stop.cancelled_owned()).await
+        {
             tracing::error!("the control socket ended: {error}");
         }
     });

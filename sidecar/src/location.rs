@@ -39,12 +39,15 @@ impl Location {
     /// # Errors
     /// One line that says what is wrong with the URL and what one looks like.
     pub fn parse(text: &str, flags: &StoreArgs) -> Result<Self, String> {
-        let url = Url::parse(text)
-            .map_err(|error| format!("'{text}' is not a URL ({error}); write s3://bucket/path or file:///dir"))?;
+        let url = Url::parse(text).map_err(|error| {
+            format!("'{text}' is not a URL ({error}); write s3://bucket/path or file:///dir")
+        })?;
         match url.scheme() {
             "file" => Self::parse_file(text, &url),
             "s3" => Self::parse_s3(text, &url, flags),
-            other => Err(format!("'{text}' has the scheme {other}; known are s3://bucket/path and file:///dir")),
+            other => {
+                Err(format!("'{text}' has the scheme {other}; known are s3://bucket/path and file:///dir"))
+            }
         }
     }
 
@@ -63,7 +66,9 @@ impl Location {
         }
         let bucket = url.host_str().filter(|host| !host.is_empty());
         let mut s3 = S3Location {
-            bucket: bucket.ok_or_else(|| format!("'{text}' names no bucket; write s3://bucket/path"))?.to_owned(),
+            bucket: bucket
+                .ok_or_else(|| format!("'{text}' names no bucket; write s3://bucket/path"))?
+                .to_owned(),
             path: clean_prefix(&percent_encoding::percent_decode_str(url.path()).decode_utf8_lossy())?,
             ..S3Location::default()
         };
@@ -121,7 +126,8 @@ pub fn clean_prefix(path: &str) -> Result<String, String> {
 }
 
 fn check_endpoint(endpoint: &str) -> Result<(), String> {
-    let is_http = Url::parse(endpoint).is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
+    let is_http =
+        Url::parse(endpoint).is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
     if is_http { Ok(()) } else { Err(format!("the endpoint '{endpoint}' is not an http or https URL")) }
 }
 
@@ -181,7 +187,15 @@ mod tests {
     #[test]
     fn a_folder_needs_three_slashes() {
         assert_eq!(parse("file:///a/b").unwrap(), Location::Directory(PathBuf::from("/a/b")));
-        for wrong in ["file://a/b", "file:///", "ftp://x/y", "s3:///p", "x", "s3://b/a/../c?x=1", "s3://b/p?endpoint=nine"] {
+        for wrong in [
+            "file://a/b",
+            "file:///",
+            "ftp://x/y",
+            "s3:///p",
+            "x",
+            "s3://b/a/../c?x=1",
+            "s3://b/p?endpoint=nine",
+        ] {
             assert!(parse(wrong).is_err(), "{wrong} was taken");
         }
     }

@@ -55,7 +55,10 @@ impl Marks {
                 Ok(()) => return Ok(Lock { _file: file }),
                 Err(rustix::io::Errno::WOULDBLOCK) if Instant::now() < give_up => {
                     if !std::mem::replace(&mut is_said, true) {
-                        tracing::info!("another lifeboat process holds {}; waiting for it to end", path.display());
+                        tracing::info!(
+                            "another lifeboat process holds {}; waiting for it to end",
+                            path.display()
+                        );
                     }
                     tokio::time::sleep(Duration::from_millis(50)).await;
                 }
@@ -81,7 +84,8 @@ impl Marks {
     /// # Errors
     /// Refused when the folder cannot be read.
     pub fn record(&self) -> Result<Option<Record>, Failure> {
-        let bytes = disk::read_if_exists(&self.folder.join("record.json")).map_err(|error| self.unwritable(&error))?;
+        let bytes = disk::read_if_exists(&self.folder.join("record.json"))
+            .map_err(|error| self.unwritable(&error))?;
         Ok(bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()))
     }
 
@@ -91,7 +95,8 @@ impl Marks {
     /// Refused when the folder cannot be written.
     pub fn write_record(&self, record: &Record) -> Result<(), Failure> {
         let json = serde_json::to_vec_pretty(record).map_err(|error| Failure::bug(error.to_string()))?;
-        disk::replace_durable(&self.folder.join("record.json"), &json).map_err(|error| self.unwritable(&error))
+        disk::replace_durable(&self.folder.join("record.json"), &json)
+            .map_err(|error| self.unwritable(&error))
     }
 
     fn unwritable(&self, error: &io::Error) -> Failure {

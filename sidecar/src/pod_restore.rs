@@ -105,7 +105,8 @@ async fn look(database: &DatabaseConfig, marks: &Marks) -> Result<Local, Failure
         return Ok(Local::Absent);
     };
     let path = &database.path;
-    let file_id = disk::file_id(path).map_err(|error| Failure::bug(format!("{}: {error}", path.display())))?;
+    let file_id =
+        disk::file_id(path).map_err(|error| Failure::bug(format!("{}: {error}", path.display())))?;
     Ok(Local::Present { checksum, file_id: file_id.unwrap_or_default(), record: marks.record()? })
 }
 
@@ -140,7 +141,8 @@ async fn bring_back(
 
 fn write_record(marks: &Marks, database: &DatabaseConfig, sealed: &Sealed) -> Result<(), Failure> {
     let path = &database.path;
-    let file_id = disk::file_id(path).map_err(|error| Failure::bug(format!("{}: {error}", path.display())))?;
+    let file_id =
+        disk::file_id(path).map_err(|error| Failure::bug(format!("{}: {error}", path.display())))?;
     marks.write_record(&Record {
         lineage: sealed.head.lineage.clone(),
         epoch: sealed.head.epoch,
@@ -173,10 +175,16 @@ fn sentence(outcomes: &[DatabaseOutcome]) -> String {
     let each = outcomes.iter().map(|done| {
         let at = done.position.as_ref().map_or(String::new(), |at| format!(" at txid {}", at.txid));
         match done.outcome {
-            Outcome::Restored => format!("{}: restored{at}, {} bytes in {:.2} s", done.name, done.bytes, done.seconds),
+            Outcome::Restored => {
+                format!("{}: restored{at}, {} bytes in {:.2} s", done.name, done.bytes, done.seconds)
+            }
             Outcome::FirstStart => format!("{}: first start, nothing stored yet", done.name),
             Outcome::UpToDate => format!("{}: the local database is current{at}", done.name),
-            Outcome::Flushed | Outcome::TailNotStored | Outcome::Fenced | Outcome::Failed | Outcome::Unknown => {
+            Outcome::Flushed
+            | Outcome::TailNotStored
+            | Outcome::Fenced
+            | Outcome::Failed
+            | Outcome::Unknown => {
                 format!("{}: {:?}", done.name, done.outcome)
             }
         }

@@ -63,7 +63,10 @@ impl Rebuild {
         let folder = disk::folder_of(target);
         let temp = tempfile::Builder::new().prefix(".lifeboat-restore-").tempfile_in(folder);
         let temp = temp.map_err(|error| {
-            unwritable(target, &format!("{}: {error}; its folder must exist and be writable", folder.display()))
+            unwritable(
+                target,
+                &format!("{}: {error}; its folder must exist and be writable", folder.display()),
+            )
         })?;
         Ok(Self { target: target.to_owned(), temp, last: None, page_size: None })
     }
@@ -75,9 +78,10 @@ impl Rebuild {
     pub fn apply(&mut self, entry: &FileEntry, reader: impl Read) -> Result<(), ApplyError> {
         let damaged = |error: ReadError| match error {
             ReadError::Read { source, .. } => ApplyError::Read(source),
-            error => {
-                ApplyError::Failed(Failure::damaged(Reason::IntegrityFailed, format!("{}: {error}", entry.key)))
-            }
+            error @ (ReadError::Decode(_) | _) => ApplyError::Failed(Failure::damaged(
+                Reason::IntegrityFailed,
+                format!("{}: {error}", entry.key),
+            )),
         };
         let mut decoder = Decoder::begin(reader).map_err(damaged)?;
         let header = decoder.header().clone();
@@ -102,7 +106,8 @@ impl Rebuild {
     }
 
     fn check(&self, entry: &FileEntry, header: &Header) -> Result<(), Failure> {
-        let damaged = |what: &str| Err(Failure::damaged(Reason::IntegrityFailed, format!("{}: {what}", entry.key)));
+        let damaged =
+            |what: &str| Err(Failure::damaged(Reason::IntegrityFailed, format!("{}: {what}", entry.key)));
         if (header.min_txid, header.max_txid) != (entry.min, entry.max) {
             return damaged("its name and its header differ: it is another file than it says");
         }
@@ -139,11 +144,12 @@ impl Rebuild {
             Overwrite::Never => self.temp.persist_noclobber(&target),
             Overwrite::Force => self.temp.persist(&target),
         };
-        persisted.map_err(|error| match error.error.kind() {
-            io::ErrorKind::AlreadyExists => target_exists(&target),
-            _ => unwritable(&target, &error.error.to_string()),
+        persisted.map_err(|error| {
+            let is_taken = error.error.kind() == io::ErrorKind::AlreadyExists;
+            if is_taken { target_exists(&target) } else { unwritable(&target, &error.error.to_string()) }
         })?;
-        disk::sync_folder(disk::folder_of(&target)).map_err(|error| unwritable(&target, &error.to_string()))?;
+        disk::sync_folder(disk::folder_of(&target))
+            .map_err(|error| unwritable(&target, &error.to_string()))?;
         Ok(Rebuilt { bytes, checksum })
     }
 

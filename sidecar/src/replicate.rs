@@ -105,5 +105,11 @@ fn last_words(posts: &[Post], ended: &Result<(), Failure>) -> Termination {
         bytes: status.unreplicated_bytes.unwrap_or(0),
         seconds: 0.0,
     });
-    Termination { message, step: Step::Replicate, reason, exit_code: exit as u8, databases: databases.collect() }
+    Termination {
+        message,
+        step: Step::Replicate,
+        reason,
+        exit_code: exit as u8,
+        databases: databases.collect(),
+    }
 }

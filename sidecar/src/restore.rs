@@ -70,7 +70,9 @@ pub async fn run(args: &RestoreArgs) -> Result<(), Failure> {
 /// Where from, and where to.
 fn source(args: &RestoreArgs) -> Result<(Location, PathBuf), Failure> {
     let Some(source) = &args.source else {
-        return Err(Failure::usage("name a URL, or a database of the config file; see `lifeboat restore --help`"));
+        return Err(Failure::usage(
+            "name a URL, or a database of the config file; see `lifeboat restore --help`",
+        ));
     };
     if is_url(source) {
         let output = args.output.clone();

@@ -12,7 +12,8 @@ use crate::exit::Failure;
 /// # Errors
 /// A bug where the kernel does not let us listen.
 pub fn on_signal() -> Result<CancellationToken, Failure> {
-    let listen = |kind| signal(kind).map_err(|error| Failure::bug(format!("cannot listen to signals: {error}")));
+    let listen =
+        |kind| signal(kind).map_err(|error| Failure::bug(format!("cannot listen to signals: {error}")));
     let (mut term, mut int) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
     let stop = CancellationToken::new();
     let token = stop.clone();

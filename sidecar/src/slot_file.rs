@@ -88,12 +88,7 @@ pub fn cut(
     Ok(Some(SlotFile { header, post_apply: change.post_apply, body, identity }))
 }
 
-fn encode<W: Write>(
-    view: &mut View<'_>,
-    pages: &DirtyPages,
-    header: &Header,
-    out: W,
-) -> Result<W, Failure> {
+fn encode<W: Write>(view: &mut View<'_>, pages: &DirtyPages, header: &Header, out: W) -> Result<W, Failure> {
     let mut encoder = Some(Encoder::begin(header, out)?);
     view.for_each_page(pages, |page, image| {
         encoder = encoder.take().map(|encoder| encoder.page(page, image)).transpose()?;
@@ -120,7 +115,10 @@ fn spooled(
     folder: &Path,
 ) -> Result<(Body, SlotIdentity), Failure> {
     let refuse = |error: io::Error| {
-        Failure::refused(Reason::DatabaseUnreadable, format!("{}: {error}; a large slot is spooled there", folder.display()))
+        Failure::refused(
+            Reason::DatabaseUnreadable,
+            format!("{}: {error}; a large slot is spooled there", folder.display()),
+        )
     };
     let file = tempfile::tempfile_in(folder).map_err(refuse)?;
     let writer = encode(view, pages, header, BufWriter::with_capacity(SPOOL_BUFFER, file))?;

@@ -60,7 +60,9 @@ async fn look(bucket: &Bucket, slot: &SlotFile) -> Result<Attempt, Failure> {
         ))),
         AfterRead::Halt { epoch } => Err(Failure::damaged(
             Reason::IntegrityFailed,
-            format!("slot {txid} holds other bytes of the older epoch {epoch}: somebody writes under this prefix"),
+            format!(
+                "slot {txid} holds other bytes of the older epoch {epoch}: somebody writes under this prefix"
+            ),
         )),
     }
 }

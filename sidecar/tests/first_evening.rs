@@ -1,5 +1,7 @@
 //! The story of somebody's first evening with replication, as a test that reads like it.
 
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "a test fails by panicking")]
+
 mod support;
 
 use std::path::Path;
@@ -38,7 +40,8 @@ fn a_first_evening() {
     let config = place.text("litestream.yml");
     std::fs::write(&config, "dbs:\n").unwrap();
     place.run(&["replicate", "--config", &config]).says(2, &["no databases", "dbs"]);
-    std::fs::write(&config, format!("dbs:\n  - path: {foo}\n    replicas:\n      - url: {bucket}\n")).unwrap();
+    std::fs::write(&config, format!("dbs:\n  - path: {foo}\n    replicas:\n      - url: {bucket}\n"))
+        .unwrap();
     let replicating = place.start(&["replicate", "--config", &config], "the bucket already has it");
 
     // The last row, and the disaster.

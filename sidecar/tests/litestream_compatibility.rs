@@ -1,5 +1,7 @@
 //! The official Litestream restores what we store, and we restore what it stored: from a directory and from S3.
 
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "a test fails by panicking")]
+
 mod support;
 
 use std::path::Path;
@@ -96,7 +98,10 @@ fn we_restore_litestreams(url: impl Fn(&Place) -> String, s3: Option<&S3Server>)
 
 /// Litestream takes the endpoint in the URL too, under its own names.
 fn litestream_url(url: &str, s3: Option<&S3Server>) -> String {
-    s3.map_or_else(|| url.to_owned(), |s3| format!("{url}?endpoint={}&forcePathStyle=true&region=us-east-1", s3.endpoint()))
+    s3.map_or_else(
+        || url.to_owned(),
+        |s3| format!("{url}?endpoint={}&forcePathStyle=true&region=us-east-1", s3.endpoint()),
+    )
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! One replica has one writer, and a database is never taken for another.
 
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "a test fails by panicking")]
+
 mod support;
 
 use rustix::process::Signal;
@@ -24,7 +26,9 @@ fn a_second_process_on_the_same_database_waits_and_is_refused() {
     place.open("app.db").execute_batch(TABLE).unwrap();
     let (db, url) = (place.text("app.db"), place.url("replica"));
     let first = place.start(&["replicate", &db, &url], "stored");
-    place.run(&["replicate", "--handover-timeout", "300ms", &db, &url]).says(4, &["another lifeboat process"]);
+    place
+        .run(&["replicate", "--handover-timeout", "300ms", &db, &url])
+        .says(4, &["another lifeboat process"]);
     assert_eq!(first.stop().0, Some(0));
 }
 
@@ -73,7 +77,11 @@ fn another_database_is_not_uploaded_over_what_is_stored() {
     place.open("other.db").execute_batch("CREATE TABLE other (n);").unwrap();
     let refused = place.run(&["replicate", &place.text("other.db"), &url]);
     refused.says(4, &["not a continuation", "(1)", "(2)", "(3)"]);
-    assert_eq!(std::fs::read(place.path("replica/lifeboat/head.json")).unwrap(), before, "the claim came too early");
+    assert_eq!(
+        std::fs::read(place.path("replica/lifeboat/head.json")).unwrap(),
+        before,
+        "the claim came too early"
+    );
 }
 
 #[test]
@@ -132,7 +140,8 @@ fn a_database_that_does_not_exist_yet_is_waited_for() {
 #[test]
 fn waiting_for_a_database_ends_at_once_when_told() {
     let place = Place::new();
-    let running = place.start(&["replicate", &place.text("app.db"), &place.url("replica")], "does not exist yet");
+    let running =
+        place.start(&["replicate", &place.text("app.db"), &place.url("replica")], "does not exist yet");
     running.signal(Signal::INT);
     running.ends();
     assert!(!place.path("app.db").exists());
@@ -163,11 +172,15 @@ fn nothing_is_added_to_the_applications_database() {
     let app = place.open("app.db");
     app.execute_batch("PRAGMA journal_mode = WAL;").unwrap();
     app.execute_batch(TABLE).unwrap();
-    let version = |name: &str| app.query_row(&format!("PRAGMA {name}"), [], |row| row.get::<_, i64>(0)).unwrap();
+    let version =
+        |name: &str| app.query_row(&format!("PRAGMA {name}"), [], |row| row.get::<_, i64>(0)).unwrap();
     let before = (version("data_version"), version("schema_version"), version("user_version"));
     let running = place.start(&["replicate", &place.text("app.db"), &place.url("replica")], "stored");
     std::thread::sleep(std::time::Duration::from_millis(300));
     let tables: i64 = app.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0)).unwrap();
-    assert_eq!((tables, (version("data_version"), version("schema_version"), version("user_version"))), (1, before));
+    assert_eq!(
+        (tables, (version("data_version"), version("schema_version"), version("user_version"))),
+        (1, before)
+    );
     assert_eq!(running.stop().0, Some(0));
 }

@@ -1,5 +1,7 @@
 //! Each way a restore can fail has its own message and exit code, and leaves no file.
 
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "a test fails by panicking")]
+
 mod support;
 
 use std::path::PathBuf;
@@ -56,11 +58,13 @@ fn a_bucket_that_comes_back_in_time_is_restored_from() {
     let place = Place::new();
     let mut s3 = S3Server::start();
     place.open("app.db").execute_batch(TABLE).unwrap();
-    let running = place.start_with(&["replicate", &place.text("app.db"), "s3://lifeboat/x"], "stored", Some(&s3));
+    let running =
+        place.start_with(&["replicate", &place.text("app.db"), "s3://lifeboat/x"], "stored", Some(&s3));
     assert_eq!(running.stop().0, Some(0));
     s3.stop();
     let out = place.text("out.db");
-    let mut restoring = support::lifeboat_with(&["restore", "--wait", "60s", "-o", &out, "s3://lifeboat/x"], Some(&s3));
+    let mut restoring =
+        support::lifeboat_with(&["restore", "--wait", "60s", "-o", &out, "s3://lifeboat/x"], Some(&s3));
     let restoring = place.spawn(&mut restoring);
     restoring.wait_for("trying again");
     s3.start_again();
@@ -139,7 +143,8 @@ fn a_newer_layout_is_refused_loudly() {
     let place = Place::new();
     let (url, _) = replica(&place);
     let head = place.path("replica/lifeboat/head.json");
-    let newer = std::fs::read_to_string(&head).unwrap().replace("\"formatVersion\": 1", "\"formatVersion\": 2");
+    let newer =
+        std::fs::read_to_string(&head).unwrap().replace("\"formatVersion\": 1", "\"formatVersion\": 2");
     std::fs::write(&head, newer).unwrap();
     place.run(&["restore", "-o", &place.text("out.db"), &url]).says(6, &["layout version 2"]);
     leaves_nothing(&place);

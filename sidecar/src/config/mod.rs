@@ -54,7 +54,10 @@ impl Config {
         let mut config = match (&args.db, &args.url) {
             (Some(db), Some(url)) => {
                 let mut config = Self::default();
-                config.databases.push(DatabaseConfig::new(db, Location::parse(url, &args.store).map_err(Failure::usage)?)?);
+                config.databases.push(DatabaseConfig::new(
+                    db,
+                    Location::parse(url, &args.store).map_err(Failure::usage)?,
+                )?);
                 config
             }
             _ => Self::read(&args.config)?.with_store_flags(&args.store)?,
@@ -119,11 +122,14 @@ impl Config {
         config.addr = file.addr.clone();
         config.socket = file.socket.clone().map(PathBuf::from);
         config.flush_timeout = duration("flush-timeout", &file.flush_timeout, config.flush_timeout)?;
-        config.handover_timeout = duration("handover-timeout", &file.handover_timeout, config.handover_timeout)?;
+        config.handover_timeout =
+            duration("handover-timeout", &file.handover_timeout, config.handover_timeout)?;
         config.handover_dir = file.handover_dir.clone().map(PathBuf::from);
         for (number, entry) in file.dbs.iter().flatten().enumerate() {
-            let database = config.database(&file, entry).map_err(|failure| failure.about(format!("dbs[{number}]")))?;
-            if config.databases.iter().any(|other| other.path == database.path || other.name == database.name) {
+            let database =
+                config.database(&file, entry).map_err(|failure| failure.about(format!("dbs[{number}]")))?;
+            if config.databases.iter().any(|other| other.path == database.path || other.name == database.name)
+            {
                 return Err(Failure::usage(format!("dbs[{number}]: {} is listed twice", database.name)));
             }
             config.databases.push(database);
@@ -138,11 +144,14 @@ impl Config {
             (Some(replica), []) | (None, [replica]) => replica,
             (None, []) => return Err(Failure::usage(format!("{path}: the key 'replica' is missing"))),
             (Some(_) | None, _) => {
-                return Err(Failure::usage(format!("{path}: one replica for each database; remove the others")));
+                return Err(Failure::usage(format!(
+                    "{path}: one replica for each database; remove the others"
+                )));
             }
         };
         self.note_others("replica: ", &replica.others)?;
-        let location = location(file, replica).map_err(|message| Failure::usage(format!("{path}: {message}")))?;
+        let location =
+            location(file, replica).map_err(|message| Failure::usage(format!("{path}: {message}")))?;
         let mut database = DatabaseConfig::new(&expand_home(path), location)?;
         database.name = entry.name.clone().unwrap_or(database.name);
         let interval = [&entry.sync_interval, &replica.sync_interval, &file.sync_interval];
@@ -173,8 +182,13 @@ impl Config {
     pub fn find(&self, path: &Path) -> Result<&DatabaseConfig, Failure> {
         let wanted = absolute(path)?;
         self.databases.iter().find(|database| database.path == wanted).ok_or_else(|| {
-            let known: Vec<_> = self.databases.iter().map(|database| database.path.display().to_string()).collect();
-            let known = if known.is_empty() { "it lists none".to_owned() } else { format!("it lists {}", known.join(", ")) };
+            let known: Vec<_> =
+                self.databases.iter().map(|database| database.path.display().to_string()).collect();
+            let known = if known.is_empty() {
+                "it lists none".to_owned()
+            } else {
+                format!("it lists {}", known.join(", "))
+            };
             Failure::refused(
                 lifeboat_wire::Reason::InvalidConfig,
                 format!("database {} is not in the config; {known}", wanted.display()),
@@ -216,11 +230,13 @@ fn location(file: &file::File, replica: &file::Replica) -> Result<Location, Stri
                 ..S3Location::default()
             })
         }
-        (None, Some("file") | None) if replica.path.is_some() => {
-            Location::Directory(absolute(&expand_home(replica.path.as_deref().unwrap_or_default())).map_err(|f| f.message)?)
-        }
+        (None, Some("file") | None) if replica.path.is_some() => Location::Directory(
+            absolute(&expand_home(replica.path.as_deref().unwrap_or_default())).map_err(|f| f.message)?,
+        ),
         (None, Some("file") | None) => return Err("the replica's key 'url' is missing".to_owned()),
-        (None, Some(other)) => return Err(format!("the replica type '{other}' is unknown; known are s3 and file")),
+        (None, Some(other)) => {
+            return Err(format!("the replica type '{other}' is unknown; known are s3 and file"));
+        }
     };
     if let Location::S3(s3) = &mut location {
         s3.endpoint = replica.endpoint.clone().or_else(|| s3.endpoint.take());
@@ -231,7 +247,9 @@ fn location(file: &file::File, replica: &file::Replica) -> Result<Location, Stri
         s3.keys = match (id, secret) {
             (Some(id), Some(secret)) => Some((id.clone(), secret.clone())),
             (None, None) => None,
-            (Some(_) | None, _) => return Err("'access-key-id' and 'secret-access-key' go together".to_owned()),
+            (Some(_) | None, _) => {
+                return Err("'access-key-id' and 'secret-access-key' go together".to_owned());
+            }
         };
     }
     location.with_flags(&StoreArgs::default())
@@ -276,5 +294,7 @@ fn duration(key: &str, text: Option<&str>, default: Duration) -> Result<Duration
 /// The environment variable of a whole config.
 const INLINE: &str = "LIFEBOAT_CONFIG_INLINE";
 const CONFIG_PATHS: [&str; 2] = ["/etc/lifeboat.yml", "/etc/litestream.yml"];
-const SYNC_INTERVAL: std::ops::RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(3600);
-const NO_DATABASES: &str = "no databases: the config lists none under 'dbs'; add one, or name a database and a URL";
+const SYNC_INTERVAL: std::ops::RangeInclusive<Duration> =
+    Duration::from_millis(10)..=Duration::from_secs(3600);
+const NO_DATABASES: &str =
+    "no databases: the config lists none under 'dbs'; add one, or name a database and a URL";

@@ -48,18 +48,31 @@ fn typing_errors_are_named() {
     assert!(refusal("dbs: [{path: /a, replica: {url: 's3://b/p', regoin: eu}}]").contains("'regoin'"));
     assert!(refusal("dbs: [{path: /a}]").contains("'replica' is missing"));
     assert!(refusal("dbs: [{replica: {url: 'file:///x'}}]").contains("'path' is missing"));
-    assert!(refusal("dbs: [{path: /a, replicas: [{url: 'file:///x'}, {url: 'file:///y'}]}]").contains("one replica"));
-    assert!(refusal("dbs: [{path: /a, replica: {url: 'file:///x', sync-interval: fast}}]").contains("'fast'"));
+    assert!(
+        refusal("dbs: [{path: /a, replicas: [{url: 'file:///x'}, {url: 'file:///y'}]}]")
+            .contains("one replica")
+    );
+    assert!(
+        refusal("dbs: [{path: /a, replica: {url: 'file:///x', sync-interval: fast}}]").contains("'fast'")
+    );
     assert!(refusal("dbs: [{path: /a, replica: {url: 'file:///x', sync-interval: 1ms}}]").contains("10ms"));
     assert!(
-        refusal("dbs: [{path: /a, replica: {url: 'file:///x'}}, {path: /a, replica: {url: 'file:///y'}}]").contains("twice")
+        refusal("dbs: [{path: /a, replica: {url: 'file:///x'}}, {path: /a, replica: {url: 'file:///y'}}]")
+            .contains("twice")
     );
-    assert!(refusal("access-key-id: A\ndbs: [{path: /a, replica: {url: 's3://b/p'}}]").contains("go together"));
+    assert!(
+        refusal("access-key-id: A\ndbs: [{path: /a, replica: {url: 's3://b/p'}}]").contains("go together")
+    );
 }
 
 #[test]
 fn an_environment_variable_that_is_not_set_is_an_error_and_not_an_empty_bucket() {
-    assert!(expand("dbs: ${LIFEBOAT_TEST_SURELY_UNSET}").unwrap_err().message.contains("LIFEBOAT_TEST_SURELY_UNSET"));
+    assert!(
+        expand("dbs: ${LIFEBOAT_TEST_SURELY_UNSET}")
+            .unwrap_err()
+            .message
+            .contains("LIFEBOAT_TEST_SURELY_UNSET")
+    );
     assert_eq!(expand("home: $HOME").unwrap(), format!("home: {}", std::env::var("HOME").unwrap()));
 }
 

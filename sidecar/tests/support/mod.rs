@@ -75,7 +75,9 @@ impl Place {
 pub fn lifeboat(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_lifeboat"));
     command.args(args).env_remove("LIFEBOAT_CONFIG").env_remove("LIFEBOAT_POD_UID");
-    for name in ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE", "AWS_REGION", "AWS_ENDPOINT_URL"] {
+    for name in
+        ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE", "AWS_REGION", "AWS_ENDPOINT_URL"]
+    {
         command.env_remove(name);
     }
     command.env("AWS_EC2_METADATA_DISABLED", "true");
@@ -112,7 +114,11 @@ impl Ran {
     pub fn says(&self, code: i32, words: &[&str]) {
         assert_eq!(self.code, Some(code), "{}{}", self.stdout, self.stderr);
         for word in words {
-            assert!(self.stderr.contains(word) || self.stdout.contains(word), "no '{word}' in: {}", self.stderr);
+            assert!(
+                self.stderr.contains(word) || self.stdout.contains(word),
+                "no '{word}' in: {}",
+                self.stderr
+            );
         }
     }
 }
@@ -130,11 +136,15 @@ impl Running {
 
     #[track_caller]
     pub fn wait_for(&self, word: &str) {
-        eventually(&format!("the log to say '{word}'"), || self.log().contains(word).then_some(()), || self.log());
+        eventually(
+            &format!("the log to say '{word}'"),
+            || self.log().contains(word).then_some(()),
+            || self.log(),
+        );
     }
 
     pub fn pid(&self) -> i32 {
-        self.child.as_ref().unwrap().id() as i32
+        i32::try_from(self.child.as_ref().unwrap().id()).unwrap()
     }
 
     /// Tells it to stop, as systemd or a kubelet does.
@@ -190,8 +200,9 @@ pub fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>, evidence: 
 /// A program of the machine, such as the official Litestream, from an environment variable that `make` sets.
 #[track_caller]
 pub fn tool(variable: &str, target: &str) -> PathBuf {
-    let path = std::env::var_os(variable)
-        .unwrap_or_else(|| panic!("${variable} is not set; run the tests with `make`, or see `make {target}`"));
+    let path = std::env::var_os(variable).unwrap_or_else(|| {
+        panic!("${variable} is not set; run the tests with `make`, or see `make {target}`")
+    });
     PathBuf::from(path)
 }
 
@@ -222,6 +233,9 @@ pub fn dump(path: &Path) -> Vec<String> {
 fn show(value: rusqlite::types::ValueRef<'_>) -> String {
     match value {
         rusqlite::types::ValueRef::Text(text) => String::from_utf8_lossy(text).into_owned(),
-        other => format!("{other:?}"),
+        rusqlite::types::ValueRef::Null
+        | rusqlite::types::ValueRef::Integer(_)
+        | rusqlite::types::ValueRef::Real(_)
+        | rusqlite::types::ValueRef::Blob(_) => format!("{value:?}"),
     }
 }

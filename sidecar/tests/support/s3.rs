@@ -48,7 +48,11 @@ impl S3Server {
     }
 
     fn wait(&self) {
-        eventually("the S3 server", || TcpStream::connect(("127.0.0.1", self.port)).ok().map(drop), String::new);
+        eventually(
+            "the S3 server",
+            || TcpStream::connect(("127.0.0.1", self.port)).ok().map(drop),
+            String::new,
+        );
     }
 }
 
