@@ -69,3 +69,58 @@ fn innermost(error: &dyn std::error::Error) -> String {
     }
     cause.to_string()
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// Answers one request at an address of the loopback network, as a pod would at its own.
+    async fn pod(ip: &str, answer: String) {
+        let listener = TcpListener::bind((ip, STATUS_PORT)).await.unwrap();
+        tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut request = [0; 1024];
+            let _ = stream.read(&mut request).await.unwrap();
+            let _ = stream.write_all(answer.as_bytes()).await;
+        });
+    }
+
+    fn http(status: &str, body: &str) -> String {
+        format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\n\r\n{body}", body.len())
+    }
+
+    #[tokio::test]
+    async fn a_status_is_read() {
+        pod("127.98.98.1", http("200 OK", r#"{"version":"0.1.0","databases":[]}"#)).await;
+        assert_eq!(Scraper::new().status("127.98.98.1").await.unwrap().version, "0.1.0");
+    }
+
+    #[tokio::test]
+    async fn what_is_not_a_status_is_an_error_in_words() {
+        pod("127.98.98.2", http("503 Service Unavailable", "")).await;
+        let error = Scraper::new().status("127.98.98.2").await.unwrap_err();
+        assert_eq!(error, "it answered 503 Service Unavailable");
+        pod("127.98.98.3", http("200 OK", "<html>")).await;
+        assert!(Scraper::new().status("127.98.98.3").await.unwrap_err().contains("not a status"));
+    }
+
+    #[tokio::test]
+    async fn an_endless_answer_is_cut_off() {
+        let body = "x".repeat(BODY_BYTES_MAX + 1);
+        pod("127.98.98.4", http("200 OK", &body)).await;
+        assert!(Scraper::new().status("127.98.98.4").await.unwrap_err().contains("length limit"));
+    }
+
+    #[tokio::test]
+    async fn a_pod_that_does_not_listen_or_has_no_address_is_an_error_in_words() {
+        let error = Scraper::new().status("127.98.98.5").await.unwrap_err();
+        assert!(error.to_lowercase().contains("refused"), "{error}");
+        assert_eq!(
+            Scraper::new().status("shop.example").await.unwrap_err(),
+            "shop.example is not an address"
+        );
+    }
+}

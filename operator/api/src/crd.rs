@@ -7,15 +7,16 @@ use crate::SqliteReplica;
 
 /// The definition of `SqliteReplica`, ready to be written as YAML or JSON.
 ///
-/// It differs in one point from what the derive gives: no field is `nullable`. The API server then drops a `null` before
-/// it applies defaults and rules, so `prefix: null` means the same as no prefix, to us and to the rules.
+/// It differs in two points from what the derive gives. No field is `nullable`: the API server then drops a `null` before
+/// it applies defaults and rules, so `prefix: null` means the same as no prefix, to us and to the rules. And descriptions
+/// are not broken into lines, because `kubectl explain` does that to the width of the terminal.
 ///
 /// # Errors
 ///
 /// None in practice: the definition is made of plain values.
 pub fn definition() -> Result<Value, serde_json::Error> {
     let mut definition = serde_json::to_value(SqliteReplica::crd())?;
-    strip_nullable(&mut definition);
+    tidy(&mut definition);
     Ok(definition)
 }
 
@@ -32,15 +33,20 @@ pub fn chart_definition() -> Result<Value, serde_json::Error> {
     Ok(definition)
 }
 
-fn strip_nullable(value: &mut Value) {
+fn tidy(value: &mut Value) {
     match value {
         Value::Object(map) => {
             if map.get("nullable") == Some(&Value::Bool(true)) {
                 map.remove("nullable");
             }
-            map.values_mut().for_each(strip_nullable);
+            if let Some(Value::String(description)) = map.get_mut("description") {
+                let paragraphs: Vec<_> =
+                    description.split("\n\n").map(|text| text.replace('\n', " ")).collect();
+                *description = paragraphs.join("\n\n");
+            }
+            map.values_mut().for_each(tidy);
         }
-        Value::Array(items) => items.iter_mut().for_each(strip_nullable),
+        Value::Array(items) => items.iter_mut().for_each(tidy),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
     }
 }

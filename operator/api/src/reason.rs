@@ -135,8 +135,6 @@ words! {
         StatusUnreachable,
         /// Commits wait longer for the bucket than promised.
         Lagging,
-        /// A newer writer owns the replica.
-        Fenced,
     }
 }
 

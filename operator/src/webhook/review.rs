@@ -136,3 +136,57 @@ fn instruction(replica: &str, refusals: &[Refusal]) -> String {
     let reasons: Vec<_> = refusals.iter().map(ToString::to_string).collect();
     format!("Lifeboat cannot protect this pod with SqliteReplica {replica}. {}", reasons.join(". "))
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn review() -> Value {
+        json!({
+            "apiVersion": "admission.k8s.io/v1",
+            "kind": "AdmissionReview",
+            "request": {
+                "uid": "u-1",
+                "kind": { "group": "", "version": "v1", "kind": "Pod" },
+                "resource": { "group": "", "version": "v1", "resource": "pods" },
+                "namespace": "prod",
+                "operation": "CREATE",
+                "userInfo": {},
+                "object": { "metadata": { "futureMeta": 1 }, "spec": { "futureSpec": [null, 2.5] } },
+                "oldObject": null,
+                "futureField": true,
+            },
+        })
+    }
+
+    #[test]
+    fn the_pod_stays_raw_when_a_review_is_read() {
+        let review = review();
+        let (request, pod) = read(review.to_string().as_bytes()).unwrap();
+        assert_eq!((request.uid.as_str(), request.namespace.as_deref()), ("u-1", Some("prod")));
+        assert_eq!(pod, review["request"]["object"]);
+    }
+
+    #[test]
+    fn what_is_not_a_review_of_our_version_is_refused() {
+        let beta = review().to_string().replace("admission.k8s.io/v1", "admission.k8s.io/v1beta1");
+        assert!(read(beta.as_bytes()).unwrap_err().contains("admission.k8s.io/v1"));
+        let mut empty = review();
+        empty["request"] = json!(null);
+        for nonsense in
+            ["", "{}", "[]", "nonsense", "{\"apiVersion\":\"admission.k8s.io/v1\"}", &empty.to_string()]
+        {
+            assert!(read(nonsense.as_bytes()).is_err(), "{nonsense}");
+        }
+    }
+
+    #[test]
+    fn an_instruction_lists_every_reason() {
+        let refusal = |reason, message: &str| Refusal { reason, message: message.to_owned() };
+        let refusals = [refusal(Reason::UserUnknown, "set a"), refusal(Reason::PortConflict, "use b")];
+        let expected = "Lifeboat cannot protect this pod with SqliteReplica shop. UserUnknown: set a. PortConflict: use b";
+        assert_eq!(instruction("shop", &refusals), expected);
+    }
+}

@@ -60,3 +60,10 @@ fn the_definition_of_the_chart_survives_an_uninstall() {
     let definition = chart_definition().unwrap();
     assert_eq!(definition["metadata"]["annotations"]["helm.sh/resource-policy"], "keep");
 }
+
+#[test]
+fn descriptions_leave_the_line_breaks_to_kubectl() {
+    walk("", &schema(), &mut |path, property| {
+        assert!(!property["description"].as_str().unwrap().replace("\n\n", "").contains('\n'), "{path}");
+    });
+}
