@@ -4,20 +4,110 @@
 # from the command line: `make lab-up LAB_NODES=2`.
 
 SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
+.NOTPARALLEL:
 LAB_SCRIPTS := e2e/lab
+LOGS := target/test-logs
+PURE := wal ltx replica wire api inject plan
+
+# In CI nothing is built twice, so what makes the second build fast would only fill the disk.
+ifdef CI
+export CARGO_INCREMENTAL := 0
+CARGO_FLAGS := --locked
+endif
+
+say = @printf '[make %(%T)T] %s\n' -1
 
 .PHONY: help
 help: ## this list
 	@awk -F ':.*## ' '/^##@/ { printf "\n%s\n", substr($$0, 5) } \
-		/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+		/^[a-z0-9-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-##@ The lab: a real Kubernetes and S3 server on this machine (Linux, root), in namespaces of their own
+##@ See it and prove it (Linux, root; what is missing is installed or built first)
+
+.PHONY: demo
+demo: packages ## a pod with a SQLite database loses its volume, twice, and comes back with its rows (minutes)
+	@e2e/demo.sh
+
+.PHONY: test
+test: packages fmt lint unit e2e ## everything: format, lint, unit, properties, golden files, Litestream, cluster (minutes once all is built)
+	@e2e/tally.sh sum "all tests" $(LOGS)/unit.log $(LOGS)/e2e.log
+
+##@ While you work
+
+.PHONY: build
+build: ## our programs, static, unoptimised, into target/<machine>/debug
+	$(say) "building the programs (the first time 5 to 10 minutes on two cores)"
+	@cargo build $(CARGO_FLAGS) --workspace --bins
+
+.PHONY: check
+check: fmt lint unit ## what needs no cluster: fmt, lint, unit
+
+.PHONY: fmt
+fmt: toolchain ## is everything formatted? (to format: cargo fmt)
+	$(say) "format"
+	@cargo fmt --all --check || { echo "run: cargo fmt --all" >&2; exit 1; }
+
+.PHONY: lint
+lint: toolchain ## clippy over everything, every warning an error; the pages of the API documentation
+	$(say) "lint (the first time 3 to 6 minutes)"
+	@cargo clippy $(CARGO_FLAGS) --quiet --workspace --all-targets -- -D warnings
+	@RUSTDOCFLAGS='-D warnings' cargo doc $(CARGO_FLAGS) --quiet --no-deps $(addprefix -p lifeboat-,$(PURE))
+
+.PHONY: unit
+unit: litestream tools ## every test that needs no cluster, also those against the real Litestream and a real S3 server
+	$(say) "tests without a cluster (the first time 5 to 10 minutes to build)"
+	@e2e/tally.sh run $(LOGS)/unit.log $(MAKE) --no-print-directory unit-tests
+
+.PHONY: unit-tests
+unit-tests: export LITESTREAM_BIN = $(shell e2e/peers/litestream.sh)
+unit-tests: export VERSITYGW_BIN = $(shell $(LAB_SCRIPTS)/tools.sh path)/versitygw
+unit-tests: ## the same without installing anything; TEST=<part of a name> for some of them
+	@code=0; \
+	cargo test $(CARGO_FLAGS) --quiet --no-fail-fast --workspace --exclude lifeboat-e2e -- $(TEST) || code=$$?; \
+	cargo test $(CARGO_FLAGS) --quiet --no-fail-fast -p lifeboat-e2e --lib --bins --test 'house_*' -- $(TEST) || code=$$?; \
+	exit $$code
+
+.PHONY: e2e
+e2e: packages ## the tests that need a cluster, in a lab of their own; TEST=<part of a name> for some; KEEP_LAB=1 to look around
+	$(say) "tests in a cluster"
+	@e2e/tally.sh run $(LOGS)/e2e.log e2e/run.sh $(TEST)
+
+.PHONY: crds
+crds: ## write crds/ and charts/lifeboat-crds/ anew from the Rust types
+	@cargo run $(CARGO_FLAGS) --quiet -p lifeboat-operator -- crds --write .
+
+.PHONY: deny
+deny: ## licences, sources and known advisories of every dependency (needs: cargo install --locked cargo-deny)
+	@cargo deny --version >/dev/null || { echo "cargo-deny is missing: cargo install --locked cargo-deny" >&2; exit 1; }
+	@cargo deny check
+
+##@ What the tests need; installed once, built once, kept outside the checkout
+
+.PHONY: packages
+packages: ## the Debian packages that are missing here
+	@$(LAB_SCRIPTS)/packages.sh
+
+.PHONY: toolchain
+toolchain: ## are cargo, rustfmt and clippy there, as rust-toolchain.toml says?
+	@command -v cargo >/dev/null || { echo "cargo is missing: install rustup; it reads rust-toolchain.toml" >&2; exit 1; }
+	@cargo fmt --version >/dev/null && cargo clippy --version >/dev/null || \
+		{ echo "the toolchain lacks a part: rustup component add rustfmt clippy" >&2; exit 1; }
+
+.PHONY: litestream
+litestream: packages ## the official Litestream, as its makers publish it on PyPI
+	@e2e/peers/litestream.sh >/dev/null
 
 .PHONY: tools
-tools: ## install the Debian packages and build the tools the lab needs (the first time 10 to 20 minutes, then cached)
-	@$(LAB_SCRIPTS)/packages.sh
+tools: packages ## the lab's programs, from source (the first time 10 to 20 minutes)
 	@$(LAB_SCRIPTS)/tools.sh >/dev/null
+
+.PHONY: images
+images: build ## our images, into the nodes of the lab that is up
+	@$(LAB_SCRIPTS)/images.sh ours
+
+##@ The lab: a real Kubernetes and S3 server on this machine (Linux, root), in namespaces of their own
 
 .PHONY: lab-up
 lab-up: ## start the lab (under 20 s once the tools are built); LAB_NODES=2 for two nodes

@@ -1,0 +1,31 @@
+#!/usr/bin/env bash
+# Counts tests over several runs of cargo, and ends with one line.
+#
+#   tally.sh run LOG COMMAND…    runs it, keeps what it prints in LOG, says how many tests passed and failed, ends as it did
+#   tally.sh sum WHAT LOG…       adds them up
+set -euo pipefail
+
+count() { # count WHAT LOG…
+  local what=$1
+  shift
+  awk -v what="$what" '/^test result: / { passed += $4; failed += $6; ignored += $8 }
+    END { printf "%s: %d passed, %d failed%s\n", what, passed, failed, ignored ? ", " ignored " ignored" : "" }' "$@"
+}
+
+case ${1:-} in
+  run)
+    LOG=$2
+    shift 2
+    mkdir -p "$(dirname "$LOG")"
+    CODE=0
+    # A tee that outlives Ctrl-C, so that the last words of the tests are heard.
+    "$@" > >(tee -i "$LOG") 2>&1 || CODE=$?
+    count "$(basename "$LOG" .log)" "$LOG"
+    exit "$CODE"
+    ;;
+  sum)
+    shift
+    count "$@"
+    ;;
+  *) sed -n '2,5s/^# \?//p' "$0" >&2 && exit 2 ;;
+esac
