@@ -170,3 +170,13 @@ async fn a_stream_that_breaks_off_ends_with_an_error() {
     let mut bytes = Vec::new();
     assert!(opened.reader.read_to_end(&mut bytes).await.is_err());
 }
+
+#[tokio::test]
+async fn a_large_upload_gets_more_time_than_a_small_one() {
+    let slow_answer = "HTTP/1.1 200 OK\r\netag: \"e\"\r\nx-slow: 1\r\ncontent-length: 0\r\n\r\n";
+    let (_credentials, store) = store_that_hears(slow_answer).await;
+    let small = store.put_new("k", Body::from(vec![7; 10]), None).await;
+    assert!(matches!(small, Err(StoreError::Unreachable { .. })), "half a second is all it gets");
+    let large = store.put_new("k", Body::from(vec![7; 3 << 20]), None).await;
+    assert_eq!(large.unwrap(), ETag::new("\"e\""));
+}

@@ -31,6 +31,11 @@ async fn a_bucket_of_yours_keeps_the_promises_of_a_store() {
 
 /// Runs the test above in a process that has only these variables.
 fn run_elsewhere(server: &Server, variables: &[(&str, &str)]) {
+    let said = try_elsewhere(server, variables);
+    assert!(said.contains("1 passed"), "{said}");
+}
+
+fn try_elsewhere(server: &Server, variables: &[(&str, &str)]) -> String {
     let output = Command::new(std::env::current_exe().unwrap())
         .args(["--ignored", "--exact", "a_bucket_of_yours_keeps_the_promises_of_a_store"])
         .env_clear()
@@ -41,9 +46,7 @@ fn run_elsewhere(server: &Server, variables: &[(&str, &str)]) {
         .envs(variables.iter().copied())
         .output()
         .unwrap();
-    let said =
-        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success() && said.contains("1 passed"), "{said}");
+    String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -76,4 +79,25 @@ async fn credentials_served_to_a_container_are_found() {
     let agent = server::answer_everybody(answer);
     let url = format!("http://{agent}/credentials");
     run_elsewhere(&server, &[("AWS_CONTAINER_CREDENTIALS_FULL_URI", url.as_str()), ("AWS_REGION", REGION)]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tls_is_spoken_and_a_stranger_is_not_believed() {
+    let folder = tempfile::tempdir().unwrap();
+    let [certificate, key] = ["certificate.pem", "key.pem"].map(|name| folder.path().join(name));
+    let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+    std::fs::write(&certificate, made.cert.pem()).unwrap();
+    std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+    let Some(server) = Server::start_with_tls(&certificate, &key) else { return };
+    let endpoint = format!("https://localhost:{}", server.address.port());
+    let variables = [
+        ("AWS_ACCESS_KEY_ID", ACCESS_KEY_ID),
+        ("AWS_SECRET_ACCESS_KEY", SECRET),
+        ("AWS_REGION", REGION),
+        ("TEST_ENDPOINT", &endpoint),
+    ];
+    let said = try_elsewhere(&server, &variables);
+    assert!(said.contains("UnknownIssuer") && said.contains("1 failed"), "{said}");
+    let trusting = [variables.as_slice(), &[("SSL_CERT_FILE", certificate.to_str().unwrap())]].concat();
+    run_elsewhere(&server, &trusting);
 }

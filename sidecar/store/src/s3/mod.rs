@@ -146,9 +146,10 @@ async fn region(config: &S3Config) -> Option<Region> {
 }
 
 async fn sdk_config(config: &S3Config, credentials: Option<CredentialsDir>) -> SdkConfig {
+    // No read timeout: it would count the upload too, and the SDK keeps a pool of connections for each value. A download
+    // that stalls is ended by the SDK's watch over its throughput.
     let timeouts = TimeoutConfig::builder()
         .connect_timeout(CONNECT_TIMEOUT)
-        .read_timeout(config.attempt_timeout)
         .operation_attempt_timeout(config.attempt_timeout);
     let mut loader = aws_config::defaults(BehaviorVersion::latest())
         .http_client(http_client())

@@ -2,7 +2,8 @@
 
 #![allow(dead_code, reason = "each test file uses another part")]
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::ffi::OsStr;
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -35,18 +36,30 @@ impl Server {
             eprintln!("SKIPPED: {hint}");
             return None;
         };
-        let server = Self::spawn(&binary);
+        let server = Self::spawn(&binary, None);
         server.client().create_bucket().bucket(BUCKET).send().await.unwrap();
         Some(server)
     }
 
-    fn spawn(binary: &Path) -> Self {
+    /// Starts a server that speaks TLS, with a certificate and its key in these files.
+    pub(crate) fn start_with_tls(certificate: &Path, key: &Path) -> Option<Self> {
+        let binary = std::env::var_os("VERSITYGW_BIN").map(PathBuf::from)?;
+        let server = Self::spawn(&binary, Some([certificate, key]));
+        std::fs::create_dir(server.folder.path().join(BUCKET)).unwrap();
+        Some(server)
+    }
+
+    fn spawn(binary: &Path, tls: Option<[&Path; 2]>) -> Self {
         // Another process may take the port between our asking for it and the server's; then the next one.
         for _ in 0..5 {
             let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
             let folder = tempfile::tempdir().unwrap();
             let mut process = Command::new(binary)
-                .args(["--quiet", "--region", REGION, "--port", &address.to_string(), "posix"])
+                .args(["--quiet", "--region", REGION, "--port", &address.to_string()])
+                .args(tls.iter().flat_map(|[certificate, key]| {
+                    [OsStr::new("--cert"), certificate.as_os_str(), OsStr::new("--key"), key.as_os_str()]
+                }))
+                .arg("posix")
                 .arg(folder.path())
                 .env("ROOT_ACCESS_KEY", ACCESS_KEY_ID)
                 .env("ROOT_SECRET_KEY", SECRET)
@@ -138,19 +151,28 @@ pub(crate) fn answer_everybody(answer: String) -> SocketAddr {
     address
 }
 
-/// Reads requests without bodies and answers them until the peer goes.
+/// Reads requests and gives each the answer; one with the header `x-slow` after a second.
 fn answer_all(mut stream: &TcpStream, answer: &str) {
     let mut lines = BufReader::new(stream.try_clone().unwrap());
     let mut line = String::new();
+    let mut body = 0;
     while lines.read_line(&mut line).is_ok_and(|length| length > 0) {
+        if let Some(length) = line.strip_prefix("content-length: ") {
+            body = length.trim().parse().unwrap();
+        }
         if line == "\r\n" {
             if answer.is_empty() {
                 lines.read_to_string(&mut line).ok();
+            }
+            io::copy(&mut lines.by_ref().take(body), &mut io::sink()).ok();
+            if answer.contains("x-slow") {
+                sleep(Duration::from_secs(1));
             }
             stream.write_all(answer.as_bytes()).ok();
             if answer.contains("connection: close") {
                 return;
             }
+            body = 0;
         }
         line.clear();
     }
