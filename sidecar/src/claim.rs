@@ -130,6 +130,9 @@ async fn try_perform(bucket: &Bucket, action: &Action) -> Result<Fact, Failure> 
 /// [`Failure`] when it cannot be read.
 pub async fn chain(bucket: &Bucket, record: Option<&Record>) -> Result<Chain, Failure> {
     let inventory = bucket.inventory().await?;
+    if inventory.head().is_none() && !inventory.files().is_empty() {
+        return Err(ClaimError::UnclaimedData { files: inventory.files().len() }.into());
+    }
     let newest = inventory.slots().last().map(|file| file.max);
     let end = match newest {
         Some(txid) => bucket.slot(txid).await?,

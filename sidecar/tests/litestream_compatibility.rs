@@ -13,7 +13,8 @@ const TABLE: &str = "PRAGMA journal_mode = WAL; CREATE TABLE t (n INTEGER PRIMAR
 
 fn litestream(args: &[&str], s3: Option<&S3Server>) -> Command {
     let mut command = Command::new(tool("LITESTREAM_BIN", "litestream"));
-    command.args(args).stdin(Stdio::null());
+    // It refuses its own HTTP client when the machine sets a CA bundle.
+    command.args(args).stdin(Stdio::null()).env_remove("AWS_CA_BUNDLE");
     if let Some(s3) = s3 {
         command.envs(s3.credentials());
     }

@@ -87,6 +87,41 @@ impl Locker {
     }
 }
 
+/// Takes a pin's place for a while: as long as it holds, nobody copies frames into the database, so none is overwritten.
+#[derive(Debug)]
+pub(super) struct Keeper {
+    connection: Connection,
+}
+
+impl Keeper {
+    pub(super) fn open(path: &Path) -> Result<Self, DatabaseError> {
+        let connection = open(path)?;
+        // One look maps the WAL-index.
+        let looked = connection.query_row("PRAGMA user_version", [], |_| Ok(()));
+        looked.map_err(|source| DatabaseError::sqlite(path, "read", source))?;
+        Ok(Self { connection })
+    }
+
+    /// Begins to hold; `false` when somebody is copying at this moment.
+    pub(super) fn try_hold(&self, path: &Path) -> Result<bool, DatabaseError> {
+        lifeboat_wal_index::try_hold_backfill(&self.connection)
+            .map_err(|source| DatabaseError::wal_index(path, source))
+    }
+
+    /// Ends to hold, if it does.
+    pub(super) fn release(&self, path: &Path) -> Result<(), DatabaseError> {
+        lifeboat_wal_index::release_backfill(&self.connection)
+            .map_err(|source| DatabaseError::wal_index(path, source))
+    }
+}
+
+impl Drop for Keeper {
+    /// SQLite does not know of the lock, and would leave it to the process when it closes the connection.
+    fn drop(&mut self) {
+        let _ = lifeboat_wal_index::release_backfill(&self.connection);
+    }
+}
+
 /// How far a checkpoint came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Checkpointed {

@@ -165,6 +165,10 @@ impl DatabaseError {
         }
     }
 
+    pub(super) fn wal_index(path: &Path, source: WalIndexError) -> Self {
+        Self::WalIndex { path: path.to_owned(), source }
+    }
+
     pub(super) fn io(path: &Path, doing: &'static str, source: io::Error) -> Self {
         Self::Io { path: path.to_owned(), doing, source }
     }

@@ -26,12 +26,13 @@ mod error;
 mod file_system;
 mod follower;
 mod pressure;
+mod relief;
 mod view;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use lifeboat_replica::dirty_pages::DirtyPages;
 use lifeboat_wal::continuity::{Discontinuity, Tally};
@@ -40,10 +41,10 @@ use lifeboat_wal::wal_index::{IndexHeader, WalIndex};
 use lifeboat_wal::{IndexError, PageSize};
 use rusqlite::Connection;
 
-use connection::{Checkpointed, Locker, Pin};
+use connection::{Checkpointed, Keeper, Locker, Pin};
 use file_system::FileIdentity;
 use follower::{Follower, Unread};
-use pressure::{FEW_FRAMES, Pressure, Relief};
+use pressure::Pressure;
 use view::Rolled;
 
 pub use connection::EnforceWal;
@@ -66,7 +67,10 @@ pub struct Database {
     /// Makes checkpoints, and is the one through which the WAL-index is seen.
     checkpointer: Connection,
     locker: Locker,
+    keeper: Keeper,
     pressure: Pressure,
+    /// Since when somebody else is checkpointing whenever we try to.
+    busy_since: Option<Instant>,
     /// The header at which the WAL was last found settled.
     settled_at: Option<IndexHeader>,
 }
@@ -135,7 +139,9 @@ impl Database {
             current: 0,
             checkpointer,
             locker: Locker::open(path)?,
+            keeper: Keeper::open(path)?,
             pressure: Pressure::new(page_size, &header),
+            busy_since: None,
             settled_at: None,
             wal_path,
         };
@@ -190,6 +196,7 @@ impl Database {
         }
         self.settled_at = None;
         let (_, checkpointed) = self.roll_and_checkpoint(dirty)?;
+        self.give_way_if_stuck(dirty)?;
         let before = self.read_index()?;
         if checkpointed == Checkpointed::Busy || !before.is_backfilled() {
             return Ok(Settled::NotYet);
@@ -248,70 +255,9 @@ impl Database {
         let (_, second) = second.inspect_err(|_| self.spare().end())?;
         self.current().end();
         self.current = 1 - self.current;
+        self.keeper.release(&self.path)?;
         self.pressure.rolled(&header);
         Ok((header, Rolled { followed: first.and(second), later }))
-    }
-
-    /// Keeps the WAL short under a load without pauses; see [`pressure`].
-    fn relieve(&mut self, header: &IndexHeader, dirty: &mut DirtyPages) -> Result<Followed, DatabaseError> {
-        match self.pressure.decide(header) {
-            Relief::None => Ok(Followed::NOTHING),
-            Relief::Checkpoint => Ok(self.roll_and_checkpoint(dirty)?.0),
-            Relief::Restart => self.prepare_restart(dirty),
-        }
-    }
-
-    /// Copies as much as possible without a lock, then the rest under the write lock.
-    fn prepare_restart(&mut self, dirty: &mut DirtyPages) -> Result<Followed, DatabaseError> {
-        let mut followed = Followed::NOTHING;
-        for _ in 0..COPY_ROUNDS {
-            let (meanwhile, checkpointed) = self.roll_and_checkpoint(dirty)?;
-            followed = followed.and(meanwhile);
-            if checkpointed == Checkpointed::Busy {
-                return Ok(followed);
-            }
-            // A checkpoint that is not complete leaves the syncing to the one that is. Better now than under the lock.
-            lifeboat_wal_index::sync_database(&self.checkpointer)
-                .map_err(|source| DatabaseError::WalIndex { path: self.path.clone(), source })?;
-            let index = self.read_index()?;
-            if self.pressure.is_hindered(&index) {
-                return Ok(followed);
-            }
-            if index.header.last_frame.since(index.backfilled) < FEW_FRAMES {
-                break;
-            }
-        }
-        if !self.locker.try_lock() {
-            return Ok(followed);
-        }
-        let finished = self.finish_under_lock(dirty);
-        self.locker.unlock();
-        Ok(followed.and(finished?))
-    }
-
-    fn finish_under_lock(&mut self, dirty: &mut DirtyPages) -> Result<Followed, DatabaseError> {
-        // The application may have restarted the WAL before we had the lock.
-        if self.pressure.decide(&self.read_index()?.header) != Relief::Restart {
-            return Ok(Followed::NOTHING);
-        }
-        let (followed, _) = self.roll_and_checkpoint(dirty)?;
-        let index = self.read_index()?;
-        self.pressure.locked(&index.header);
-        if !index.is_backfilled() {
-            return Ok(followed);
-        }
-        // Read mark 0 for the pin: now the next writer restarts the WAL.
-        let (_, rolled) = self.roll(dirty)?;
-        Ok(followed.and(rolled.followed))
-    }
-
-    /// Moves the pin forward, and copies into the database file what that allows.
-    fn roll_and_checkpoint(
-        &mut self,
-        dirty: &mut DirtyPages,
-    ) -> Result<(Followed, Checkpointed), DatabaseError> {
-        let (_, rolled) = self.roll(dirty)?;
-        Ok((rolled.followed, connection::checkpoint_passive(&self.checkpointer, &self.path)?))
     }
 
     fn follow_to_header(&mut self, dirty: &mut DirtyPages) -> Result<(IndexHeader, Followed), DatabaseError> {
@@ -415,8 +361,8 @@ fn read_index(connection: &Connection, path: &Path) -> Result<WalIndex, Database
 /// Reads the WAL-index, or `None` when it stays torn for longer than a living writer takes.
 fn poll_index(connection: &Connection, path: &Path) -> Result<Option<WalIndex>, DatabaseError> {
     for pause in INDEX_PAUSES {
-        let bytes = lifeboat_wal_index::read(connection)
-            .map_err(|source| DatabaseError::WalIndex { path: path.to_owned(), source })?;
+        let bytes =
+            lifeboat_wal_index::read(connection).map_err(|source| DatabaseError::wal_index(path, source))?;
         match WalIndex::decode(&bytes) {
             Ok(index) => return Ok(Some(index)),
             Err(IndexError::Torn | IndexError::NotInitialised | IndexError::Checksum) => thread::sleep(pause),
@@ -432,9 +378,6 @@ fn wal_path(database: &Path) -> PathBuf {
     name.push("-wal");
     PathBuf::from(name)
 }
-
-/// Copying without a lock is repeated this many times, if the application is so fast that many frames came meanwhile.
-const COPY_ROUNDS: u32 = 3;
 
 /// How long to wait after each look that found the WAL-index torn: a writer needs nanoseconds, unless it was interrupted.
 const INDEX_PAUSES: [Duration; 6] = [

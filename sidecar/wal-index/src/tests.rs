@@ -59,3 +59,19 @@ fn a_database_file_can_be_synced_and_one_in_memory_cannot() {
     assert_eq!(sync_database(&writer), Ok(()));
     assert!(sync_database(&Connection::open_in_memory().unwrap()).is_err());
 }
+
+#[test]
+fn while_backfill_is_held_nobody_copies_frames() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, writer) = wal_database(folder.path());
+    let keeper = Connection::open(path).unwrap();
+    keeper.query_row("SELECT x FROM t", [], |_| Ok(())).unwrap();
+    assert_eq!(release_backfill(&keeper), Ok(()), "without a hold it does nothing");
+    assert_eq!(try_hold_backfill(&keeper), Ok(true));
+    let passive = || writer.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(())).unwrap();
+    passive();
+    assert_eq!(index(&writer).backfilled.get(), 0);
+    assert_eq!(release_backfill(&keeper), Ok(()));
+    passive();
+    assert!(index(&writer).is_backfilled());
+}
