@@ -125,8 +125,15 @@ pub(crate) async fn publish(shared: &Shared, about: &ObjectReference, planned: &
         type_: if planned.is_warning { EventType::Warning } else { EventType::Normal },
         reason: planned.reason.as_str().to_owned(),
         note: Some(planned.note.chars().take(NOTE_CHARS_MAX).collect()),
-        action: "Reconcile".to_owned(),
-        secondary: None,
+        action: planned.cause.clone(),
+        secondary: planned.pod.as_ref().map(|(name, uid)| ObjectReference {
+            api_version: Some("v1".to_owned()),
+            kind: Some("Pod".to_owned()),
+            namespace: about.namespace.clone(),
+            name: Some(name.clone()),
+            uid: Some(uid.clone()),
+            ..ObjectReference::default()
+        }),
     };
     if let Err(error) = shared.recorder.publish(&event, about).await {
         tracing::warn!("cannot write event {} about {:?}: {error}", planned.reason, about.name);

@@ -151,6 +151,8 @@ fn enabled(replica: &SqliteReplica) -> PlannedEvent {
     PlannedEvent {
         reason: EventReason::InjectionEnabled,
         is_warning: false,
+        cause: "TemplateLabelled".to_owned(),
+        pod: None,
         note: format!(
             "labelled the pod template of {} {}; its new pods are protected",
             workload.kind.as_str(),

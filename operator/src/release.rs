@@ -10,7 +10,7 @@ use futures::{StreamExt as _, TryStreamExt as _};
 use kube::ResourceExt as _;
 use kube::api::{Api, DynamicObject, ListParams, PartialObjectMeta};
 use kube::runtime::{WatchStreamExt as _, watcher};
-use lifeboat_api::{EventReason, SqliteReplica, WorkloadKind, names};
+use lifeboat_api::{EventReason, Reason, SqliteReplica, WorkloadKind, names};
 use lifeboat_plan::{PlannedEvent, Workload};
 use tokio_util::sync::CancellationToken;
 
@@ -113,7 +113,13 @@ async fn release(
         "SqliteReplica {replica} is gone; the pods of {} are no longer protected",
         workload.describe()
     );
-    let event = PlannedEvent { reason: EventReason::InjectionRemoved, is_warning: true, note };
+    let event = PlannedEvent {
+        reason: EventReason::InjectionRemoved,
+        is_warning: true,
+        cause: Reason::ReplicaNotFound.as_str().to_owned(),
+        note,
+        pod: None,
+    };
     act::publish(shared, &act::reference(&namespace, kind, &name, &workload.uid), &event).await;
     Ok(())
 }

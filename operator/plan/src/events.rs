@@ -1,5 +1,6 @@
 //! The events that a change of the status is worth. Transitions only: an event says what happened, a condition what is.
 
+use k8s_openapi::api::core::v1::Pod;
 use lifeboat_api::{Condition, ConditionStatus, ConditionType, EventReason, SqliteReplicaStatus};
 
 use crate::workload::Check;
@@ -11,8 +12,12 @@ pub struct PlannedEvent {
     pub reason: EventReason,
     /// Whether somebody should look.
     pub is_warning: bool,
+    /// The condition's reason, which keeps events of different causes from being counted as one.
+    pub cause: String,
     /// What happened, in a sentence.
     pub note: String,
+    /// Name and UID of the pod that it is about, if it is about one.
+    pub pod: Option<(String, String)>,
 }
 
 /// The events between two statuses.
@@ -20,8 +25,17 @@ pub(crate) fn between(
     old: &SqliteReplicaStatus,
     new: &SqliteReplicaStatus,
     check: &Check,
+    subject: Option<&Pod>,
 ) -> Vec<PlannedEvent> {
     let mut events = Vec::new();
+    let pod = subject.and_then(|pod| pod.metadata.name.clone().zip(pod.metadata.uid.clone()));
+    let event = |reason, is_warning, condition: &Condition| PlannedEvent {
+        reason,
+        is_warning,
+        cause: condition.reason.clone(),
+        note: condition.message.clone(),
+        pod: pod.clone(),
+    };
     if let Some((_, now)) = changed(old, new, ConditionType::Injected)
         && !check.refusals.is_empty()
     {
@@ -59,8 +73,4 @@ fn changed<'a>(
     let (before, now) = (old.condition(type_), new.condition(type_)?);
     let is_same = before.is_some_and(|before| before.status == now.status && before.reason == now.reason);
     (!is_same).then_some((before, now))
-}
-
-fn event(reason: EventReason, is_warning: bool, condition: &Condition) -> PlannedEvent {
-    PlannedEvent { reason, is_warning, note: condition.message.clone() }
 }

@@ -63,7 +63,7 @@ pub fn decide(replica: &SqliteReplica, observed: &Observed, defaults: &Defaults,
         databases: report::databases(replica, subject, observed, &old),
         conditions: conditions::state(&statements, &old, replica.metadata.generation, now),
     };
-    let events = events::between(&old, &status, &check);
+    let events = events::between(&old, &status, &check, subject);
     let requeue = if conditions::is_ready(&status) { CALM } else { TENSE };
     Plan { apply: check.change, status: report::worth_writing(&old, status, now), events, requeue }
 }

@@ -92,6 +92,10 @@ fn judge_database(database: &DatabaseStatus) -> Statement {
     };
     match database.verdict {
         Some(Verdict::Refuse | Verdict::Halt | Verdict::Fence) => told(ConditionStatus::False),
+        // Before the application's first write there is nothing that could be stored or lost.
+        Some(Verdict::Retry) if database.reason == Some(lifeboat_wire::Reason::WaitingForDatabase) => {
+            told(ConditionStatus::Unknown)
+        }
         Some(Verdict::Unknown) => told(ConditionStatus::Unknown),
         Some(Verdict::Retry) if database.lag_seconds.is_none_or(|lag| lag > LAG_SECONDS_MAX_IN_TROUBLE) => {
             told(ConditionStatus::False)

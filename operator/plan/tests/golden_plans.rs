@@ -261,6 +261,20 @@ fn a_short_trouble_is_not_worth_a_word_and_a_long_one_is() {
 }
 
 #[test]
+fn a_database_that_the_application_has_not_created_yet_is_no_alarm() {
+    let waiting = DatabaseStatus {
+        position: None,
+        lag_seconds: None,
+        verdict: Some(Verdict::Retry),
+        reason: Some(Reason::WaitingForDatabase),
+        ..main_status()
+    };
+    let plan = plan(&reporting(waiting));
+    assert_eq!(words(&plan, ConditionType::Replicating), "Unknown WaitingForDatabase");
+    assert!(plan.events.iter().all(|event| !event.is_warning), "{:?}", plan.events);
+}
+
+#[test]
 fn lag_is_judged_at_its_limit() {
     let words = |lag| {
         let database = DatabaseStatus { lag_seconds: lag, ..main_status() };
