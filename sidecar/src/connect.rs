@@ -47,6 +47,7 @@ fn s3_config(s3: &S3Location) -> S3Config {
         endpoint: s3.endpoint.clone(),
         force_path_style: s3.force_path_style.unwrap_or_else(|| s3.endpoint.is_some()),
         credentials_dir: std::env::var_os("LIFEBOAT_CREDENTIALS_DIR").map(Into::into),
+        keys: s3.keys.clone(),
         attempt_timeout: ATTEMPT_TIMEOUT,
     }
 }

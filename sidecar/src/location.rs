@@ -3,6 +3,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use lifeboat_store::Keys;
 use url::Url;
 
 use crate::args::StoreArgs;
@@ -30,7 +31,7 @@ pub struct S3Location {
     /// Bucket in the path; `None` for the default, which is true with an endpoint.
     pub force_path_style: Option<bool>,
     /// Access key id and secret from the config file; `None` for the default chain.
-    pub keys: Option<(String, String)>,
+    pub keys: Option<Keys>,
 }
 
 impl Location {
@@ -202,7 +203,10 @@ mod tests {
 
     #[test]
     fn messages_never_show_the_keys_of_a_config_file() {
-        let s3 = S3Location { keys: Some(("AKID".to_owned(), "hush".to_owned())), ..S3Location::default() };
+        let s3 = S3Location {
+            keys: Some(Keys { id: "AKID".to_owned(), secret: "hush".to_owned() }),
+            ..S3Location::default()
+        };
         assert!(!format!("{s3:?}").contains("hush"));
     }
 }

@@ -8,6 +8,7 @@ use std::path::Path;
 use clap::CommandFactory;
 use lifeboat::args::Cli;
 use lifeboat::config::Config;
+use lifeboat_replica::head::Head;
 
 fn read(path: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path);
@@ -38,6 +39,17 @@ fn every_config_file_on_the_pages_is_one() {
 #[test]
 fn every_key_of_the_config_file_is_on_its_page() {
     assert_eq!(missing_keys(&read("sidecar/src/config/file.rs"), &read("docs/config.md")), [""; 0]);
+}
+
+#[test]
+fn the_head_on_its_page_is_one_and_every_field_of_it_is_explained() {
+    let page = read("docs/formats/head.md");
+    let json = page.split("```json\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    let head = Head::decode(json.as_bytes()).unwrap();
+    let fields: serde_json::Value = serde_json::from_slice(&head.encode()).unwrap();
+    for field in fields.as_object().unwrap().keys() {
+        assert!(page.contains(&format!("`{field}")), "{field} is not explained");
+    }
 }
 
 fn known_flags() -> BTreeSet<String> {

@@ -40,7 +40,7 @@ const HISTORY: [&str; 6] = [
 
 #[test]
 fn litestream_restores_every_slot_of_every_page_size_across_seals() {
-    let Some(litestream) = peer::litestream() else { return };
+    let litestream = peer::litestream();
     for page_size in [512, 4096, 65_536] {
         let folder = tempfile::tempdir().unwrap();
         let database = folder.path().join("app.db");
@@ -65,7 +65,7 @@ fn litestream_restores_every_slot_of_every_page_size_across_seals() {
 
 #[test]
 fn litestream_restores_a_replica_whose_first_slot_is_a_seal() {
-    let Some(litestream) = peer::litestream() else { return };
+    let litestream = peer::litestream();
     let folder = tempfile::tempdir().unwrap();
     let database = folder.path().join("app.db");
     let bytes = after(&create(&database, 4096), &database, HISTORY[0]);
@@ -78,7 +78,7 @@ fn litestream_restores_a_replica_whose_first_slot_is_a_seal() {
 
 #[test]
 fn litestream_restores_a_database_larger_than_the_lock_page() {
-    let Some(litestream) = peer::litestream() else { return };
+    let litestream = peer::litestream();
     let page_size = PageSize::MAX;
     let folder = tempfile::tempdir().unwrap();
     let mut bytes = vec![0; 0x4000_0000 + 2 * page_size.get() as usize];

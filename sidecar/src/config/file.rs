@@ -1,4 +1,6 @@
 //! The config file, key by key. Litestream's shapes of 0.3 and 0.5 are accepted as they are.
+//!
+//! These types hold secrets, so they cannot be printed.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +11,7 @@ use serde_json::Value;
 pub(super) type Others = BTreeMap<String, Value>;
 
 /// The whole file.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Default, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(super) struct File {
     pub(super) access_key_id: Option<String>,
@@ -27,7 +29,7 @@ pub(super) struct File {
 }
 
 /// An entry of `dbs`.
-#[derive(Debug, Deserialize)]
+#[derive(Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(super) struct Database {
     pub(super) name: Option<String>,
@@ -42,7 +44,7 @@ pub(super) struct Database {
 }
 
 /// Where a database goes.
-#[derive(Debug, Deserialize)]
+#[derive(Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(super) struct Replica {
     pub(super) url: Option<String>,

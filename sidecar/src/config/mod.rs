@@ -7,6 +7,8 @@ mod tests;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use lifeboat_store::Keys;
+
 use crate::args::{ConfigArgs, ReplicateArgs, StoreArgs, parse_duration};
 use crate::exit::Failure;
 use crate::location::{Location, S3Location, clean_prefix};
@@ -114,7 +116,10 @@ impl Config {
         let file: file::File = if text.trim().is_empty() {
             file::File::default()
         } else {
-            serde_saphyr::from_str(text).map_err(|error| Failure::usage(error.to_string()))?
+            // An excerpt of the file could show its secrets.
+            let options = serde_saphyr::options! { with_snippet: false };
+            serde_saphyr::from_str_with_options(text, options)
+                .map_err(|error| Failure::usage(error.to_string()))?
         };
         let mut config = Self::default();
         config.note_others("", &file.others)?;
@@ -245,7 +250,7 @@ fn location(file: &file::File, replica: &file::Replica) -> Result<Location, Stri
         let id = replica.access_key_id.as_ref().or(file.access_key_id.as_ref());
         let secret = replica.secret_access_key.as_ref().or(file.secret_access_key.as_ref());
         s3.keys = match (id, secret) {
-            (Some(id), Some(secret)) => Some((id.clone(), secret.clone())),
+            (Some(id), Some(secret)) => Some(Keys { id: id.clone(), secret: secret.clone() }),
             (None, None) => None,
             (Some(_) | None, _) => {
                 return Err("'access-key-id' and 'secret-access-key' go together".to_owned());

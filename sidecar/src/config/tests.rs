@@ -15,7 +15,7 @@ fn a_config_of_litestream_0_3_works_unchanged() {
     );
     let Location::S3(s3) = &config.databases[0].location else { panic!("not s3") };
     assert_eq!((s3.bucket.as_str(), s3.path.as_str()), ("mybkt", "foo.db"));
-    assert_eq!(s3.keys, Some(("AKID".to_owned(), "hush".to_owned())));
+    assert_eq!(s3.keys, Some(Keys { id: "AKID".to_owned(), secret: "hush".to_owned() }));
     assert_eq!(config.databases[0].name, "/var/lib/foo.db");
 }
 
@@ -82,4 +82,14 @@ fn a_database_that_is_not_in_the_config_is_refused_with_the_ones_that_are() {
     let failure = config.find(Path::new("/bar.db")).unwrap_err();
     assert_eq!(failure.exit, crate::exit::Exit::Refused);
     assert!(failure.message.contains("/bar.db") && failure.message.contains("/foo.db"), "{failure}");
+}
+
+#[test]
+fn a_broken_config_is_refused_without_showing_its_secrets() {
+    for text in
+        ["secret-access-key: hush\ndbs: 7", "secret-access-key: [hush", "secret-access-key: {hush: hush}"]
+    {
+        let message = refusal(text);
+        assert!(!message.contains("hush"), "{message}");
+    }
 }

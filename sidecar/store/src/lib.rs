@@ -19,5 +19,5 @@ mod store;
 
 pub use directory::Directory;
 pub use error::{Place, StoreError};
-pub use s3::{CredentialsDir, S3, S3Config};
+pub use s3::{CredentialsDir, Keys, S3, S3Config};
 pub use store::{Body, ETag, Listed, Object, ObjectReader, Store};

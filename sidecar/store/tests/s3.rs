@@ -13,14 +13,14 @@ use tokio::io::AsyncReadExt;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn versitygw_keeps_the_promises_of_a_store() {
-    let Some(server) = Server::start().await else { return };
+    let server = Server::start().await;
     let store = S3::open(server.config()).await.unwrap();
     conformance::run(&store).await.unwrap();
 }
 
 #[tokio::test]
 async fn a_missing_bucket_is_never_an_empty_one() {
-    let Some(server) = Server::start().await else { return };
+    let server = Server::start().await;
     let store = S3::open(S3Config { bucket: "mistyped".into(), ..server.config() }).await.unwrap();
     let errors = [
         store.list("").await.unwrap_err(),
@@ -35,7 +35,7 @@ async fn a_missing_bucket_is_never_an_empty_one() {
 
 #[tokio::test]
 async fn wrong_credentials_are_denied_without_naming_them() {
-    let Some(server) = Server::start().await else { return };
+    let server = Server::start().await;
     let config = server.config();
     write_credentials(config.credentials_dir.as_ref().unwrap(), "wrong-but-private");
     let error = S3::open(config).await.unwrap().get("k", 1).await.unwrap_err();
@@ -45,7 +45,7 @@ async fn wrong_credentials_are_denied_without_naming_them() {
 
 #[tokio::test]
 async fn rotated_credentials_work_at_once() {
-    let Some(server) = Server::start().await else { return };
+    let server = Server::start().await;
     let config = server.config();
     let folder = config.credentials_dir.clone().unwrap();
     write_credentials(&folder, "old");
@@ -57,7 +57,7 @@ async fn rotated_credentials_work_at_once() {
 
 #[tokio::test]
 async fn missing_credentials_are_said_to_be_missing() {
-    let Some(server) = Server::start().await else { return };
+    let server = Server::start().await;
     let config = server.config();
     std::fs::remove_file(config.credentials_dir.as_ref().unwrap().join("access-key-id")).unwrap();
     let error = S3::open(config).await.unwrap().get("k", 1).await.unwrap_err();
@@ -67,7 +67,7 @@ async fn missing_credentials_are_said_to_be_missing() {
 
 #[tokio::test]
 async fn a_wrong_region_is_named() {
-    let Some(server) = Server::start().await else { return };
+    let server = Server::start().await;
     let store = S3::open(S3Config { region: Some("us-west-9".into()), ..server.config() }).await.unwrap();
     let error = store.list("").await.unwrap_err();
     assert!(matches!(error, StoreError::WrongRegion { .. }), "{error:?}");
@@ -76,7 +76,7 @@ async fn a_wrong_region_is_named() {
 
 #[tokio::test]
 async fn the_time_of_a_file_is_kept_where_litestream_looks_for_it() {
-    let Some(server) = Server::start().await else { return };
+    let server = Server::start().await;
     let store = S3::open(server.config()).await.unwrap();
     let etag = store.put_new("0000/x", Body::from(vec![1]), Some(1_700_000_000_123)).await.unwrap();
     let head = server.client().head_object().bucket(BUCKET).key("some/path/0000/x").send().await.unwrap();
@@ -86,7 +86,7 @@ async fn the_time_of_a_file_is_kept_where_litestream_looks_for_it() {
 
 #[tokio::test]
 async fn a_list_does_not_show_a_neighbour_whose_path_begins_alike() {
-    let Some(server) = Server::start().await else { return };
+    let server = Server::start().await;
     let store = S3::open(server.config()).await.unwrap();
     let neighbour = S3::open(S3Config { path: "some/path2".into(), ..server.config() }).await.unwrap();
     neighbour.put_new("0000/x", Body::from(vec![1]), None).await.unwrap();
@@ -95,7 +95,7 @@ async fn a_list_does_not_show_a_neighbour_whose_path_begins_alike() {
 
 #[tokio::test]
 async fn a_server_that_is_gone_is_unreachable() {
-    let Some(mut server) = Server::start().await else { return };
+    let mut server = Server::start().await;
     let store = S3::open(server.config()).await.unwrap();
     server.stop();
     let error = store.put_new("k", Body::from(vec![1]), None).await.unwrap_err();

@@ -84,8 +84,13 @@ impl Liar {
     }
 
     async fn overwrite(&self, key: &str, body: Body) -> Result<ETag, StoreError> {
-        self.honest.delete(&[key.to_owned()]).await?;
-        self.honest.put_new(key, body, None).await
+        loop {
+            self.honest.delete(&[key.to_owned()]).await?;
+            match self.honest.put_new(key, body.clone(), None).await {
+                Err(StoreError::Exists { .. }) => {} // another one overwrote it in between
+                outcome => return outcome,
+            }
+        }
     }
 
     fn refused(&self, key: &str) -> StoreError {

@@ -5,18 +5,12 @@ use std::process::{Command, Output};
 
 use lifeboat_ltx::Txid;
 
-/// Path of Litestream's binary. Without one these tests pass with a word on stderr, except where CI is set.
-pub(crate) fn litestream() -> Option<PathBuf> {
-    let hint =
-        "LITESTREAM_BIN is not set: run `make test`, or LITESTREAM_BIN=$(e2e/peers/litestream.sh) cargo test";
-    match std::env::var_os("LITESTREAM_BIN") {
-        Some(path) => Some(path.into()),
-        None if std::env::var_os("CI").is_some() => panic!("{hint}"),
-        None => {
-            eprintln!("SKIPPED: {hint}");
-            None
-        }
-    }
+/// Path of Litestream's binary.
+pub(crate) fn litestream() -> PathBuf {
+    let path = std::env::var_os("LITESTREAM_BIN").map(PathBuf::from);
+    path.unwrap_or_else(|| {
+        panic!("LITESTREAM_BIN is not set: run `make unit`, or LITESTREAM_BIN=$(e2e/peers/litestream.sh) cargo test")
+    })
 }
 
 /// Runs `litestream restore` from a directory replica and returns the restored bytes.

@@ -11,6 +11,7 @@ mod answer;
 mod credentials_dir;
 mod request;
 
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +20,7 @@ use aws_config::environment::EnvironmentVariableRegionProvider;
 use aws_config::meta::region::RegionProviderChain;
 use aws_config::profile::ProfileFileRegionProvider;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_credential_types::Credentials;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::config::timeout::TimeoutConfig;
@@ -44,10 +46,27 @@ pub struct S3Config {
     pub endpoint: Option<String>,
     /// Puts the bucket into the URL's path instead of its host name.
     pub force_path_style: bool,
-    /// A folder with credentials; without one, the SDK's default chain.
+    /// A folder with credentials; without one `keys`, and without them the SDK's default chain.
     pub credentials_dir: Option<PathBuf>,
+    /// Credentials that the caller was told, as by a config file.
+    pub keys: Option<Keys>,
     /// How long one attempt may take before its first answer. Uploads get a second more for each MiB.
     pub attempt_timeout: Duration,
+}
+
+/// An access key and its secret, which is never shown.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Keys {
+    /// The access key id.
+    pub id: String,
+    /// The secret access key.
+    pub secret: String,
+}
+
+impl fmt::Debug for Keys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Keys").field("id", &self.id).finish_non_exhaustive()
+    }
 }
 
 /// A bucket on a server that speaks S3.
@@ -160,6 +179,8 @@ async fn sdk_config(config: &S3Config, credentials: Option<CredentialsDir>) -> S
     if let Some(dir) = credentials {
         // It keeps what it read itself, so that a refusal makes it read again at once.
         loader = loader.credentials_provider(dir).identity_cache(IdentityCache::no_cache());
+    } else if let Some(Keys { id, secret }) = config.keys.clone() {
+        loader = loader.credentials_provider(Credentials::new(id, secret, None, None, "config"));
     }
     loader.load().await
 }
@@ -193,6 +214,7 @@ mod tests {
             endpoint: Some("http://user:secret@127.0.0.1:1".into()),
             force_path_style: true,
             credentials_dir: Some("/nowhere".into()),
+            keys: None,
             attempt_timeout: Duration::from_secs(1),
         }
     }
