@@ -328,3 +328,39 @@ fn a_database_behind_a_link_is_followed_where_it_lies() {
     insert(&application);
     assert_eq!(gained(database.follow(&mut DirtyPages::new()).unwrap()), 1);
 }
+
+#[test]
+fn giving_way_to_a_checkpoint_loses_no_commit() {
+    let (_folder, path, application) = application();
+    application.busy_timeout(Duration::ZERO).unwrap();
+    let mut database = Database::open(&path, EnforceWal::No).unwrap();
+    let mut dirty = DirtyPages::new();
+    insert(&application);
+    database.busy_since = Instant::now().checked_sub(Duration::from_secs(1));
+    let writer = thread::spawn(move || {
+        let until = Instant::now() + Duration::from_millis(200);
+        let mut commits = 1;
+        while Instant::now() < until {
+            insert(&application);
+            checkpoint(&application, "RESTART");
+            commits += 1;
+        }
+        commits
+    });
+    let meanwhile = gained(database.give_way_if_stuck(&mut dirty).unwrap());
+    assert!(meanwhile > 0 && !database.current().connection().is_autocommit());
+    let commits = writer.join().unwrap();
+    assert_eq!(meanwhile + gained(database.follow(&mut dirty).unwrap()), commits);
+    assert_eq!(database.settle(&mut dirty).unwrap(), Settled::Yes, "nothing is held any more");
+}
+
+#[test]
+fn the_application_cannot_leave_wal_mode_while_it_is_followed() {
+    let (_folder, path, application) = application();
+    application.busy_timeout(Duration::ZERO).unwrap();
+    let mut database = Database::open(&path, EnforceWal::No).unwrap();
+    let error = application.query_row("PRAGMA journal_mode=DELETE", [], |_| Ok(())).unwrap_err();
+    assert_eq!(error.to_string(), "database is locked");
+    insert(&application);
+    assert_eq!(gained(database.follow(&mut DirtyPages::new()).unwrap()), 1);
+}

@@ -24,6 +24,7 @@ pub(crate) struct Workload {
     pub(crate) autocheckpoint: u32,
     /// How long a writer rests after each piece of work.
     pub(crate) rest: Duration,
+    pub(crate) duration: Duration,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,14 +52,15 @@ impl Workload {
         patience: Duration::from_millis(20),
         autocheckpoint: 1000,
         rest: Duration::ZERO,
+        duration: Duration::from_secs(1),
     };
 
     fn encode(&self) -> String {
-        let Self { page_size, synchronous, writers, checkpoints, autocheckpoint, .. } = self;
-        let (work, patience, rest) = (self.work, self.patience.as_millis(), self.rest.as_micros());
-        format!(
-            "{page_size},{synchronous},{writers},{work:?},{checkpoints},{patience},{autocheckpoint},{rest}"
-        )
+        let Self { page_size, synchronous, writers, work, checkpoints, autocheckpoint, .. } = self;
+        let [patience, rest, duration] =
+            [self.patience, self.rest, self.duration].map(|time| time.as_micros());
+        let what = format!("{page_size},{synchronous},{writers},{work:?},{checkpoints},{autocheckpoint}");
+        format!("{what},{patience},{rest},{duration}")
     }
 
     fn decode(text: &str) -> Self {
@@ -70,9 +72,10 @@ impl Workload {
             writers: fields[2].parse().unwrap(),
             work: all.into_iter().find(|work| format!("{work:?}") == fields[3]).unwrap(),
             checkpoints: fields[4],
-            patience: Duration::from_millis(fields[5].parse().unwrap()),
-            autocheckpoint: fields[6].parse().unwrap(),
+            autocheckpoint: fields[5].parse().unwrap(),
+            patience: Duration::from_micros(fields[6].parse().unwrap()),
             rest: Duration::from_micros(fields[7].parse().unwrap()),
+            duration: Duration::from_micros(fields[8].parse().unwrap()),
         }
     }
 }
@@ -139,8 +142,6 @@ impl Application {
     }
 }
 
-const DURATION: Duration = Duration::from_millis(1000);
-
 #[test]
 #[ignore = "run by the other tests as a process of its own"]
 fn the_application() {
@@ -150,7 +151,7 @@ fn the_application() {
     create(database, &workload);
     println!("READY");
     stdin().read_line(&mut String::new()).unwrap();
-    let until = Instant::now() + DURATION;
+    let until = Instant::now() + workload.duration;
     let done = thread::scope(|scope| {
         let checkpointer = scope.spawn(|| checkpoint(database, &workload, until));
         let writers: Vec<_> = (0..workload.writers)

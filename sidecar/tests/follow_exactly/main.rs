@@ -17,9 +17,10 @@ mod model;
 use std::collections::BTreeSet;
 use std::fs;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use lifeboat::database::{Database, EnforceWal, Followed, Settled};
+use lifeboat::watch::{LookAgain, Watch, Woken};
 use lifeboat_replica::dirty_pages::DirtyPages;
 use rusqlite::Connection;
 
@@ -57,52 +58,85 @@ impl Replica {
         self.model.apply(&mut view, &self.dirty);
         self.model.assert_equals(&mut view);
         let still_dirty = view.still_dirty().clone();
+        drop(view);
         self.dirty = still_dirty;
+    }
+
+    /// Compares with the file, when the application is gone and everything is in it.
+    fn compare_with_file(&mut self) {
+        let path = self.database.path().to_owned();
+        let end = Connection::open(&path).unwrap();
+        end.busy_timeout(Duration::ZERO).unwrap();
+        assert_eq!(self.database.settle(&mut self.dirty).unwrap(), Settled::Yes);
+        let busy: i64 = end.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0)).unwrap();
+        assert_eq!(busy, 0);
+        assert!(fs::read(&path).unwrap() == self.model.image(), "the file differs from the copy");
+        let check: String = end.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
+        assert_eq!(check, "ok");
     }
 }
 
 /// Runs the workload to its end and compares; returns the replica and what the application did.
 fn run(workload: &Workload) -> (Replica, Done) {
+    run_with(workload, |replica, application| {
+        for round in 0_u64.. {
+            if !application.is_running() {
+                break;
+            }
+            replica.follow();
+            if round % 3 == 0 {
+                replica.cut();
+            }
+            thread::sleep(Duration::from_micros(700 * (round % 11)));
+        }
+    })
+}
+
+/// The same, but looks when and as the sidecar does: on events, and settling when nothing came.
+fn run_as_the_sidecar(workload: &Workload) -> (Replica, Done) {
+    run_with(workload, |replica, application| {
+        let mut watch = Watch::new(replica.database.path()).unwrap();
+        let (mut looks, mut is_quiet, mut last_cut) = (LookAgain::new(), false, Instant::now());
+        while application.is_running() {
+            let pause = if is_quiet { Duration::from_secs(1) } else { Duration::from_millis(5) };
+            if watch.wait(looks.next_pause().unwrap_or(pause)).unwrap() == Woken::Event {
+                looks.event();
+            }
+            let before = replica.commits;
+            replica.follow();
+            is_quiet = replica.commits == before;
+            if is_quiet {
+                is_quiet =
+                    replica.database.settle(&mut replica.dirty).is_ok_and(|settled| settled == Settled::Yes);
+            } else {
+                looks.news();
+            }
+            if last_cut.elapsed() > Duration::from_millis(300) {
+                replica.cut();
+                last_cut = Instant::now();
+            }
+        }
+    })
+}
+
+fn run_with(workload: &Workload, follow: impl FnOnce(&mut Replica, &mut Application)) -> (Replica, Done) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("app.db");
     let mut application = Application::start(&path, workload);
     let database = Database::open(&path, EnforceWal::No).unwrap();
     let mut dirty = DirtyPages::new();
     dirty.insert_all();
-    let mut replica = Replica {
-        database,
-        dirty,
-        model: Model::default(),
-        commits: 0,
-        cuts: 0,
-        runs: BTreeSet::new(),
-        wal_bytes_max: 0,
-    };
+    let (model, runs) = (Model::default(), BTreeSet::new());
+    let mut replica = Replica { database, dirty, model, commits: 0, cuts: 0, runs, wal_bytes_max: 0 };
     application.go();
-    for round in 0_u64.. {
-        if !application.is_running() {
-            break;
-        }
-        replica.follow();
-        if round % 3 == 0 {
-            replica.cut();
-        }
-        thread::sleep(Duration::from_micros(700 * (round % 11)));
-    }
+    follow(&mut replica, &mut application);
     let done = application.done();
     replica.cut();
+    assert!(replica.dirty.is_empty(), "nobody writes any more");
     let (cuts, runs, wal_kb) = (replica.cuts, replica.runs.len(), replica.wal_bytes_max / 1024);
     println!("{workload:?}: {done:?}, {cuts} cuts, {runs} runs through a WAL of at most {wal_kb} KiB");
-    assert!(replica.dirty.is_empty(), "nobody writes any more");
-    assert!(replica.cuts > 5, "only {} cuts", replica.cuts);
-    let end = Connection::open(&path).unwrap();
-    end.busy_timeout(Duration::ZERO).unwrap();
-    assert_eq!(replica.database.settle(&mut replica.dirty).unwrap(), Settled::Yes);
-    let busy: i64 = end.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0)).unwrap();
-    assert_eq!(busy, 0);
-    assert!(fs::read(&path).unwrap() == replica.model.image(), "the file differs from the copy");
-    let check: String = end.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
-    assert_eq!(check, "ok");
+    assert!(cuts > 5, "only {cuts} cuts");
+    replica.compare_with_file();
     (replica, done)
 }
 
@@ -181,6 +215,17 @@ fn an_application_without_pauses_does_not_make_the_wal_grow_without_end() {
     let (replica, _) = run(&Workload { rest: Duration::from_micros(100), ..Workload::PLAIN });
     assert!(replica.runs.len() > 1, "the WAL was never restarted");
     assert!(replica.wal_bytes_max < 40 << 20, "the WAL grew to {} bytes", replica.wal_bytes_max);
+}
+
+#[test]
+fn an_application_that_waits_for_its_own_checkpoints_waits_for_us_only_briefly() {
+    let patience = Duration::from_secs(10);
+    for checkpoints in ["FULL", "TRUNCATE"] {
+        let workload =
+            Workload { checkpoints, patience, duration: Duration::from_secs(3), ..Workload::PLAIN };
+        let (_, done) = run_as_the_sidecar(&workload);
+        assert!(done.commit_max < patience / 2 && done.checkpoint_max < patience / 2, "{done:?}");
+    }
 }
 
 #[test]
