@@ -90,16 +90,12 @@ impl Post {
         });
     }
 
-    /// The follower's loop turned; `unstored_bytes` wait to be stored.
-    pub fn turned(&self, unstored_bytes: u64) {
+    /// The follower's loop turned; `unstored_bytes` wait to be stored, the oldest of them `since` then.
+    pub fn turned(&self, unstored_bytes: u64, since: Option<Instant>) {
         self.write(|entry| {
             entry.last_turn = Some(Instant::now());
             entry.status.unreplicated_bytes = Some(unstored_bytes);
-            if unstored_bytes == 0 {
-                entry.waits_since = None;
-            } else {
-                let _ = entry.waits_since.get_or_insert_with(Instant::now);
-            }
+            entry.waits_since = since;
         });
     }
 
@@ -197,11 +193,11 @@ mod tests {
     #[test]
     fn the_lag_is_the_age_of_the_oldest_commit_that_waits() {
         let (board, post) = board();
-        post.turned(10);
+        let committed = Instant::now();
         std::thread::sleep(Duration::from_millis(20));
-        post.turned(20);
+        post.turned(20, Some(committed));
         assert!(board.status().databases[0].lag_seconds.unwrap() >= 0.02);
-        post.turned(0);
+        post.turned(0, None);
         assert_eq!(board.status().databases[0].lag_seconds, Some(0.0));
     }
 

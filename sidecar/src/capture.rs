@@ -122,6 +122,32 @@ fn open(
     }
 }
 
+/// Commits that are not stored yet.
+#[derive(Clone, Copy, Debug, Default)]
+struct Backlog {
+    bytes: u64,
+    since: Option<Instant>,
+}
+
+impl Backlog {
+    fn add(&mut self, bytes: u64) {
+        self.bytes += bytes;
+        if bytes > 0 {
+            let _ = self.since.get_or_insert_with(Instant::now);
+        }
+    }
+}
+
+/// How far the end has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Finish {
+    No,
+    /// Told to end: one more slot must hold whatever was committed until now.
+    Wanted,
+    /// That slot is cut, or was not needed.
+    Cut,
+}
+
 struct Capture<'a> {
     database: Database,
     task: Task,
@@ -130,9 +156,11 @@ struct Capture<'a> {
     sums: PageSums,
     flush: Flush,
     next: Option<NextSlot>,
-    unstored_bytes: u64,
-    is_finishing: bool,
+    waiting: Backlog,
+    flying: Backlog,
+    finish: Finish,
     is_quiet: bool,
+    settle_pause: Duration,
     look_again: LookAgain,
     begun: Instant,
 }
@@ -147,9 +175,11 @@ impl<'a> Capture<'a> {
             dirty: DirtyPages::new(),
             sums: PageSums::unknown(),
             next: None,
-            unstored_bytes: 0,
-            is_finishing: false,
+            waiting: Backlog::default(),
+            flying: Backlog::default(),
+            finish: Finish::No,
             is_quiet: false,
+            settle_pause: BUSY_POLL,
             look_again: LookAgain::new(),
             begun: Instant::now(),
         }
@@ -180,7 +210,8 @@ impl<'a> Capture<'a> {
             if let Some(slot) = self.cut_if_due()? {
                 let _ = reports.blocking_send(Report::Slot(Box::new(slot)));
             }
-            self.post.turned(self.unstored_bytes);
+            self.post
+                .turned(self.waiting.bytes + self.flying.bytes, self.flying.since.or(self.waiting.since));
         }
         Ok(())
     }
@@ -193,7 +224,7 @@ impl<'a> Capture<'a> {
                 Ok(Order::Hurry) => self.flush.hurry(),
                 Ok(Order::Finish) => {
                     self.flush.hurry();
-                    self.is_finishing = true;
+                    self.finish = Finish::Wanted;
                 }
                 Err(TryRecvError::Empty) => return Ok(()),
                 Err(TryRecvError::Disconnected) => {
@@ -215,19 +246,18 @@ impl<'a> Capture<'a> {
 
     fn stored(&mut self) {
         self.flush.stored();
-        if self.dirty.is_empty() {
-            self.unstored_bytes = 0;
-        }
+        self.flying = Backlog::default();
     }
 
     /// Reads what was committed; in quiet moments lets the WAL be restarted.
     fn look(&mut self) -> Result<(), Failure> {
         match self.database.follow(&mut self.dirty) {
             Ok(Followed::Continued(gained)) => {
-                self.unstored_bytes += gained.bytes;
+                self.waiting.add(gained.bytes);
                 self.is_quiet = gained.frames == 0;
                 if gained.frames > 0 {
                     self.look_again.news();
+                    self.settle_pause = BUSY_POLL;
                 }
             }
             Ok(Followed::Lost { why }) => {
@@ -236,11 +266,18 @@ impl<'a> Capture<'a> {
             }
             Err(error) => return self.endure(error),
         }
-        if self.is_quiet
-            && let Err(error) =
-                self.database.settle(&mut self.dirty).map(|settled| self.is_quiet = settled == Settled::Yes)
-        {
-            return self.endure(error);
+        if self.is_quiet { self.settle() } else { Ok(()) }
+    }
+
+    /// A reader of the application may keep the WAL from being settled for long, so the pauses grow.
+    fn settle(&mut self) -> Result<(), Failure> {
+        match self.database.settle(&mut self.dirty) {
+            Ok(Settled::Yes) => {}
+            Ok(Settled::NotYet) => {
+                self.is_quiet = false;
+                self.settle_pause = (self.settle_pause * 2).min(SAFETY_POLL);
+            }
+            Err(error) => return self.endure(error),
         }
         Ok(())
     }
@@ -256,7 +293,12 @@ impl<'a> Capture<'a> {
 
     fn cut_if_due(&mut self) -> Result<Option<SlotFile>, Failure> {
         let Some(next) = self.next else { return Ok(None) };
-        if self.flush.decide(self.now(), !self.dirty.is_empty()) != Decision::Cut {
+        if self.dirty.is_empty() && self.finish == Finish::Wanted {
+            self.finish = Finish::Cut;
+        }
+        if self.finish == Finish::Cut
+            || self.flush.decide(self.now(), !self.dirty.is_empty()) != Decision::Cut
+        {
             return Ok(None);
         }
         let next = NextSlot { wall_ms: wall_ms(), ..next };
@@ -274,21 +316,23 @@ impl<'a> Capture<'a> {
             }
             Err(error) => return self.endure(error).map(|()| None),
         };
-        match &slot {
-            Some(slot) => {
-                self.flush.cut(self.now());
-                let txid = next.txid.next().ok_or_else(|| Failure::bug("no txid is left"))?;
-                self.next = Some(NextSlot { txid, pre_apply: slot.post_apply, ..next });
-            }
-            None if self.dirty.is_empty() => self.unstored_bytes = 0,
-            None => {}
+        if self.finish == Finish::Wanted {
+            self.finish = Finish::Cut;
+        }
+        let cut = std::mem::take(&mut self.waiting);
+        // Without a slot, what was written is what the bucket has already.
+        if let Some(slot) = &slot {
+            self.flush.cut(self.now());
+            self.flying = cut;
+            let txid = next.txid.next().ok_or_else(|| Failure::bug("no txid is left"))?;
+            self.next = Some(NextSlot { txid, pre_apply: slot.post_apply, ..next });
         }
         Ok(slot)
     }
 
-    /// Finished is: told so, and a look after that found nothing new, and all is stored.
+    /// Whoever goes on committing after the order to end does not keep us from ending.
     fn is_done(&self) -> bool {
-        self.is_finishing && self.dirty.is_empty() && !self.flush.is_in_flight()
+        self.finish == Finish::Cut && !self.flush.is_in_flight()
     }
 
     /// SQLite does not notice that its file was replaced, and would go on with the old one for ever.
@@ -304,7 +348,7 @@ impl<'a> Capture<'a> {
         let quiet = match self.look_again.next_pause() {
             Some(pause) => pause,
             None if self.is_quiet => SAFETY_POLL,
-            None => BUSY_POLL,
+            None => self.settle_pause,
         };
         match self.flush.decide(now, !self.dirty.is_empty()) {
             Decision::Cut if self.next.is_some() => Duration::ZERO,

@@ -94,7 +94,7 @@ impl Follower {
         };
         let Some((mut writer, mut capture)) = started else { return Ok(()) };
         self.store_all(&mut writer, &mut capture).await?;
-        writer.close().await;
+        writer.close(&self.database.name).await;
         Ok(())
     }
 
@@ -351,11 +351,13 @@ impl Capture {
 
 impl Writer {
     /// The orderly end: everything is stored, so a successor need not wait. It is a courtesy; a successor seals anyway.
-    async fn close(&self) {
+    async fn close(&self, name: &str) {
         let closed = self.opened.head.close();
         if let Err(failure) = self.bucket.replace_head(&closed, &self.opened.etag).await {
             tracing::warn!("the replica could not be closed: {failure}");
+            return;
         }
+        tracing::info!("{name}: everything is stored, and the replica is closed");
     }
 
     /// A line for a slot now and then, and for every one at the debug level.

@@ -4,6 +4,9 @@
 
 mod support;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use rustix::process::Signal;
 use support::{Place, dump, eventually, s3::S3Server};
 
@@ -164,6 +167,34 @@ fn the_store_going_away_stops_nothing_and_loses_nothing() {
     let out = place.text("out.db");
     place.run_with(&["restore", "-o", &out, url], Some(&s3)).says(0, &["restored"]);
     assert_eq!(dump(&place.path("out.db")), dump(&place.path("app.db")));
+}
+
+#[test]
+fn an_application_that_never_pauses_does_not_keep_the_process_from_ending() {
+    let place = Place::new();
+    place.open("app.db").execute_batch(TABLE).unwrap();
+    let url = place.url("replica");
+    let running = place.start(&["replicate", &place.text("app.db"), &url], "stored");
+    let is_over = Arc::new(AtomicBool::new(false));
+    let (app, flag) = (place.open("app.db"), Arc::clone(&is_over));
+    let writer = std::thread::spawn(move || {
+        for n in 2.. {
+            app.execute("INSERT INTO t VALUES (?1)", [n]).unwrap();
+            if flag.load(Ordering::Relaxed) {
+                break;
+            }
+        }
+    });
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    let newest =
+        |name| place.open(name).query_row("SELECT max(n) FROM t", [], |row| row.get::<_, i64>(0)).unwrap();
+    let before = newest("app.db");
+    let (code, log) = running.stop();
+    is_over.store(true, Ordering::Relaxed);
+    writer.join().unwrap();
+    assert_eq!(code, Some(0), "{log}");
+    place.run(&["restore", "-o", &place.text("out.db"), &url]).says(0, &[]);
+    assert!(newest("out.db") >= before, "not every one of {before} rows is stored");
 }
 
 #[test]

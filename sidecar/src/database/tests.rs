@@ -364,3 +364,21 @@ fn the_application_cannot_leave_wal_mode_while_it_is_followed() {
     insert(&application);
     assert_eq!(gained(database.follow(&mut DirtyPages::new()).unwrap()), 1);
 }
+
+#[test]
+fn what_a_killed_application_left_is_read_with_its_wal() {
+    let (folder, path, application) = application();
+    (0..50).for_each(|_| insert(&application));
+    let left = folder.path().join("left.db");
+    fs::copy(wal_path(&path), wal_path(&left)).unwrap();
+    fs::copy(&path, &left).unwrap();
+    let mut database = Database::open(&left, EnforceWal::No).unwrap();
+    let mut dirty = DirtyPages::new();
+    let mut view = database.view(&mut dirty).unwrap();
+    let image = image(&mut view);
+    drop(view);
+    assert_eq!(database.settle(&mut dirty).unwrap(), Settled::Yes);
+    assert!(fs::read(&left).unwrap() == image);
+    let rows = Connection::open(&left).unwrap().query_row("SELECT count(*) FROM t", [], |row| row.get(0));
+    assert_eq!(rows, Ok(50));
+}
