@@ -79,9 +79,9 @@ crds: ## write crds/ and charts/lifeboat-crds/ anew from the Rust types
 	@cargo run $(CARGO_FLAGS) --quiet -p lifeboat-operator -- crds --write .
 
 .PHONY: deny
-deny: ## licences, sources and known advisories of every dependency (needs: cargo install --locked cargo-deny)
+deny: ## licences, sources and doubles of every dependency (needs: cargo install --locked cargo-deny)
 	@cargo deny --version >/dev/null || { echo "cargo-deny is missing: cargo install --locked cargo-deny" >&2; exit 1; }
-	@cargo deny check
+	@cargo deny check licenses bans sources
 
 ##@ What the tests need; installed once, built once, kept outside the checkout
 
