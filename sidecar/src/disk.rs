@@ -1,4 +1,4 @@
-//! Small files that must survive a crash whole.
+//! Small files that are whole or not there, and what tells one file from another.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -6,17 +6,15 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::UNIX_EPOCH;
 
-/// Puts `bytes` at `path` so that after a crash either the old or the new content is there, whole.
+/// Puts `bytes` at `path`, whole or not at all. Nothing is synced: what is written here is of use in this boot only.
 ///
 /// # Errors
 /// Whatever the file system says; then the old content stays.
-pub fn replace_durable(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let folder = folder_of(path);
-    let mut file = tempfile::NamedTempFile::new_in(folder)?;
+pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = tempfile::NamedTempFile::new_in(folder_of(path))?;
     file.write_all(bytes)?;
-    file.as_file().sync_all()?;
     file.persist(path).map_err(|error| error.error)?;
-    sync_folder(folder)
+    Ok(())
 }
 
 /// Makes renames and creations in a folder durable.
@@ -70,8 +68,8 @@ mod tests {
     fn a_replaced_file_is_whole_and_leaves_nothing_beside_it() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a");
-        replace_durable(&path, b"one").unwrap();
-        replace_durable(&path, b"two").unwrap();
+        replace(&path, b"one").unwrap();
+        replace(&path, b"two").unwrap();
         assert_eq!(read_if_exists(&path).unwrap().unwrap(), b"two");
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
     }

@@ -32,7 +32,7 @@ impl From<&Sealed> for HandOver {
 pub fn leave(folder: &Path, database: &str, claim: &HandOver) -> Result<(), Failure> {
     let path = file(folder, database);
     let json = serde_json::to_vec_pretty(claim).map_err(|error| Failure::bug(error.to_string()))?;
-    disk::replace_durable(&path, &json).map_err(|error| unusable(&path, &error))
+    disk::replace(&path, &json).map_err(|error| unusable(&path, &error))
 }
 
 /// Takes the claim of `database` out of `folder`, so that it is used once; `None` where there is none.
