@@ -9,6 +9,7 @@ use lifeboat_plan::{ApplyFailure, PlannedEvent, TemplateChange};
 use serde_json::{Value, json};
 
 use crate::controller::Shared;
+use crate::error::{is_gone, words};
 use crate::{Error, workloads};
 
 /// Applies a change of a pod template; `Ok(Some(…))` if the API server refuses it for a reason that users must see.
@@ -86,10 +87,12 @@ pub(crate) async fn write_status(
     let api: Api<SqliteReplica> = Api::namespaced(shared.client.clone(), replica.namespace());
     let params = PatchParams::apply(names::FIELD_MANAGER).force();
     let doing = format!("write the status of SqliteReplica {}/{}", replica.namespace(), replica.name());
-    api.patch_status(replica.name(), &params, &Patch::Apply(&object))
-        .await
-        .map(|_| ())
-        .map_err(Error::kube(doing))
+    match api.patch_status(replica.name(), &params, &Patch::Apply(&object)).await {
+        Ok(_) => Ok(()),
+        // It was deleted while we looked at it.
+        Err(error) if is_gone(&error) => Ok(()),
+        Err(error) => Err(Error::kube(doing)(error)),
+    }
 }
 
 /// Emits an event on the replica and on its workload. A lost event is no reason to stop.
@@ -135,8 +138,13 @@ pub(crate) async fn publish(shared: &Shared, about: &ObjectReference, planned: &
             ..ObjectReference::default()
         }),
     };
-    if let Err(error) = shared.recorder.publish(&event, about).await {
-        tracing::warn!("cannot write event {} about {:?}: {error}", planned.reason, about.name);
+    match shared.recorder.publish(&event, about).await {
+        Ok(()) => {}
+        Err(error) if is_gone(&error) => {}
+        Err(error) => {
+            let name = about.name.as_deref().unwrap_or_default();
+            tracing::warn!("cannot write event {} about {name}: {}", planned.reason, words(&error));
+        }
     }
 }
 

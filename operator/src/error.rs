@@ -84,16 +84,62 @@ impl Error {
     /// The message with every cause behind it, in one line.
     #[must_use]
     pub fn chain(&self) -> String {
+        if let Self::Kube { source, .. } = self {
+            return format!("{self}: {}", words(source));
+        }
         let mut line = self.to_string();
         let mut source = self.source();
         while let Some(cause) = source {
-            // Some libraries repeat their cause in their own message.
-            let cause_line = cause.to_string();
-            if !line.contains(&cause_line) {
-                let _ = write!(line, ": {cause_line}");
-            }
+            let _ = write!(line, ": {cause}");
             source = cause.source();
         }
         line
+    }
+}
+
+/// What an error of the client means: the API server's own words, or those of the client with the innermost cause.
+pub(crate) fn words(error: &kube::Error) -> String {
+    if let kube::Error::Api(status) = error {
+        return status.message.clone();
+    }
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    let (outer, inner) = (error.to_string(), cause.to_string());
+    if outer.contains(&inner) { outer } else { format!("{outer}: {inner}") }
+}
+
+/// Whether the API server refuses because the object or its namespace is gone or going, which is nobody's trouble.
+pub(crate) fn is_gone(error: &kube::Error) -> bool {
+    let kube::Error::Api(status) = error else { return false };
+    let causes = status.details.iter().flat_map(|details| &details.causes);
+    status.code == 404 || causes.into_iter().any(|cause| cause.reason == "NamespaceTerminating")
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::core::Status;
+
+    use super::*;
+
+    fn refused(code: u16) -> kube::Error {
+        let status = Status::failure("sqlitereplicas \"shop\" is forbidden", "Forbidden").with_code(code);
+        kube::Error::Api(status.boxed())
+    }
+
+    #[test]
+    fn an_error_says_what_was_to_be_done_and_what_the_api_server_said() {
+        let error = Error::kube("read SqliteReplica prod/shop")(refused(403));
+        assert_eq!(
+            error.chain(),
+            "cannot read SqliteReplica prod/shop: sqlitereplicas \"shop\" is forbidden"
+        );
+    }
+
+    #[test]
+    fn only_what_is_gone_is_gone() {
+        assert!(is_gone(&refused(404)));
+        assert!(!is_gone(&refused(403)));
     }
 }

@@ -18,6 +18,7 @@ use rustls::server::ResolvesServerCert;
 use serde_json::Value;
 
 use crate::controller::Shared;
+use crate::error::words;
 
 /// The path that the webhook configuration names.
 const PATH: &str = "/inject";
@@ -126,7 +127,7 @@ async fn find(injector: &Injector, namespace: &str, name: &str) -> Result<Sqlite
                 names::LABEL_REPLICA
             ),
         }),
-        Ok(Err(error)) => Err(unreadable(error.to_string())),
+        Ok(Err(error)) => Err(unreadable(words(&error))),
         Err(_) => Err(unreadable(format!("no answer within {} s", DEADLINE.as_secs()))),
     }
 }
