@@ -51,6 +51,9 @@ pub enum Delete {
     Gracefully,
     /// With a grace period of 0: the API server forgets it at once, its containers live on for some seconds.
     ByForce,
+    /// By force, after every process of it was stopped where it stood: what a node that hangs leaves behind. Works on
+    /// the lab's own nodes only, where the test sees the processes.
+    Frozen,
 }
 
 /// What a delete of the pod has cost.
@@ -74,11 +77,12 @@ impl Replacement {
     /// One line for whoever reads a test's output.
     #[must_use]
     pub fn summary(&self) -> String {
+        let end = if self.before.stopped_in_order { "stopped in order" } else { "was killed" };
         let (before, after) = (self.before.last(), self.after.last_at_start);
+        let took = self.took.as_secs_f64();
         format!(
-            "rows before {before}, after {after}, lost {}, ready after {:.1} s",
-            self.lost(),
-            self.took.as_secs_f64()
+            "the application {end}; rows before {before}, after {after}, lost {}, ready after {took:.1} s",
+            self.lost()
         )
     }
 }
@@ -175,11 +179,15 @@ impl<'ns> App<'ns> {
     /// # Errors
     /// When the API server refuses.
     pub async fn delete(&self, how: Delete) -> Result<()> {
-        let how = match how {
+        let grace = match how {
             Delete::Gracefully => DeleteParams::default(),
             Delete::ByForce => DeleteParams::default().grace_period(0),
+            Delete::Frozen => {
+                pods::freeze_processes(&self.pod().await?).await?;
+                DeleteParams::default().grace_period(0)
+            }
         };
-        self.namespace.pods().delete(POD, &how).await?;
+        self.namespace.pods().delete(POD, &grace).await?;
         Ok(())
     }
 

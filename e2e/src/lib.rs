@@ -21,5 +21,5 @@ pub mod wait;
 pub use app::App;
 pub use lab::Lab;
 pub use ledger::Ledger;
-pub use namespace::{Namespace, in_namespace};
+pub use namespace::{Namespace, in_namespace, note};
 pub use wait::until;

@@ -31,17 +31,22 @@ pub struct Namespace {
 ///
 /// # Errors
 /// The test's own.
-#[expect(clippy::print_stdout, reason = "the test harness shows or swallows what tests print")]
 pub async fn in_namespace(purpose: &str, test: impl AsyncFnOnce(&Namespace) -> Result<()>) -> Result<()> {
     let namespace = Namespace::make(&Lab::join().await?, purpose).await?;
     let began = Instant::now();
-    let result = test(&namespace).await;
+    let result = Box::pin(test(&namespace)).await;
     match &result {
-        Ok(()) => println!("{}: done in {:.1} s", namespace.name, began.elapsed().as_secs_f64()),
-        Err(_) => println!("{}", namespace.evidence().await),
+        Ok(()) => note(&format!("{}: done in {:.1} s", namespace.name, began.elapsed().as_secs_f64())),
+        Err(_) => note(&namespace.evidence().await),
     }
     namespace.remove().await?;
     result
+}
+
+/// Tells whoever reads a test's output what it saw.
+#[expect(clippy::print_stdout, reason = "the test harness shows or swallows what tests print")]
+pub fn note(line: &str) {
+    println!("{line}");
 }
 
 impl Namespace {

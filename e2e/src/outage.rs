@@ -5,6 +5,7 @@ use std::fmt::Debug;
 use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
 use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::Pod;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, ResourceExt as _};
 use serde_json::json;
@@ -41,9 +42,21 @@ pub async fn without_operator(lab: &Lab, test: impl AsyncFnOnce() -> Result<()>)
     let name = operator.name_any();
     let replicas = operator.spec.and_then(|spec| spec.replicas).unwrap_or(1);
     scale_operator(&deployments, &name, 0).await?;
-    let result = test().await;
+    let gone = await_no_pod(lab).await;
+    let result = if gone.is_ok() { test().await } else { gone };
     let back = scale_operator(&deployments, &name, replicas).await;
     both(result, back)
+}
+
+/// An ending pod goes on answering for some seconds, and the Deployment does not count it any more.
+async fn await_no_pod(lab: &Lab) -> Result<()> {
+    let pods: Api<Pod> = Api::namespaced(lab.client.clone(), OPERATOR_NAMESPACE);
+    until(SOON, "the end of the operator's pods", async || {
+        let left = pods.list(&ListParams::default().labels(OURS)).await?.items.len();
+        ensure!(left == 0, "{left} of them are still there");
+        Ok(())
+    })
+    .await
 }
 
 async fn scale_operator(deployments: &Api<Deployment>, name: &str, replicas: i32) -> Result<()> {

@@ -1,10 +1,15 @@
 //! Questions to a pod.
 
+use std::fs;
+use std::path::Path;
+
 use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::core::v1::{Container, ContainerStateTerminated, ContainerStatus, Pod};
 use kube::ResourceExt as _;
 use lifeboat_api::names::{CONTAINER_REPLICATE, CONTAINER_RESTORE};
 use lifeboat_wire::Termination;
+
+use crate::lab::run;
 
 /// Its UID: the replacement of a StatefulSet's pod has the same name.
 #[must_use]
@@ -70,4 +75,24 @@ pub fn restore_words(pod: &Pod) -> Result<(ContainerStateTerminated, Termination
     let message = ended.message.as_deref().unwrap_or_default();
     let words = Termination::decode(message).with_context(|| format!("its last words are '{message}'"))?;
     Ok((ended, words))
+}
+
+/// Stops every process of the pod where it stands, by the cgroup that the kubelet has put them in.
+///
+/// # Errors
+/// When no process of the pod is to be seen here, as on a cluster of another machine.
+pub async fn freeze_processes(pod: &Pod) -> Result<()> {
+    let group = format!("/pod{}/", uid(pod));
+    let processes: Vec<_> = fs::read_dir("/proc")?
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+        .filter(|name| name.bytes().all(|byte| byte.is_ascii_digit()) && is_in_group(name, &group))
+        .collect();
+    ensure!(!processes.is_empty(), "no process of pod {} is to be seen", pod.name_any());
+    let args: Vec<_> = ["-STOP"].into_iter().chain(processes.iter().map(String::as_str)).collect();
+    run(Path::new("kill"), &args).await.map(drop)
+}
+
+fn is_in_group(process: &str, group: &str) -> bool {
+    // A process that has ended meanwhile has no such file.
+    fs::read_to_string(format!("/proc/{process}/cgroup")).is_ok_and(|groups| groups.contains(group))
 }

@@ -6,7 +6,7 @@ use lifeboat_e2e::app::{DATABASE, Delete, Labelled, NAME, POD};
 use lifeboat_e2e::lineage::{Lineage, last_restorable_row};
 use lifeboat_e2e::outage::without_operator;
 use lifeboat_e2e::wait::{PATIENTLY, SOON};
-use lifeboat_e2e::{App, Namespace, in_namespace, pods, until};
+use lifeboat_e2e::{App, Namespace, in_namespace, note, pods, until};
 
 #[tokio::test]
 async fn the_status_of_a_protected_database_is_true_in_every_condition_and_readable_in_columns() -> Result<()>
@@ -26,7 +26,7 @@ async fn the_status_of_a_protected_database_is_true_in_every_condition_and_reada
         })
         .await?;
         let table = namespace.kubectl(&["get", "sqr"]).await?;
-        println!("{table}");
+        note(&table);
         let (header, row) = table.split_once('\n').context("a table of one line")?;
         let columns: Vec<_> = header.split_whitespace().collect();
         ensure!(
@@ -85,12 +85,12 @@ async fn two_namespaces_with_the_same_names_do_not_mix() -> Result<()> {
             there.await_protected().await?;
             // The left one is ahead, so that a mix-up would show.
             ensure!(here.rows().await?.last > there.rows().await?.last, "both have the same rows");
-            let replaced = futures::future::try_join(
+            let replaced = Box::pin(futures::future::try_join(
                 here.replace(Delete::Gracefully),
                 there.replace(Delete::Gracefully),
-            );
+            ));
             for (replacement, name) in <[_; 2]>::from(replaced.await?).iter().zip([&left.name, &right.name]) {
-                println!("{name}: {}", replacement.summary());
+                note(&format!("{name}: {}", replacement.summary()));
                 ensure!(replacement.lost() == 0, "{name}: {}", replacement.summary());
             }
             for (app, namespace) in [(here, left), (there, right)] {

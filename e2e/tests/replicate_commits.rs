@@ -4,7 +4,7 @@ use anyhow::{Context as _, Result, ensure};
 use lifeboat_e2e::app::DATABASE;
 use lifeboat_e2e::lineage::{Lineage, last_restorable_row};
 use lifeboat_e2e::wait::SOON;
-use lifeboat_e2e::{App, in_namespace, until};
+use lifeboat_e2e::{App, in_namespace, note, until};
 
 #[tokio::test]
 async fn what_a_running_pod_has_committed_can_be_restored_on_another_machine() -> Result<()> {
@@ -18,7 +18,7 @@ async fn what_a_running_pod_has_committed_can_be_restored_on_another_machine() -
             Ok(last)
         })
         .await?;
-        println!("row {seen} was seen in the pod, row {restored} came out of the bucket");
+        note(&format!("row {seen} was seen in the pod, row {restored} came out of the bucket"));
         Ok(())
     })
     .await

@@ -7,7 +7,7 @@ use lifeboat_e2e::app::{Delete, SYNC_INTERVAL};
 use lifeboat_e2e::lineage::{Lineage, last_restorable_row};
 use lifeboat_e2e::outage::without_bucket;
 use lifeboat_e2e::wait::PATIENTLY;
-use lifeboat_e2e::{App, Namespace, in_namespace, pods, until};
+use lifeboat_e2e::{App, Namespace, in_namespace, note, pods, until};
 use lifeboat_wire::{Outcome, Reason};
 
 /// What one PUT may take on a machine with two busy cores; it takes milliseconds on an idle one.
@@ -19,7 +19,7 @@ async fn a_graceful_delete_loses_nothing() -> Result<()> {
         let app = App::start(namespace).await?;
         for _ in 0..2 {
             let replacement = app.replace(Delete::Gracefully).await?;
-            println!("graceful delete: {}", replacement.summary());
+            note(&format!("graceful delete: {}", replacement.summary()));
             ensure!(replacement.before.stopped_in_order, "the application was not given the time to stop");
             ensure!(replacement.lost() == 0, "lost rows: {}", replacement.summary());
         }
@@ -30,31 +30,15 @@ async fn a_graceful_delete_loses_nothing() -> Result<()> {
 
 #[tokio::test]
 async fn a_forced_delete_loses_at_most_one_sync_interval_and_one_put() -> Result<()> {
-    in_namespace("forced", async |namespace| {
-        let app = App::start(namespace).await?;
-        let before = Lineage::read(&namespace.lab.bucket, &app.bucket_path()).await?;
-        for _ in 0..2 {
-            let replacement = app.replace(Delete::ByForce).await?;
-            println!("forced delete: {}", replacement.summary());
-            let promised = replacement.before.last_older_than(SYNC_INTERVAL + ONE_PUT);
-            ensure!(
-                replacement.after.last_at_start >= promised,
-                "row {promised} was committed {:?} before the end and is gone: {}",
-                SYNC_INTERVAL + ONE_PUT,
-                replacement.summary()
-            );
-        }
-        check_restored(&app).await?;
-        let lineage = check_one_lineage(namespace, &app, &before).await?;
-        println!(
-            "{} slots by {} writers, {} seals",
-            lineage.writers.len(),
-            lineage.writer_count(),
-            lineage.seals
-        );
-        Ok(())
-    })
-    .await
+    in_namespace("forced", async |namespace| loses_at_most_the_promised(namespace, Delete::ByForce).await)
+        .await
+}
+
+#[tokio::test]
+async fn a_pod_that_hangs_and_is_deleted_by_force_loses_at_most_one_sync_interval_and_one_put() -> Result<()>
+{
+    in_namespace("frozen", async |namespace| loses_at_most_the_promised(namespace, Delete::Frozen).await)
+        .await
 }
 
 #[tokio::test]
@@ -72,7 +56,7 @@ async fn while_the_bucket_is_unreachable_a_new_pod_waits_and_says_why_and_never_
                 pods::restore_words(&pod)
             })
             .await?;
-            println!("kubectl describe pod shows: {}", words.1.message);
+            note(&format!("kubectl describe pod shows: {}", words.1.message));
             ensure!(words.0.exit_code == 5, "the restore step ended with {}", words.0.exit_code);
             ensure!(words.1.reason == Some(Reason::StoreUnavailable), "the reason is {:?}", words.1.reason);
             ensure!(
@@ -93,6 +77,32 @@ async fn while_the_bucket_is_unreachable_a_new_pod_waits_and_says_why_and_never_
         check_restored(&app).await
     })
     .await
+}
+
+/// Twice, because the second time there is a predecessor's restored database to lose.
+async fn loses_at_most_the_promised(namespace: &Namespace, how: Delete) -> Result<()> {
+    let app = App::start(namespace).await?;
+    let before = Lineage::read(&namespace.lab.bucket, &app.bucket_path()).await?;
+    for _ in 0..2 {
+        let replacement = app.replace(how).await?;
+        note(&format!("{how:?}: {}", replacement.summary()));
+        let promised = replacement.before.last_older_than(SYNC_INTERVAL + ONE_PUT);
+        ensure!(
+            replacement.after.last_at_start >= promised,
+            "row {promised} was committed {:?} before the end and is gone: {}",
+            SYNC_INTERVAL + ONE_PUT,
+            replacement.summary()
+        );
+    }
+    check_restored(&app).await?;
+    let lineage = check_one_lineage(namespace, &app, &before).await?;
+    note(&format!(
+        "{} slots by {} writers, {} seals",
+        lineage.writers.len(),
+        lineage.writer_count(),
+        lineage.seals
+    ));
+    Ok(())
 }
 
 /// The pod's own words: its database was rebuilt.
