@@ -11,6 +11,9 @@ LAB_SCRIPTS := e2e/lab
 LOGS := target/test-logs
 PURE := wal ltx replica wire api inject plan
 
+# Where rustup and Go's own archive put them, for shells that were not told.
+export PATH := $(PATH):$(HOME)/.cargo/bin:/usr/local/go/bin
+
 # In CI nothing is built twice, so what makes the second build fast would only fill the disk.
 ifdef CI
 export CARGO_INCREMENTAL := 0
@@ -52,7 +55,7 @@ fmt: toolchain ## is everything formatted? (to format: cargo fmt)
 .PHONY: lint
 lint: toolchain ## clippy over everything, every warning an error; the pages of the API documentation
 	$(say) "lint (the first time 3 to 6 minutes)"
-	@cargo clippy $(CARGO_FLAGS) --quiet --workspace --all-targets -- -D warnings
+	@cargo clippy $(CARGO_FLAGS) --workspace --all-targets -- -D warnings
 	@RUSTDOCFLAGS='-D warnings' cargo doc $(CARGO_FLAGS) --quiet --no-deps $(addprefix -p lifeboat-,$(PURE))
 
 .PHONY: unit
@@ -65,8 +68,8 @@ unit-tests: export LITESTREAM_BIN = $(shell e2e/peers/litestream.sh)
 unit-tests: export VERSITYGW_BIN = $(shell $(LAB_SCRIPTS)/tools.sh path)/versitygw
 unit-tests: ## the same without installing anything; TEST=<part of a name> for some of them
 	@code=0; \
-	cargo test $(CARGO_FLAGS) --quiet --no-fail-fast --workspace --exclude lifeboat-e2e -- $(TEST) || code=$$?; \
-	cargo test $(CARGO_FLAGS) --quiet --no-fail-fast -p lifeboat-e2e --lib --bins --test 'house_*' -- $(TEST) || code=$$?; \
+	cargo test $(CARGO_FLAGS) --no-fail-fast --workspace --exclude lifeboat-e2e -- --quiet $(TEST) || code=$$?; \
+	cargo test $(CARGO_FLAGS) --no-fail-fast -p lifeboat-e2e --lib --bins --test 'house_*' -- --quiet $(TEST) || code=$$?; \
 	exit $$code
 
 .PHONY: e2e

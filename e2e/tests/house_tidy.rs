@@ -87,6 +87,13 @@ fn links_between_pages_lead_somewhere() {
     house::no_complaints(&dead_links(&house::files(".md"), exists));
 }
 
+#[test]
+fn pages_that_are_mentioned_are_there() {
+    let kinds = [".rs", ".sh", ".toml", ".yaml", ".yml", ".md", "Makefile", ".txt", ".tpl"];
+    let files: Vec<_> = kinds.iter().flat_map(|kind| house::files(kind)).collect();
+    house::no_complaints(&missing_pages(&files));
+}
+
 fn too_long(files: &[File]) -> Vec<String> {
     let long =
         files.iter().map(|(path, text)| (path, text.lines().count())).filter(|(_, lines)| *lines > LINES_MAX);
@@ -199,6 +206,21 @@ fn unexplained_targets(makefile: &str) -> Vec<String> {
     without_help.chain(not_phony).collect()
 }
 
+/// Names of pages, anywhere in code or text, that no page of the checkout has.
+fn missing_pages(files: &[File]) -> Vec<String> {
+    let name_of = |path: &str| path.rsplit('/').next().unwrap_or_default().to_owned();
+    let known: BTreeSet<String> = files.iter().map(|(path, _)| name_of(path)).collect();
+    let mut complaints = Vec::new();
+    for (path, text) in files {
+        let words = text.split(|c: char| !(c.is_ascii_alphanumeric() || "_./-".contains(c)));
+        let pages =
+            words.map(|word| name_of(word.trim_end_matches('.'))).filter(|word| word.ends_with(".md"));
+        let missing = pages.filter(|page| !known.contains(page) && page != ".md");
+        complaints.extend(missing.map(|page| format!("{path} mentions {page}, and there is no such page")));
+    }
+    complaints
+}
+
 fn dead_links(pages: &[File], exists: impl Fn(&str) -> bool) -> Vec<String> {
     let mut complaints = Vec::new();
     for (page, text) in pages {
@@ -270,8 +292,18 @@ mod teeth {
     }
 
     #[test]
+    fn a_page_that_nobody_else_can_read_is_found() {
+        let text = concat!("// see docs/errors.md and secret.m", "d, section 2.");
+        let files = [file("a.rs", text), file("docs/errors.md", "")].concat();
+        assert_eq!(missing_pages(&files).len(), 1);
+    }
+
+    #[test]
     fn a_link_into_the_void_is_found() {
-        let pages = file("docs/a.md", "[b](b.md#x) [c](../c.md) [web](https://example.org/x) [here](#y)");
-        assert_eq!(dead_links(&pages, |path| path == "docs/b.md").len(), 1);
+        let pages = file(
+            "docs/README.md",
+            concat!("[b](b.m", "d#x) [c](../c.m", "d) [web](https://example.org/x) [here](#y)"),
+        );
+        assert_eq!(dead_links(&pages, |path| path == concat!("docs/b.m", "d")).len(), 1);
     }
 }
