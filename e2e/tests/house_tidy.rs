@@ -229,7 +229,7 @@ fn dead_links(pages: &[File], exists: impl Fn(&str) -> bool) -> Vec<String> {
             if target.is_empty() || target.contains("://") || target.starts_with("mailto:") {
                 continue;
             }
-            let path = Path::new(page).parent().unwrap_or(Path::new("")).join(target);
+            let path = Path::new(page).with_file_name(target);
             if !exists(&path.to_string_lossy()) {
                 complaints.push(format!("{page} links to {link}, which is not there"));
             }
