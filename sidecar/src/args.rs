@@ -27,7 +27,7 @@ pub struct Cli {
 pub enum Command {
     /// Follow databases and store every commit, until stopped.
     ///
-    /// `lifeboat replicate app.db s3://bucket/path` follows one database; without <DB> and <URL> every database of the
+    /// `lifeboat replicate app.db s3://bucket/path` follows one database; without DB and URL every database of the
     /// config file is followed. On SIGTERM or SIGINT the last commits are stored first.
     Replicate(ReplicateArgs),
     /// Rebuild a database from its replica.
