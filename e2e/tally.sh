@@ -17,9 +17,11 @@ case ${1:-} in
     LOG=$2
     shift 2
     mkdir -p "$(dirname "$LOG")"
-    CODE=0
     # A tee that outlives Ctrl-C, so that the last words of the tests are heard.
-    "$@" > >(tee -i "$LOG") 2>&1 || CODE=$?
+    set +e
+    "$@" 2>&1 | tee -i "$LOG"
+    CODE=${PIPESTATUS[0]}
+    set -e
     count "$(basename "$LOG" .log)" "$LOG"
     exit "$CODE"
     ;;
