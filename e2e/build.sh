@@ -4,4 +4,4 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 printf '[build %(%T)T] lifeboat, lifeboat-operator and the example application (the first time 5 to 10 minutes, then seconds)\n' -1 >&2
-cargo build --locked --quiet -p lifeboat -p lifeboat-operator -p lifeboat-e2e --bins "$@"
+cargo build ${CI:+--locked} -p lifeboat -p lifeboat-operator -p lifeboat-e2e --bins "$@"

@@ -10,11 +10,13 @@ STEP=0 STEPS=7
 # The example inserts a row every 100 ms and has a syncInterval of 1 s; one PUT may take 1 s on a busy machine.
 MAY_LOSE=20
 RESULTS=()
+BOLD='' PLAIN=''
+[ ! -t 1 ] || BOLD=$'\e[1m' PLAIN=$'\e[0m'
 
 k() { "$LAB_SRC/netns.sh" kubectl --namespace shop "$@"; }
 step() {
   STEP=$((STEP + 1))
-  printf '\n\033[1m[%d/%d] %s\033[0m\n' "$STEP" "$STEPS" "$1"
+  printf '\n%s[%d/%d] %s%s\n' "$BOLD" "$STEP" "$STEPS" "$1" "$PLAIN"
 }
 show() { sed 's/^/      /'; }
 note() { printf '      %s\n' "$*"; }
@@ -35,7 +37,7 @@ finish() {
 }
 
 explain() {
-  printf '\n\033[1mThe demo did not work. What the cluster says:\033[0m\n'
+  printf '\n%sThe demo did not work. What the cluster says:%s\n' "$BOLD" "$PLAIN"
   if [ -e "$LAB_DIR/ready" ]; then
     {
       k get sqlitereplicas,statefulsets,pods -o wide
@@ -49,11 +51,13 @@ explain() {
 }
 
 look_around() {
+  local make=make
+  [ "$LAB_DIR" = /tmp/lb-lab ] || make="LAB_DIR=$LAB_DIR make"
   cat <<HOW
 
-  Look around:  make lab-shell                      (a shell with kubectl and helm; KUBECONFIG=$KUBE/admin.kubeconfig)
-                make lab-shell CMD='kubectl -n shop describe pod shop-0'
-  Clean up:     make lab-down
+  Look around:  $make lab-shell     (a shell inside the lab, with kubectl, helm and KUBECONFIG=$KUBE/admin.kubeconfig)
+                $make lab-shell CMD='kubectl -n shop describe pod shop-0'
+  Clean up:     $make lab-down
 HOW
 }
 
@@ -72,7 +76,7 @@ await() {
 
 is_ready() {
   local conditions
-  conditions=$(k get sqlitereplica shop -o 'jsonpath={range .status.conditions[*]}{.type}={.status} ({.reason})  {end}')
+  conditions=$(k get sqlitereplica shop -o 'jsonpath={range .status.conditions[*]}{.type}={.status} ({.reason}) {end}')
   echo "$conditions"
   [[ $conditions = *"Ready=True"* ]] && is_rolled_out
 }
@@ -114,7 +118,7 @@ lose_the_pod() {
   log=$WORK/$kind.log
   k logs --follow --container=app shop-0 >"$log" &
   follower=$!
-  note "\$ kubectl delete pod shop-0 $*"
+  note "\$ kubectl delete pod shop-0${*:+ $*}"
   began=$(now_ms)
   k delete pod shop-0 --wait=false "$@" 2>/dev/null | show
   await 180 "replacement" is_replaced "$uid"
@@ -165,7 +169,7 @@ k get sqlitereplica | show
 step "delete the pod; its volume goes with it (15 seconds)"
 lose_the_pod graceful
 
-step "delete the pod by force: nobody gets time to say goodbye (15 seconds)"
+step "delete the pod by force: Kubernetes forgets it at once, and starts the next while it may still run (15 seconds)"
 lose_the_pod forced --grace-period=0 --force
 
 step "what was lost"

@@ -19,7 +19,7 @@ take_down() {
 }
 
 "$E2E/build.sh"
-cargo test --locked --quiet "${TESTS[@]}" --no-run # inside the lab nothing can be downloaded
+cargo test ${CI:+--locked} "${TESTS[@]}" --no-run # inside the lab nothing can be downloaded
 if [ ! -e "$LAB_DIR/ready" ]; then
   trap take_down EXIT
   trap 'exit 130' INT TERM HUP
@@ -28,4 +28,4 @@ fi
 "$E2E/install.sh"
 "$LAB_SRC/netns.sh" kubectl delete namespace --selector=lifeboat-e2e --ignore-not-found --wait=false # of a run that was killed
 # One after the other: some tests take the operator or the bucket away.
-"$LAB_SRC/netns.sh" cargo test --locked --offline --quiet "${TESTS[@]}" -- --test-threads=1 --nocapture "$@"
+"$LAB_SRC/netns.sh" cargo test --offline --no-fail-fast "${TESTS[@]}" -- --test-threads=1 --nocapture "$@"
