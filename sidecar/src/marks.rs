@@ -95,8 +95,7 @@ impl Marks {
     /// Refused when the folder cannot be written.
     pub fn write_record(&self, record: &Record) -> Result<(), Failure> {
         let json = serde_json::to_vec_pretty(record).map_err(|error| Failure::bug(error.to_string()))?;
-        disk::replace(&self.folder.join("record.json"), &json)
-            .map_err(|error| self.unwritable(&error))
+        disk::replace(&self.folder.join("record.json"), &json).map_err(|error| self.unwritable(&error))
     }
 
     fn unwritable(&self, error: &io::Error) -> Failure {
