@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Counts tests over several runs of cargo, and ends with one line.
+# Counts tests over several runs of cargo and of the lab's own test, and ends with one line.
 #
 #   tally.sh run LOG COMMAND…    runs it, keeps what it prints in LOG, says how many tests passed and failed, ends as it did
 #   tally.sh sum WHAT LOG…       adds them up
@@ -9,6 +9,7 @@ count() { # count WHAT LOG…
   local what=$1
   shift
   awk -v what="$what" '/^test result: / { passed += $4; failed += $6; ignored += $8 }
+    /^lab: [0-9]+ passed, / { passed += $2; failed += $4 }
     END { printf "%s: %d passed, %d failed%s\n", what, passed, failed, ignored ? ", " ignored " ignored" : "" }' "$@"
 }
 
