@@ -70,7 +70,7 @@ await() {
     [ -z "$now" ] || [ "$now" = "$seen" ] || note "$now"
     seen=${now:-$seen}
     [ "$(now_ms)" -lt "$end" ] || { note "gave up after $limit s: no $what" && exit 1; }
-    sleep 0.2
+    sleep 0.4
   done
 }
 
@@ -118,6 +118,7 @@ lose_the_pod() {
   log=$WORK/$kind.log
   k logs --follow --container=app shop-0 >"$log" &
   follower=$!
+  await 30 "output of the application" test -s "$log"
   note "\$ kubectl delete pod shop-0${*:+ $*}"
   began=$(now_ms)
   k delete pod shop-0 --wait=false "$@" 2>/dev/null | show
@@ -130,6 +131,7 @@ lose_the_pod() {
   note "restore step: $(restore_words)"
   note "now there:    $answer"
   [ "$(jq -r '"\(.gaps) \(.integrity)"' <<<"$answer")" = "0 ok" ] || { note "the rows are not whole" && exit 1; }
+  [ "$before" -ge "$after" ] || { note "more came back than the application's output shows: $before rows" && exit 1; }
   RESULTS+=("$kind|$before|$after|$((before - after))|$took")
 }
 

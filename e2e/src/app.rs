@@ -162,7 +162,7 @@ impl<'ns> App<'ns> {
     /// When no replacement becomes ready, or its rows are not whole.
     pub async fn replace(&self, how: Delete) -> Result<Replacement> {
         let old = self.pod().await?;
-        let following = self.follow();
+        let following = self.follow().await?;
         let began = Instant::now();
         self.delete(how).await?;
         let new = self.await_other_pod(&pods::uid(&old)).await?;
@@ -171,6 +171,8 @@ impl<'ns> App<'ns> {
         let after = self.await_rows(1).await?;
         ensure!(after.integrity == "ok" && after.gaps == 0, "the rows are not whole: {after:?}");
         let before = following.finish().await?;
+        let (known, found) = (before.last(), after.last_at_start);
+        ensure!(known >= found, "row {found} came back, but the ledger ends with row {known}");
         Ok(Replacement { before, after, took })
     }
 
@@ -222,9 +224,11 @@ impl<'ns> App<'ns> {
     }
 
     /// Begins to follow what the present pod's application commits.
-    #[must_use]
-    pub fn follow(&self) -> Following {
-        Ledger::follow(self.namespace.pods(), POD)
+    ///
+    /// # Errors
+    /// When its output cannot be read.
+    pub async fn follow(&self) -> Result<Following> {
+        Ledger::follow(self.namespace.pods(), POD).await
     }
 
     /// The pod, whatever state it is in.

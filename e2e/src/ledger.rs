@@ -14,7 +14,7 @@ use crate::wait::SOON;
 
 /// Follows the output of one pod's application until it ends.
 #[derive(Debug)]
-pub struct Following(JoinHandle<Result<Ledger>>);
+pub struct Following(JoinHandle<Ledger>);
 
 /// Every commit that one process of the application has reported.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -31,26 +31,29 @@ struct Commit {
 }
 
 impl Ledger {
-    /// Begins to follow the output of the container `app`.
-    #[must_use]
-    pub fn follow(pods: Api<Pod>, pod: &str) -> Following {
-        let pod = pod.to_owned();
-        Following(tokio::spawn(async move {
-            let lines = LogParams {
-                container: Some("app".to_owned()),
-                follow: true,
-                timestamps: true,
-                ..LogParams::default()
-            };
-            let mut lines =
-                pods.log_stream(&pod, &lines).await.context("follow the application's output")?.lines();
+    /// Begins to follow the output of the container `app`, from its first line on, which has to be there already.
+    ///
+    /// # Errors
+    /// When the output cannot be read, or is empty.
+    pub async fn follow(pods: Api<Pod>, pod: &str) -> Result<Following> {
+        let wanted = LogParams {
+            container: Some("app".to_owned()),
+            follow: true,
+            timestamps: true,
+            ..LogParams::default()
+        };
+        let stream = pods.log_stream(pod, &wanted).await.context("follow the application's output")?;
+        let mut lines = stream.lines();
+        let first = lines.try_next().await?.context("the application has said nothing")?;
+        Ok(Following(tokio::spawn(async move {
             let mut ledger = Self::default();
+            ledger.note(&first);
             // A pod deleted by force may cut the stream; what was read until then counts.
             while let Ok(Some(line)) = lines.try_next().await {
                 ledger.note(&line);
             }
-            Ok(ledger)
-        }))
+            ledger
+        })))
     }
 
     /// The last row that was committed; 0 when there is none.
@@ -84,7 +87,9 @@ impl Following {
     /// # Errors
     /// When it could not be followed, or does not end.
     pub async fn finish(self) -> Result<Ledger> {
-        tokio::time::timeout(SOON, self.0).await.context("the application's output does not end")??
+        let ledger =
+            tokio::time::timeout(SOON, self.0).await.context("the application's output does not end")?;
+        ledger.context("follow the application's output")
     }
 }
 

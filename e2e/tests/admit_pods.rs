@@ -1,8 +1,9 @@
 //! What becomes of a pod at the door: it is injected, or it is refused; never is it let in bare.
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use k8s_openapi::api::core::v1::{Container, Pod};
 use kube::ResourceExt as _;
+use kube::api::DeleteParams;
 use lifeboat_api::names::{
     ANNOTATION_CONFIG_HASH, ANNOTATION_INJECTED_BY, CONTAINER_REPLICATE, CONTAINER_RESTORE, FIELD_MANAGER,
     LABEL_REPLICA,
@@ -65,16 +66,17 @@ async fn a_pod_that_nobody_has_injected_is_refused_by_the_admission_policy() -> 
         App::start(namespace).await?;
         without_webhook(&namespace.lab, async || {
             // The API server needs a moment to forget a webhook; until then it injects.
-            let refusal = until(SOON, "a refusal", async || {
-                let attempt = namespace.create::<Pod>(labelled_pod("bare-")).await;
-                if let Ok(pod) = &attempt {
-                    ensure!(pods::is_injected(pod), "a bare pod was let in");
-                    namespace.pods().delete(&pod.name_any(), &Default::default()).await?;
+            let refused = until(SOON, "a refusal", async || {
+                match namespace.create::<Pod>(labelled_pod("bare-")).await {
+                    Err(refusal) => Ok(Ok(format!("{refusal:#}"))),
+                    Ok(pod) if pods::is_injected(&pod) => {
+                        namespace.pods().delete(&pod.name_any(), &DeleteParams::default()).await?;
+                        bail!("the pod was injected")
+                    }
+                    Ok(_) => Ok(Err(anyhow!("a bare pod was let in"))),
                 }
-                attempt.err().context("the pod was injected")
-            })
-            .await?;
-            let words = format!("{refusal:#}");
+            });
+            let words = refused.await??;
             ensure!(words.contains("lifeboat-injected"), "refused, but not by the policy: {words}");
             ensure!(words.contains("docs/errors.md"), "the refusal does not say where to read on: {words}");
             Ok(())

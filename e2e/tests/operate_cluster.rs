@@ -44,7 +44,7 @@ async fn the_status_of_a_protected_database_is_true_in_every_condition_and_reada
 async fn without_the_operator_running_pods_keep_replicating_and_new_ones_wait() -> Result<()> {
     in_namespace("absent", async |namespace| {
         let app = App::start(namespace).await?;
-        let following = app.follow();
+        let following = app.follow().await?;
         without_operator(&namespace.lab, async || {
             keeps_replicating(namespace, &app).await?;
             let old = app.pod().await?;

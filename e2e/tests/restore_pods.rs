@@ -45,7 +45,7 @@ async fn a_pod_that_hangs_and_is_deleted_by_force_loses_at_most_one_sync_interva
 async fn while_the_bucket_is_unreachable_a_new_pod_waits_and_says_why_and_never_starts_empty() -> Result<()> {
     in_namespace("outage", async |namespace| {
         let app = App::start(namespace).await?;
-        let following = app.follow();
+        let following = app.follow().await?;
         app.scale(0).await?;
         let before = following.finish().await?.last();
         without_bucket(&namespace.lab, async || {
