@@ -6,7 +6,8 @@
 HERE=$(cd "$LAB_SRC/.." && pwd)
 EXAMPLE=$HERE/../docs/examples/shop
 WORK=$(mktemp -d)
-STEP=0 STEPS=7
+STEP=0 STEPS=7 DOING=begin
+APPLIES=4 # the step from which on the cluster has something to say
 # The example inserts a row every 100 ms and has a syncInterval of 1 s; one PUT may take 1 s on a busy machine.
 MAY_LOSE=20
 RESULTS=()
@@ -15,7 +16,7 @@ BOLD='' PLAIN=''
 
 k() { "$LAB_SRC/netns.sh" kubectl --namespace shop "$@"; }
 step() {
-  STEP=$((STEP + 1))
+  STEP=$((STEP + 1)) DOING=${1% (*}
   printf '\n%s[%d/%d] %s%s\n' "$BOLD" "$STEP" "$STEPS" "$1" "$PLAIN"
 }
 show() { sed 's/^/      /'; }
@@ -37,17 +38,17 @@ finish() {
 }
 
 explain() {
-  printf '\n%sThe demo did not work. What the cluster says:%s\n' "$BOLD" "$PLAIN"
-  if [ -e "$LAB_DIR/ready" ]; then
-    {
-      k get sqlitereplicas,statefulsets,pods -o wide
-      k describe pods
-      k describe sqlitereplicas
-      k logs --all-containers --prefix --tail=30 --selector=app=shop --ignore-errors
-      "$LAB_SRC/netns.sh" kubectl -n lifeboat-system logs --tail=40 --selector=app.kubernetes.io/name=lifeboat-operator
-    } 2>&1 | show || :
-    look_around
-  fi
+  printf '\n%sThe demo did not work: step %d, %s.%s\n' "$BOLD" "$STEP" "$DOING" "$PLAIN"
+  [ "$STEP" -ge "$APPLIES" ] || return 0
+  echo "What the cluster says:"
+  {
+    k get sqlitereplicas,statefulsets,pods -o wide
+    k describe pods
+    k describe sqlitereplicas
+    k logs --all-containers --prefix --tail=30 --selector=app=shop --ignore-errors
+    "$LAB_SRC/netns.sh" kubectl -n lifeboat-system logs --tail=40 --selector=app.kubernetes.io/name=lifeboat-operator
+  } 2>&1 | show || :
+  look_around
 }
 
 look_around() {

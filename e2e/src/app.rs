@@ -99,7 +99,15 @@ impl<'ns> App<'ns> {
     /// # Errors
     /// When the API server refuses either.
     pub async fn create(namespace: &'ns Namespace, labelled: Labelled) -> Result<Self> {
-        namespace.create::<SqliteReplica>(replica(&namespace.lab.bucket)).await?;
+        Self::create_in(namespace, &namespace.lab.bucket, labelled).await
+    }
+
+    /// The same with another bucket than the lab's.
+    ///
+    /// # Errors
+    /// When the API server refuses either.
+    pub async fn create_in(namespace: &'ns Namespace, bucket: &Bucket, labelled: Labelled) -> Result<Self> {
+        namespace.create::<SqliteReplica>(replica(bucket)).await?;
         namespace.create::<StatefulSet>(stateful_set(labelled)).await?;
         Ok(Self { namespace })
     }

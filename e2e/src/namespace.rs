@@ -6,7 +6,7 @@ use std::time::Instant;
 use anyhow::{Context as _, Result};
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{Namespace as KubeNamespace, Pod, Secret};
-use kube::api::{DeleteParams, PostParams};
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use kube::{Api, ResourceExt as _};
 use lifeboat_api::SqliteReplica;
 use serde::Serialize;
@@ -62,16 +62,25 @@ impl Namespace {
         }}))?;
         let made = namespaces.create(&PostParams::default(), &namespace).await.context("make a namespace")?;
         let namespace = Self { lab: lab.clone(), name: made.name_any() };
-        namespace
-            .create::<Secret>(json!({
-                "metadata": {"name": SECRET},
-                "stringData": {
-                    "AWS_ACCESS_KEY_ID": lab.bucket.access_key_id,
-                    "AWS_SECRET_ACCESS_KEY": lab.bucket.secret_access_key,
-                },
-            }))
-            .await?;
+        namespace.set_keys(&lab.bucket.access_key_id, &lab.bucket.secret_access_key).await?;
         Ok(namespace)
+    }
+
+    /// Writes the Secret with the keys for the bucket, over the one that is there.
+    ///
+    /// # Errors
+    /// When the API server refuses.
+    pub async fn set_keys(&self, access_key_id: &str, secret_access_key: &str) -> Result<()> {
+        let secrets: Api<Secret> = Api::namespaced(self.lab.client.clone(), &self.name);
+        let secret = json!({
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "metadata": {"name": SECRET},
+            "stringData": {"AWS_ACCESS_KEY_ID": access_key_id, "AWS_SECRET_ACCESS_KEY": secret_access_key},
+        });
+        let params = PatchParams::apply("lifeboat-e2e").force();
+        secrets.patch(SECRET, &params, &Patch::Apply(secret)).await.context("write the keys")?;
+        Ok(())
     }
 
     /// Begins to remove the namespace; the cluster ends that by itself.

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use lifeboat_e2e::app::{Delete, SYNC_INTERVAL};
+use lifeboat_e2e::app::{Delete, Labelled, SYNC_INTERVAL};
+use lifeboat_e2e::bucket::Bucket;
 use lifeboat_e2e::lineage::{Lineage, last_restorable_row};
 use lifeboat_e2e::outage::without_bucket;
 use lifeboat_e2e::wait::PATIENTLY;
@@ -77,6 +78,41 @@ async fn while_the_bucket_is_unreachable_a_new_pod_waits_and_says_why_and_never_
         check_restored(&app).await
     })
     .await
+}
+
+#[tokio::test]
+async fn a_bucket_that_does_not_exist_is_not_taken_for_an_empty_one() -> Result<()> {
+    in_namespace("typo", async |namespace| {
+        let typo = Bucket { name: "lifebaot".to_owned(), ..namespace.lab.bucket.clone() };
+        let app = App::create_in(namespace, &typo, Labelled::ByItsAuthor).await?;
+        is_refused(&app, Reason::BucketNotFound, "lifebaot").await
+    })
+    .await
+}
+
+#[tokio::test]
+async fn keys_that_the_bucket_refuses_keep_a_pod_from_starting_until_they_are_right() -> Result<()> {
+    in_namespace("keys", async |namespace| {
+        let bucket = &namespace.lab.bucket;
+        namespace.set_keys(&bucket.access_key_id, "not-the-secret").await?;
+        let app = App::create(namespace, Labelled::ByItsAuthor).await?;
+        is_refused(&app, Reason::StoreAccessDenied, &bucket.name).await?;
+        namespace.set_keys(&bucket.access_key_id, &bucket.secret_access_key).await?;
+        app.await_protected().await
+    })
+    .await
+}
+
+/// The restore step ends at once with a refusal, and the application does not start.
+async fn is_refused(app: &App<'_>, reason: Reason, word: &str) -> Result<()> {
+    let (ended, words) =
+        until(PATIENTLY, "the refusal", async || pods::restore_words(&app.pod().await?)).await?;
+    note(&words.message);
+    ensure!(ended.exit_code == 4, "the restore step ended with {}", ended.exit_code);
+    ensure!(words.reason == Some(reason), "the reason is {:?}", words.reason);
+    ensure!(words.message.contains(word), "the message does not name {word}: {}", words.message);
+    ensure!(!pods::app_was_started(&app.pod().await?), "the application runs without its database");
+    Ok(())
 }
 
 /// Twice, because the second time there is a predecessor's restored database to lose.
