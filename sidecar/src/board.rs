@@ -23,6 +23,7 @@ struct Entry {
     status: DatabaseStatus,
     waits_since: Option<Instant>,
     is_open: bool,
+    is_started: bool,
     last_turn: Option<Instant>,
 }
 
@@ -50,10 +51,10 @@ impl Board {
         Status { version: env!("CARGO_PKG_VERSION").to_owned(), databases }
     }
 
-    /// Whether every database's claim is open; its file may still be waited for.
+    /// Whether every database's claim is open, and its file is followed or waited for.
     #[must_use]
     pub fn is_started(&self) -> bool {
-        self.entries().iter().all(|entry| entry.is_open)
+        self.entries().iter().all(|entry| entry.is_open && entry.is_started)
     }
 
     /// Whether every follower's loop turns.
@@ -80,6 +81,11 @@ impl Post {
             entry.is_open = true;
             entry.status.epoch = Some(epoch);
         });
+    }
+
+    /// The database is followed, or its application has not created it yet: the application may begin.
+    pub fn started(&self) {
+        self.write(|entry| entry.is_started = true);
     }
 
     /// Everything up to `position` is proved to be in the bucket.
@@ -150,7 +156,7 @@ impl Entry {
             reason: None,
             message: String::new(),
         };
-        Self { status, waits_since: None, is_open: false, last_turn: None }
+        Self { status, waits_since: None, is_open: false, is_started: false, last_turn: None }
     }
 
     fn status(&self) -> DatabaseStatus {

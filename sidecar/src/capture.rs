@@ -3,7 +3,7 @@
 //! The thread owns the database. It reports what it finds and takes orders; it never talks to the bucket. Whether a slot
 //! is due is decided by [`Flush`], what a slot holds by [`PageSums`]; this loop only carries facts between them.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, TryRecvError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -16,7 +16,8 @@ use tokio::sync::mpsc::Sender;
 
 use crate::board::Post;
 use crate::database::{Database, DatabaseError, EnforceWal, Followed, Settled};
-use crate::exit::Failure;
+use crate::disk;
+use crate::exit::{Exit, Failure};
 use crate::first_view;
 use crate::slot_file::{NextSlot, SlotFile, cut};
 use crate::watch::{LookAgain, Watch, Woken};
@@ -59,11 +60,15 @@ pub enum Report {
         checksum: Option<Checksum>,
         /// Whether opening switched it to WAL mode.
         switched_to_wal: bool,
+        /// Device, inode and birth of the file that is followed.
+        file_id: String,
     },
     /// A slot to store.
     Slot(Box<SlotFile>),
-    /// Everything committed before the order to finish is stored.
+    /// Everything committed before the order to finish is stored, or there was no database until then.
     Finished,
+    /// Another file stands in the place of the one that was followed.
+    Replaced,
     /// The database cannot be followed any more.
     Failed(Failure),
 }
@@ -86,25 +91,29 @@ pub struct Task {
 /// Runs the loop until it is told to finish, or cannot go on.
 pub fn run(task: Task, mut watch: Watch, orders: &Receiver<Order>, reports: &Sender<Report>, post: &Post) {
     let ended = open(&task, &mut watch, orders, reports).and_then(|opened| match opened {
-        Some(database) => Capture::new(database, task, post).run(&mut watch, orders, reports),
-        None => Ok(()),
+        Some((database, file_id)) => {
+            Capture::new(database, task, post).run(&mut watch, orders, reports, file_id)
+        }
+        None => Ok(Report::Finished),
     });
     post.ended();
     // Nobody listens any more when the process is ending; then nobody needs to know.
-    let _ = reports.blocking_send(ended.map_or_else(Report::Failed, |()| Report::Finished));
+    let _ = reports.blocking_send(ended.unwrap_or_else(Report::Failed));
 }
 
-/// Opens the database, however long its application takes to create it; `None` when told to finish before.
+/// Opens the database, however long its application takes to create it. Told to finish, it looks once more: `None` when
+/// there is still no database.
 fn open(
     task: &Task,
     watch: &mut Watch,
     orders: &Receiver<Order>,
     reports: &Sender<Report>,
-) -> Result<Option<Database>, Failure> {
-    let mut said = String::new();
+) -> Result<Option<(Database, String)>, Failure> {
+    let (mut said, mut is_last) = (String::new(), false);
     loop {
-        match Database::open(&task.path, task.enforce) {
-            Ok(database) => return Ok(Some(database)),
+        match Database::open(&task.path, task.enforce).and_then(|database| with_id(database, &task.path)) {
+            Ok(opened) => return Ok(Some(opened)),
+            Err(DatabaseError::Absent { .. } | DatabaseError::Empty { .. }) if is_last => return Ok(None),
             Err(error) if error.verdict() == Verdict::Retry => {
                 let failure = Failure::from(error);
                 if said != failure.message {
@@ -114,12 +123,20 @@ fn open(
             }
             Err(error) => return Err(error.into()),
         }
-        let _ = watch.wait(OPEN_PAUSE);
+        let _ = watch.wait(if is_last { BUSY_POLL } else { OPEN_PAUSE });
         match orders.try_recv() {
-            Ok(Order::Finish) | Err(TryRecvError::Disconnected) => return Ok(None),
+            Ok(Order::Finish) => is_last = true,
+            Err(TryRecvError::Disconnected) => return Ok(None),
             Ok(Order::Begin(_) | Order::Stored | Order::Hurry) | Err(TryRecvError::Empty) => {}
         }
     }
+}
+
+/// The database with what tells its file from another under the same name.
+fn with_id(database: Database, path: &Path) -> Result<(Database, String), DatabaseError> {
+    let gone = || DatabaseError::Replaced { path: path.to_owned() };
+    let file_id = disk::file_id(path).ok().flatten().ok_or_else(gone)?;
+    if database.is_replaced()? { Err(gone()) } else { Ok((database, file_id)) }
 }
 
 /// Commits that are not stored yet.
@@ -162,6 +179,9 @@ struct Capture<'a> {
     is_quiet: bool,
     settle_pause: Duration,
     look_again: LookAgain,
+    busy_since: Option<Instant>,
+    identity_checked: Instant,
+    not_before: Option<Instant>,
     begun: Instant,
 }
 
@@ -181,6 +201,9 @@ impl<'a> Capture<'a> {
             is_quiet: false,
             settle_pause: BUSY_POLL,
             look_again: LookAgain::new(),
+            busy_since: None,
+            identity_checked: Instant::now(),
+            not_before: None,
             begun: Instant::now(),
         }
     }
@@ -190,30 +213,32 @@ impl<'a> Capture<'a> {
         watch: &mut Watch,
         orders: &Receiver<Order>,
         reports: &Sender<Report>,
-    ) -> Result<(), Failure> {
+        file_id: String,
+    ) -> Result<Report, Failure> {
         let mut checksum = None;
         if self.task.is_compared {
             let (sums, whole) = first_view::read(&mut self.database, &mut self.dirty)?;
             (self.sums, checksum) = (sums, Some(whole));
         }
         let switched_to_wal = self.database.switched_to_wal();
-        let _ = reports.blocking_send(Report::Opened { checksum, switched_to_wal });
+        let _ = reports.blocking_send(Report::Opened { checksum, switched_to_wal, file_id });
         while !self.is_done() {
-            let patience = self.patience();
-            match watch.wait(patience).map_err(|error| Failure::bug(format!("cannot wait: {error}")))? {
-                Woken::Event => self.look_again.event(),
-                Woken::Timeout if patience >= SAFETY_POLL => self.check_identity()?,
-                Woken::Timeout | Woken::Called => {}
+            let waited = watch.wait(self.patience());
+            if waited.map_err(|error| Failure::bug(format!("cannot wait: {error}")))? == Woken::Event {
+                self.look_again.event();
             }
             self.take_orders(orders)?;
-            self.look()?;
-            if let Some(slot) = self.cut_if_due()? {
+            let is_current = self.look()?;
+            if self.is_replaced()? {
+                return Ok(Report::Replaced);
+            }
+            if is_current && let Some(slot) = self.cut_if_due()? {
                 let _ = reports.blocking_send(Report::Slot(Box::new(slot)));
             }
             self.post
                 .turned(self.waiting.bytes + self.flying.bytes, self.flying.since.or(self.waiting.since));
         }
-        Ok(())
+        Ok(Report::Finished)
     }
 
     fn take_orders(&mut self, orders: &Receiver<Order>) -> Result<(), Failure> {
@@ -249,8 +274,9 @@ impl<'a> Capture<'a> {
         self.flying = Backlog::default();
     }
 
-    /// Reads what was committed; in quiet moments lets the WAL be restarted.
-    fn look(&mut self) -> Result<(), Failure> {
+    /// Reads what was committed, and in quiet moments lets the WAL be restarted. Returns whether the look succeeded: only
+    /// then nothing that was committed before it is missing.
+    fn look(&mut self) -> Result<bool, Failure> {
         match self.database.follow(&mut self.dirty) {
             Ok(Followed::Continued(gained)) => {
                 self.waiting.add(gained.bytes);
@@ -264,9 +290,15 @@ impl<'a> Capture<'a> {
                 tracing::warn!("{}: {why}; every page is compared with the bucket", self.task.path.display());
                 self.is_quiet = false;
             }
-            Err(error) => return self.endure(error),
+            Err(error) => return self.endure(error).map(|()| false),
         }
-        if self.is_quiet { self.settle() } else { Ok(()) }
+        if self.busy_since.take().is_some_and(|since| since.elapsed() > BUSY_MAX) {
+            self.post.recovered();
+        }
+        if self.is_quiet {
+            self.settle()?;
+        }
+        Ok(true)
     }
 
     /// A reader of the application may keep the WAL from being settled for long, so the pauses grow.
@@ -282,17 +314,32 @@ impl<'a> Capture<'a> {
         Ok(())
     }
 
-    /// A trouble that may pass is shown and tried again; the pin still holds, so nothing is missed meanwhile.
+    /// A busy database is tried again; the pin still holds, so nothing is missed meanwhile. If it stays busy, it is said.
     fn endure(&mut self, error: DatabaseError) -> Result<(), Failure> {
         self.is_quiet = false;
-        if matches!(error, DatabaseError::Busy { .. }) {
-            return Ok(());
+        if !matches!(error, DatabaseError::Busy { .. }) {
+            return Err(error.into());
         }
-        Err(error.into())
+        if self.busy_since.get_or_insert_with(Instant::now).elapsed() > BUSY_MAX {
+            self.post.troubled(&error.into());
+        }
+        Ok(())
+    }
+
+    /// SQLite does not notice that its file was replaced, and would go on with the old one for ever.
+    fn is_replaced(&mut self) -> Result<bool, Failure> {
+        if self.identity_checked.elapsed() < SAFETY_POLL && self.finish == Finish::No {
+            return Ok(false);
+        }
+        self.identity_checked = Instant::now();
+        Ok(self.database.is_replaced()?)
     }
 
     fn cut_if_due(&mut self) -> Result<Option<SlotFile>, Failure> {
         let Some(next) = self.next else { return Ok(None) };
+        if self.not_before.is_some_and(|moment| Instant::now() < moment) {
+            return Ok(None);
+        }
         if self.dirty.is_empty() && self.finish == Finish::Wanted {
             self.finish = Finish::Cut;
         }
@@ -304,16 +351,20 @@ impl<'a> Capture<'a> {
         let next = NextSlot { wall_ms: wall_ms(), ..next };
         let viewed = match self.database.view(&mut self.dirty) {
             Ok(mut view) => {
-                let slot = cut(&mut view, self.dirty.clone(), &mut self.sums, next, &self.task.folder)?;
+                let slot = cut(&mut view, self.dirty.clone(), &mut self.sums, next, &self.task.folder);
                 Ok((slot, view.still_dirty().clone()))
             }
             Err(error) => Err(error),
         };
         let slot = match viewed {
-            Ok((slot, still_dirty)) => {
+            Ok((Ok(slot), still_dirty)) => {
                 self.dirty = still_dirty;
                 slot
             }
+            Ok((Err(failure), _)) if failure.exit == Exit::Unavailable => {
+                return Ok(self.give_up_cut(&failure));
+            }
+            Ok((Err(failure), _)) => return Err(failure),
             Err(error) => return self.endure(error).map(|()| None),
         };
         if self.finish == Finish::Wanted {
@@ -330,17 +381,20 @@ impl<'a> Capture<'a> {
         Ok(slot)
     }
 
+    /// A slot that could not be written down is cut anew later. Its pages were looked at already, so what the bucket has
+    /// is not known any more.
+    fn give_up_cut(&mut self, failure: &Failure) -> Option<SlotFile> {
+        tracing::error!("{failure}; trying again in {CUT_AGAIN:?}");
+        self.post.troubled(failure);
+        self.sums = PageSums::unknown();
+        self.dirty.insert_all();
+        self.not_before = Some(Instant::now() + CUT_AGAIN);
+        None
+    }
+
     /// Whoever goes on committing after the order to end does not keep us from ending.
     fn is_done(&self) -> bool {
         self.finish == Finish::Cut && !self.flush.is_in_flight()
-    }
-
-    /// SQLite does not notice that its file was replaced, and would go on with the old one for ever.
-    fn check_identity(&self) -> Result<(), Failure> {
-        if self.database.is_replaced()? {
-            return Err(DatabaseError::Replaced { path: self.task.path.clone() }.into());
-        }
-        Ok(())
     }
 
     fn patience(&mut self) -> Duration {
@@ -351,6 +405,7 @@ impl<'a> Capture<'a> {
             None => self.settle_pause,
         };
         match self.flush.decide(now, !self.dirty.is_empty()) {
+            Decision::Cut if self.not_before.is_some_and(|moment| Instant::now() < moment) => SAFETY_POLL,
             Decision::Cut if self.next.is_some() => Duration::ZERO,
             Decision::Wait(due) => Duration::from_millis(due.saturating_sub(now)).min(quiet),
             Decision::Cut | Decision::Idle => quiet,
@@ -395,3 +450,7 @@ const OPEN_PAUSE: Duration = Duration::from_secs(1);
 const SAFETY_POLL: Duration = Duration::from_secs(1);
 /// How long a look may be away while the WAL is not settled.
 const BUSY_POLL: Duration = Duration::from_millis(5);
+/// A database that is busy for longer is in trouble.
+const BUSY_MAX: Duration = Duration::from_secs(10);
+/// How long after a slot could not be written down the next attempt is made.
+const CUT_AGAIN: Duration = Duration::from_secs(10);

@@ -65,6 +65,7 @@ pub fn claimant(
     sync_interval: Duration,
     handover_timeout: Duration,
     is_restarted: bool,
+    expected: Option<u64>,
 ) -> Result<Claimant, Failure> {
     let millis = |span: Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
     Ok(Claimant {
@@ -73,6 +74,7 @@ pub fn claimant(
         wall_ms: wall_ms(),
         patience: Patience::new(millis(sync_interval), millis(handover_timeout)),
         is_restarted,
+        expected,
     })
 }
 
@@ -138,10 +140,16 @@ pub async fn chain(bucket: &Bucket, record: Option<&Record>) -> Result<Chain, Fa
         Some(txid) => bucket.slot(txid).await?,
         None => None,
     };
+    let at_record = match record.and_then(|record| Txid::try_new(record.slot.txid)) {
+        Some(txid) => bucket.slot(txid).await?.and_then(|slot| slot.header.mark).map(|mark| mark.post_apply),
+        None => None,
+    };
     let lineage = inventory.head().map(|head| head.lineage.clone()).unwrap_or_default();
     Ok(Chain {
         lineage,
         checksum: end.and_then(|slot| slot.header.mark).map(|mark| mark.post_apply),
+        at_record,
+        newest: newest.map_or(0, Txid::get),
         holds_pages: inventory.holds_pages(),
         since_record: match record {
             Some(record) => slots_since(bucket, &inventory, record.slot.txid).await?,
@@ -187,6 +195,7 @@ impl From<ClaimError> for Failure {
             ClaimError::ForeignFile { .. } | ClaimError::BrokenChain { .. } => {
                 Self::damaged(Reason::IntegrityFailed, message)
             }
+            ClaimError::Moved { .. } => Self::unavailable(message),
             ClaimError::Bug { .. } => Self::bug(message),
             other => Self::bug(format!("a claim failed in an unknown way: {other}")),
         }

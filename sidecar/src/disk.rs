@@ -44,7 +44,8 @@ pub fn read_if_exists(path: &Path) -> io::Result<Option<Vec<u8>>> {
 }
 
 /// Device, inode and birth of a file, without opening it: who closes a descriptor of a database drops every lock that
-/// the process holds on it. `None` where it is proved absent.
+/// the process holds on it. `None` where it is proved absent; empty where the file system keeps no birth, because inodes
+/// are used again.
 ///
 /// # Errors
 /// Every other reason than absence.
@@ -52,8 +53,10 @@ pub fn file_id(path: &Path) -> io::Result<Option<String>> {
     match std::fs::metadata(path) {
         Ok(found) => {
             let born = found.created().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
-            let born = born.map_or(0, |since| since.as_nanos());
-            Ok(Some(format!("{:x}:{:x}:{born:x}", found.dev(), found.ino())))
+            let id = |born: std::time::Duration| {
+                format!("{:x}:{:x}:{:x}", found.dev(), found.ino(), born.as_nanos())
+            };
+            Ok(Some(born.map(id).unwrap_or_default()))
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),

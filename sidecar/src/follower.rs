@@ -8,7 +8,7 @@ use lifeboat_ltx::Checksum;
 use lifeboat_replica::adoption::{Adoption, Chain, Local, Record, decide};
 use lifeboat_replica::claim::Opened;
 use lifeboat_replica::head::Base;
-use lifeboat_replica::slot;
+use lifeboat_replica::slot::{self, WriteAnswer};
 use lifeboat_wire::{Position, Reason};
 use tokio::sync::mpsc::Receiver;
 use tokio_util::sync::CancellationToken;
@@ -18,13 +18,13 @@ use crate::bucket::Bucket;
 use crate::capture::{self, Begin, Order, Report, Task};
 use crate::config::{Config, DatabaseConfig};
 use crate::database::EnforceWal;
-use crate::exit::Failure;
+use crate::exit::{Exit, Failure};
 use crate::handover::{self, HandOver};
 use crate::marks::{self, Lock, Marks};
-use crate::retry::{Budget, Trying};
+use crate::retry::Trying;
 use crate::slot_file::SlotFile;
 use crate::watch::{Waker, Watch};
-use crate::{claim, connect, disk, pod, upload};
+use crate::{claim, connect, pod, upload};
 
 /// The follower of one database.
 #[derive(Debug)]
@@ -43,11 +43,25 @@ struct Capture {
     waker: Waker,
 }
 
+/// A database that is followed already, before anything of it is stored.
+struct OpenedDatabase {
+    capture: Capture,
+    checksum: Option<Checksum>,
+    file_id: String,
+}
+
+/// Why a follower has nothing more to store.
+enum Ended {
+    Finished,
+    Replaced,
+}
+
 /// A replica that may be written.
 struct Writer {
     bucket: Bucket,
     opened: Opened,
     boot_id: String,
+    file_id: String,
     said: Option<Instant>,
     unsaid: u64,
     _lock: Lock,
@@ -86,59 +100,96 @@ impl Follower {
     }
 
     async fn follow(&self) -> Result<(), Failure> {
-        let started = tokio::select! {
-            started = self.start() => started?,
-            () = self.stop.cancelled(), if !pod::is_pod() => {
-                return Err(Failure::unavailable("stopped before it could begin; nothing new was stored"));
+        loop {
+            let started = tokio::select! {
+                started = self.start() => started,
+                () = self.gave_up_starting(), if !pod::is_pod() => {
+                    Err(Failure::unavailable("stopped before it could begin; nothing new was stored"))
+                }
+            };
+            let (mut writer, mut capture) = match started {
+                Ok(Some(started)) => started,
+                Ok(None) => return Ok(()),
+                Err(failure) if failure.exit == Exit::Unavailable && !self.stop.is_cancelled() => {
+                    tracing::info!("{}: {failure}; looking again", self.database.name);
+                    tokio::time::sleep(LOOK_AGAIN).await;
+                    continue;
+                }
+                Err(failure) => return Err(failure),
+            };
+            match self.store_all(&mut writer, &mut capture).await? {
+                Ended::Finished => {
+                    writer.close(&self.database.name).await;
+                    return Ok(());
+                }
+                Ended::Replaced => {
+                    tracing::warn!(
+                        "{}: the file was replaced by another; looking at that",
+                        self.database.name
+                    );
+                }
             }
-        };
-        let Some((mut writer, mut capture)) = started else { return Ok(()) };
-        self.store_all(&mut writer, &mut capture).await?;
-        writer.close(&self.database.name).await;
-        Ok(())
+        }
     }
 
-    /// Everything before the first slot; `None` when told to stop while there is no database. In a pod the claim comes first, because the pod's start waits for it; on a bare
-    /// machine the database does, so that a machine without one takes the replica from nobody.
+    /// On a bare machine nobody waits long for a start that was told to stop: the database is still there.
+    async fn gave_up_starting(&self) {
+        self.stop.cancelled().await;
+        tokio::time::sleep(STOP_PATIENCE).await;
+    }
+
+    /// Everything before the first slot; `None` when told to stop while there is no database.
+    ///
+    /// In a pod the claim comes first, because the pod's start waits for it. On a bare machine the database does, so that
+    /// a machine without one, or with a wrong one, takes the replica from nobody.
     async fn start(&self) -> Result<Option<(Writer, Capture)>, Failure> {
         let lock = self.marks.lock(self.config.handover_timeout).await?;
         let bucket = connect::open(&self.database.location, connect::Folder::Create).await?;
-        let mut trying = Trying::new(Budget::Unlimited);
-        let early = if pod::is_pod() { None } else { self.look_first(&bucket, &mut trying).await? };
-        let (opened, base) = self.claim(&bucket, &mut trying).await?;
+        let mut trying = Trying::forever();
+        let (early, expected) = if pod::is_pod() {
+            (None, None)
+        } else {
+            let Some((early, newest)) = self.look_first(&bucket, &mut trying).await? else { return Ok(None) };
+            (Some(early), Some(newest))
+        };
+        let (opened, base) = self.claim(&bucket, expected, &mut trying).await?;
         self.post.opened(opened.head.epoch.get());
-        let writer =
-            Writer { bucket, opened, boot_id: marks::boot_id()?, said: None, unsaid: 0, _lock: lock };
-        let opened = match early {
+        let database = match early {
             Some(early) => Some(early),
             None => {
-                let holds_pages = self.chain(&writer.bucket, &mut trying).await?.holds_pages;
+                let holds_pages = self.chain(&bucket, &mut trying).await?.holds_pages;
                 self.open_database(holds_pages).await?
             }
         };
-        let Some((mut capture, checksum)) = opened else { return Ok(None) };
+        let Some(database) = database else { return Ok(None) };
+        let (boot_id, file_id) = (marks::boot_id()?, database.file_id.clone());
+        let writer = Writer { bucket, opened, boot_id, file_id, said: None, unsaid: 0, _lock: lock };
         let chain = self.chain(&writer.bucket, &mut trying).await?;
-        let adoption = self.adopt(checksum, &chain, &writer.boot_id)?;
-        self.begin(&mut capture, &writer, base, adoption)?;
-        Ok(Some((writer, capture)))
+        let adoption = self.adopt(&database, &chain)?;
+        self.begin(&database.capture, &writer, base, adoption)?;
+        Ok(Some((writer, database.capture)))
     }
 
-    /// Waits for the database and refuses a wrong one before anything is taken from anybody.
+    /// Waits for the database and refuses a wrong one before anything is taken from anybody. Returns with it the newest
+    /// slot that it was held against.
     async fn look_first(
         &self,
         bucket: &Bucket,
         trying: &mut Trying,
-    ) -> Result<Option<(Capture, Option<Checksum>)>, Failure> {
+    ) -> Result<Option<(OpenedDatabase, u64)>, Failure> {
         let chain = self.chain(bucket, trying).await?;
-        let opened = self.open_database(chain.holds_pages).await?;
+        let Some(database) = self.open_database(chain.holds_pages).await? else { return Ok(None) };
         let chain = self.chain(bucket, trying).await?;
-        if let Some((_, checksum)) = &opened {
-            self.adopt(*checksum, &chain, &marks::boot_id()?)?;
-        }
-        Ok(opened)
+        self.adopt(&database, &chain)?;
+        Ok(Some((database, chain.newest)))
     }
 
-    async fn claim(&self, bucket: &Bucket, trying: &mut Trying) -> Result<(Opened, Base), Failure> {
+    async fn claim(
+        &self,
+        bucket: &Bucket,
+        expected: Option<u64>,
+        trying: &mut Trying,
+    ) -> Result<(Opened, Base), Failure> {
         let handed = match &self.config.handover_dir {
             Some(folder) => handover::take(folder, &self.database.name)?,
             None => None,
@@ -147,7 +198,7 @@ impl Follower {
             Some(claim) => claim,
             None => {
                 let (interval, timeout) = (self.database.sync_interval, self.config.handover_timeout);
-                let claimant = claim::claimant(interval, timeout, pod::is_pod())?;
+                let claimant = claim::claimant(interval, timeout, pod::is_pod(), expected)?;
                 HandOver::from(&claim::seal(bucket, claimant, trying).await?)
             }
         };
@@ -159,7 +210,7 @@ impl Follower {
         loop {
             match claim::chain(bucket, self.marks.record()?.as_ref()).await {
                 Ok(chain) => return Ok(chain),
-                Err(failure) if failure.exit == crate::exit::Exit::Unavailable => {
+                Err(failure) if failure.exit == Exit::Unavailable => {
                     self.post.troubled(&failure);
                     trying.again(failure).await?;
                 }
@@ -168,22 +219,28 @@ impl Follower {
         }
     }
 
-    /// Starts the capture thread and waits until the database is open; `None` when told to stop before.
-    async fn open_database(&self, is_compared: bool) -> Result<Option<(Capture, Option<Checksum>)>, Failure> {
+    /// Starts the capture thread and waits until the database is open; `None` when there is still none when told to stop.
+    async fn open_database(&self, is_compared: bool) -> Result<Option<OpenedDatabase>, Failure> {
         let mut capture = self.spawn_capture(is_compared)?;
-        let mut is_missing = false;
+        let mut is_stopping = false;
         loop {
             let report = tokio::select! {
                 report = capture.reports.recv() => report,
-                () = self.stop.cancelled(), if is_missing => return Ok(None),
+                () = self.stop.cancelled(), if !is_stopping => {
+                    is_stopping = true;
+                    capture.tell(Order::Finish)?;
+                    continue;
+                }
             };
             match report {
                 Some(Report::Waiting(failure)) => {
                     tracing::info!("{failure}");
                     self.post.troubled(&failure);
-                    is_missing = failure.reason == Reason::WaitingForDatabase;
+                    if failure.reason == Reason::WaitingForDatabase {
+                        self.post.started();
+                    }
                 }
-                Some(Report::Opened { checksum, switched_to_wal }) => {
+                Some(Report::Opened { checksum, switched_to_wal, file_id }) => {
                     self.post.recovered();
                     if switched_to_wal {
                         tracing::info!(
@@ -191,11 +248,12 @@ impl Follower {
                             self.database.name
                         );
                     }
-                    return Ok(Some((capture, checksum)));
+                    return Ok(Some(OpenedDatabase { capture, checksum, file_id }));
                 }
                 Some(Report::Failed(failure)) => return Err(failure),
-                Some(Report::Slot(_) | Report::Finished) | None => {
-                    return Err(Failure::bug("the capture thread ended before it was told to begin"));
+                Some(Report::Finished) => return Ok(None),
+                Some(Report::Slot(_) | Report::Replaced) | None => {
+                    return Err(Failure::bug("the capture thread went on before it was told to begin"));
                 }
             }
         }
@@ -223,16 +281,14 @@ impl Follower {
     }
 
     /// Whether this database may be replicated there.
-    fn adopt(&self, checksum: Option<Checksum>, chain: &Chain, boot_id: &str) -> Result<Adoption, Failure> {
+    fn adopt(&self, database: &OpenedDatabase, chain: &Chain) -> Result<Adoption, Failure> {
         let path = &self.database.path;
-        let file_id =
-            disk::file_id(path).map_err(|error| Failure::bug(format!("{}: {error}", path.display())))?;
         let local = Local::Present {
-            checksum: checksum.unwrap_or(Checksum::EMPTY),
-            file_id: file_id.unwrap_or_default(),
+            checksum: database.checksum.unwrap_or(Checksum::EMPTY),
+            file_id: database.file_id.clone(),
             record: self.marks.record()?,
         };
-        match decide(&local, chain, boot_id) {
+        match decide(&local, chain, &marks::boot_id()?) {
             known @ (Adoption::Initial | Adoption::Same | Adoption::Continues) => Ok(known),
             Adoption::Behind => Err(Failure::refused(
                 Reason::Diverged,
@@ -263,7 +319,7 @@ impl Follower {
 
     fn begin(
         &self,
-        capture: &mut Capture,
+        capture: &Capture,
         writer: &Writer,
         base: Base,
         adoption: Adoption,
@@ -277,6 +333,7 @@ impl Follower {
             self.post.stored(position(base));
         }
         let pre_apply = base.checksum.unwrap_or(Checksum::EMPTY);
+        self.post.started();
         capture.tell(Order::Begin(Begin { epoch: head.epoch, first, pre_apply, is_same }))?;
         tracing::info!(
             "{}: following {} to {}, epoch {}{}",
@@ -290,7 +347,7 @@ impl Follower {
     }
 
     /// The loop: whatever the thread cuts is stored, until it has finished.
-    async fn store_all(&self, writer: &mut Writer, capture: &mut Capture) -> Result<(), Failure> {
+    async fn store_all(&self, writer: &mut Writer, capture: &mut Capture) -> Result<Ended, Failure> {
         let (mut is_stopping, mut is_hurried) = (false, false);
         loop {
             tokio::select! {
@@ -299,7 +356,8 @@ impl Follower {
                         self.store(writer, &slot).await?;
                         capture.tell(Order::Stored)?;
                     }
-                    Some(Report::Finished) => return Ok(()),
+                    Some(Report::Finished) => return Ok(Ended::Finished),
+                    Some(Report::Replaced) => return Ok(Ended::Replaced),
                     Some(Report::Failed(failure)) => return Err(failure),
                     Some(Report::Waiting(_) | Report::Opened { .. }) => {}
                     None => return Err(Failure::bug("the capture thread is gone")),
@@ -327,16 +385,13 @@ impl Follower {
     }
 
     fn record(&self, writer: &Writer, base: Base) -> Result<(), Failure> {
-        let path = &self.database.path;
-        let file_id =
-            disk::file_id(path).map_err(|error| Failure::bug(format!("{}: {error}", path.display())))?;
         let head = &writer.opened.head;
         self.marks.write_record(&Record {
             lineage: head.lineage.clone(),
             epoch: head.epoch,
             slot: base,
             boot_id: writer.boot_id.clone(),
-            file_id: file_id.unwrap_or_default(),
+            file_id: writer.file_id.clone(),
         })
     }
 }
@@ -353,11 +408,19 @@ impl Writer {
     /// The orderly end: everything is stored, so a successor need not wait. It is a courtesy; a successor seals anyway.
     async fn close(&self, name: &str) {
         let closed = self.opened.head.close();
-        if let Err(failure) = self.bucket.replace_head(&closed, &self.opened.etag).await {
-            tracing::warn!("the replica could not be closed: {failure}");
-            return;
+        match self.bucket.replace_head(&closed, &self.opened.etag).await {
+            Ok((WriteAnswer::Done, _)) => {
+                tracing::info!("{name}: everything is stored, and the replica is closed")
+            }
+            Ok((WriteAnswer::Rejected | WriteAnswer::Unclear, _)) => {
+                tracing::warn!("{name}: everything is stored; the replica has another writer already");
+            }
+            Err(failure) => {
+                tracing::warn!(
+                    "{name}: everything is stored, but the replica could not be closed: {failure}"
+                );
+            }
         }
-        tracing::info!("{name}: everything is stored, and the replica is closed");
     }
 
     /// A line for a slot now and then, and for every one at the debug level.
@@ -386,3 +449,7 @@ fn position(base: Base) -> Position {
 /// Reports that may wait: one slot is in flight, so there is hardly ever more than one.
 const REPORTS_MAX: usize = 4;
 const SAY_AGAIN: Duration = Duration::from_secs(10);
+/// How long a start may still take on a bare machine after the order to stop.
+const STOP_PATIENCE: Duration = Duration::from_secs(2);
+/// A pause before the bucket is looked at anew.
+const LOOK_AGAIN: Duration = Duration::from_millis(200);

@@ -53,7 +53,7 @@ impl Location {
     }
 
     fn parse_file(text: &str, url: &Url) -> Result<Self, String> {
-        let is_local = url.host_str().is_none_or(str::is_empty);
+        let is_local = text.starts_with("file:///");
         let path = url.to_file_path().ok().filter(|path| is_local && path != Path::new("/"));
         path.map(Self::Directory)
             .ok_or_else(|| format!("'{text}' names no folder; write file:///dir with three slashes"))
@@ -192,6 +192,7 @@ mod tests {
             "file://a/b",
             "file:///",
             "ftp://x/y",
+            "file:a/b",
             "s3:///p",
             "x",
             "s3://b/a/../c?x=1",

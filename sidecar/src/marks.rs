@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use lifeboat_replica::adoption::Record;
 use rustix::fs::{FlockOperation, flock};
 
-use crate::disk;
 use crate::exit::Failure;
+use crate::{disk, pod};
 use lifeboat_wire::Reason;
 
 /// The folder beside one database.
@@ -30,6 +30,8 @@ impl Marks {
     /// The folder beside `database`. Nothing is created yet.
     #[must_use]
     pub fn beside(database: &Path) -> Self {
+        // Two paths to one database are one database.
+        let database = &database.canonicalize().unwrap_or_else(|_| database.to_owned());
         let name = database.file_name().unwrap_or_default().to_string_lossy();
         Self { folder: disk::folder_of(database).join(format!(".{name}-lifeboat")) }
     }
@@ -74,7 +76,14 @@ impl Marks {
     }
 
     fn open_lock(&self, path: &Path) -> io::Result<File> {
-        DirBuilder::new().recursive(true).mode(0o770).create(&self.folder)?;
+        // In a pod the application's folder may not be there at the first start. Elsewhere a missing one is a typing error.
+        if pod::is_pod() {
+            std::fs::create_dir_all(disk::folder_of(&self.folder))?;
+        }
+        match DirBuilder::new().mode(0o770).create(&self.folder) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+            Ok(()) | Err(_) => {}
+        }
         OpenOptions::new().create(true).truncate(false).write(true).mode(0o660).open(path)
     }
 
@@ -101,7 +110,10 @@ impl Marks {
     fn unwritable(&self, error: &io::Error) -> Failure {
         Failure::refused(
             Reason::DatabaseUnreadable,
-            format!("{}: {error}; the folder of the database must be writable", self.folder.display()),
+            format!(
+                "{}: {error}; the folder of the database must exist and be writable",
+                self.folder.display()
+            ),
         )
     }
 }

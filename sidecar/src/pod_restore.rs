@@ -22,7 +22,7 @@ use crate::marks::{self, Marks};
 use crate::rebuild::Overwrite;
 use crate::restore::{default_wait, latest};
 use crate::retry::Trying;
-use crate::{claim, connect, disk, first_view, pod};
+use crate::{claim, connect, disk, first_view, pod, rebuild};
 
 /// Prepares every database of the config for its application.
 ///
@@ -51,9 +51,9 @@ async fn prepare_all(args: &RestoreArgs, outcomes: &mut Vec<DatabaseOutcome>) ->
     if config.databases.is_empty() {
         return Err(Failure::usage("the config lists no databases under 'dbs'"));
     }
-    let mut trying = Trying::lasting(args.wait.unwrap_or_else(default_wait));
     for database in &config.databases {
         let begun = Instant::now();
+        let mut trying = Trying::lasting(args.wait.unwrap_or_else(default_wait));
         let prepared = prepare(&config, database, &mut trying).await;
         let (outcome, position, bytes) = prepared.map_err(|failure| failure.about(&database.name))?;
         let seconds = begun.elapsed().as_secs_f64();
@@ -69,8 +69,9 @@ async fn prepare(
 ) -> Result<(Outcome, Option<Position>, u64), Failure> {
     let marks = Marks::beside(&database.path);
     let _lock = marks.lock(config.handover_timeout).await?;
+    rebuild::remove_leftovers(&database.path);
     let bucket = connect::open(&database.location, connect::Folder::Create).await?;
-    let claimant = claim::claimant(database.sync_interval, config.handover_timeout, false)?;
+    let claimant = claim::claimant(database.sync_interval, config.handover_timeout, false, None)?;
     let sealed = claim::seal(&bucket, claimant, trying).await?;
     let local = look(database, &marks).await?;
     let chain = loop {
@@ -82,7 +83,11 @@ async fn prepare(
     };
     let (outcome, bytes) = match decide(&local, &chain, &marks::boot_id()?) {
         Adoption::FirstStart => (Outcome::FirstStart, 0),
-        Adoption::Initial | Adoption::Same | Adoption::Continues => (Outcome::UpToDate, 0),
+        Adoption::Same => {
+            write_record(&marks, database, &sealed)?;
+            (Outcome::UpToDate, 0)
+        }
+        Adoption::Initial | Adoption::Continues => (Outcome::UpToDate, 0),
         Adoption::Restore | Adoption::Behind => {
             let bytes = bring_back(&bucket, database, &sealed, trying).await?;
             write_record(&marks, database, &sealed)?;

@@ -60,8 +60,10 @@ impl Rebuild {
     /// # Errors
     /// Refused when the folder cannot be written.
     pub fn begin(target: &Path) -> Result<Self, Failure> {
+        // Through a link the file it leads to is meant, and the WAL beside that.
+        let target = &target.canonicalize().unwrap_or_else(|_| target.to_owned());
         let folder = disk::folder_of(target);
-        let temp = tempfile::Builder::new().prefix(".lifeboat-restore-").tempfile_in(folder);
+        let temp = tempfile::Builder::new().prefix(&temp_prefix(target)).tempfile_in(folder);
         let temp = temp.map_err(|error| {
             unwritable(
                 target,
@@ -173,12 +175,13 @@ impl Rebuild {
         }
     }
 
-    /// The file becomes as accessible as the one it replaces; a new one as its folder is.
+    /// The file becomes as accessible as the one it replaces; a new one as its folder is, but never writable for all.
     fn take_owner(&self, replaced: Option<&Metadata>) -> io::Result<()> {
         let folder = std::fs::metadata(disk::folder_of(&self.target))?;
         let (model, mode) = match replaced {
             Some(replaced) => (replaced, replaced.mode() & 0o777),
-            None => (&folder, 0o600 | (folder.mode() & 0o066)),
+            None if folder.mode() & OPEN_TO_ALL != 0 => (&folder, 0o600),
+            None => (&folder, 0o600 | (folder.mode() & 0o064)),
         };
         let file = self.temp.as_file();
         file.set_permissions(Permissions::from_mode(mode))?;
@@ -253,4 +256,22 @@ fn unwritable(path: &Path, why: &str) -> Failure {
     Failure::refused(Reason::DatabaseUnreadable, format!("cannot write {}: {why}", path.display()))
 }
 
+/// Removes what restores to `target` left behind that were killed. Only for whoever holds the database's lock.
+pub fn remove_leftovers(target: &Path) {
+    let prefix = temp_prefix(target);
+    for entry in std::fs::read_dir(disk::folder_of(target)).into_iter().flatten().flatten() {
+        if entry.file_name().to_string_lossy().starts_with(&prefix)
+            && let Err(error) = std::fs::remove_file(entry.path())
+        {
+            tracing::warn!("{}: {error}", entry.path().display());
+        }
+    }
+}
+
+fn temp_prefix(target: &Path) -> String {
+    format!(".{}-restore-", target.file_name().unwrap_or_default().to_string_lossy())
+}
+
+/// A sticky folder, or one that everybody may write to, says nothing about who should read what is in it.
+const OPEN_TO_ALL: u32 = 0o1002;
 const READ_BUFFER: usize = 1024 * 1024;

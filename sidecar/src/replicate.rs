@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use lifeboat_wire::{DatabaseOutcome, Outcome, Step, Termination};
+use lifeboat_wire::{DatabaseOutcome, DatabaseStatus, Outcome, Step, Termination, Verdict};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -92,15 +92,9 @@ fn last_words(posts: &[Post], ended: &Result<(), Failure>) -> Termination {
         Ok(()) => (format!("{} databases stored to the last commit", statuses.len()), None, Exit::Done),
         Err(failure) => (failure.message.clone(), Some(failure.reason), failure.exit),
     };
-    let outcome = match exit {
-        Exit::Done => Outcome::Flushed,
-        Exit::Fenced => Outcome::Fenced,
-        Exit::Unavailable => Outcome::TailNotStored,
-        Exit::Usage | Exit::Refused | Exit::Damaged | Exit::Bug => Outcome::Failed,
-    };
     let databases = statuses.into_iter().map(|status| DatabaseOutcome {
+        outcome: outcome(&status),
         name: status.name,
-        outcome,
         position: status.position,
         bytes: status.unreplicated_bytes.unwrap_or(0),
         seconds: 0.0,
@@ -111,5 +105,15 @@ fn last_words(posts: &[Post], ended: &Result<(), Failure>) -> Termination {
         reason,
         exit_code: exit as u8,
         databases: databases.collect(),
+    }
+}
+
+/// What became of one database, whatever became of the others.
+fn outcome(status: &DatabaseStatus) -> Outcome {
+    match status.verdict {
+        None if status.unreplicated_bytes.is_none_or(|bytes| bytes == 0) => Outcome::Flushed,
+        None | Some(Verdict::Retry | Verdict::Rescan) => Outcome::TailNotStored,
+        Some(Verdict::Fence) => Outcome::Fenced,
+        Some(Verdict::Refuse | Verdict::Halt | Verdict::Unknown) => Outcome::Failed,
     }
 }

@@ -14,6 +14,7 @@ use crate::bucket::{Bucket, OpenedFile};
 use crate::config::Config;
 use crate::exit::{Exit, Failure};
 use crate::location::{Location, is_url};
+use crate::marks::{Lock, Marks};
 use crate::progress::Progress;
 use crate::rebuild::{ApplyError, Overwrite, Rebuild, target_exists};
 use crate::retry::Trying;
@@ -104,6 +105,7 @@ async fn restore(args: &RestoreArgs, location: &Location, output: &Path) -> Resu
     if exists && !args.force {
         return Err(target_exists(output));
     }
+    let _lock = lock(output).await?;
     let bucket = connect::open(location, connect::Folder::MustExist).await?;
     let mut trying = Trying::lasting(args.wait.unwrap_or_else(default_wait));
     let overwrite = if args.force { Overwrite::Force } else { Overwrite::Never };
@@ -115,6 +117,12 @@ async fn restore(args: &RestoreArgs, location: &Location, output: &Path) -> Resu
             format!("{bucket} holds no database; check the URL, or pass --if-replica-exists if that is fine"),
         )),
     }
+}
+
+/// A database that a process follows must not be replaced under it.
+async fn lock(output: &Path) -> Result<Option<Lock>, Failure> {
+    let marks = Marks::beside(output);
+    if marks.folder().exists() { marks.lock(Duration::ZERO).await.map(Some) } else { Ok(None) }
 }
 
 /// How long the bucket is tried when nothing else is said.
@@ -136,7 +144,10 @@ pub async fn latest(
     let mut seen: Option<Inventory> = None;
     loop {
         let inventory = match bucket.inventory().await {
-            Ok(inventory) => inventory,
+            Ok(inventory) => {
+                trying.worked();
+                inventory
+            }
             Err(failure) if failure.exit == Exit::Unavailable => {
                 trying.again(failure).await?;
                 continue;

@@ -4,34 +4,26 @@ use std::time::{Duration, Instant};
 
 use crate::exit::Failure;
 
-/// How long to go on trying.
-#[derive(Clone, Copy, Debug)]
-pub enum Budget {
-    /// Until it works or the process is told to stop.
-    Unlimited,
-    /// Until this moment.
-    Until(Instant),
-}
-
 /// Attempts at one thing, with growing pauses between them.
 #[derive(Debug)]
 pub struct Trying {
-    budget: Budget,
+    limit: Option<Duration>,
+    since: Instant,
     pause: Duration,
     said: Option<Instant>,
 }
 
 impl Trying {
-    /// No attempt was made yet.
+    /// Until it works or the process is told to stop.
     #[must_use]
-    pub const fn new(budget: Budget) -> Self {
-        Self { budget, pause: PAUSE_MIN, said: None }
+    pub fn forever() -> Self {
+        Self { limit: None, since: Instant::now(), pause: PAUSE_MIN, said: None }
     }
 
-    /// For as long as `wait` from now on.
+    /// Until nothing has worked for as long as `limit`.
     #[must_use]
-    pub fn lasting(wait: Duration) -> Self {
-        Self::new(Budget::Until(Instant::now() + wait))
+    pub fn lasting(limit: Duration) -> Self {
+        Self { limit: Some(limit), ..Self::forever() }
     }
 
     /// Takes the failure of an attempt and lets some time pass; the next attempt may follow.
@@ -39,9 +31,7 @@ impl Trying {
     /// # Errors
     /// The failure itself, when there is no time left.
     pub async fn again(&mut self, failure: Failure) -> Result<(), Failure> {
-        if let Budget::Until(end) = self.budget
-            && Instant::now() + self.pause >= end
-        {
+        if self.limit.is_some_and(|limit| self.since.elapsed() + self.pause >= limit) {
             return Err(failure);
         }
         if self.said.is_none_or(|said| said.elapsed() >= SAY_AGAIN) {
@@ -58,7 +48,7 @@ impl Trying {
         if self.said.take().is_some() {
             tracing::info!("the store answers again");
         }
-        self.pause = PAUSE_MIN;
+        (self.pause, self.since) = (PAUSE_MIN, Instant::now());
     }
 }
 
@@ -69,6 +59,15 @@ const SAY_AGAIN: Duration = Duration::from_secs(30);
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn what_works_in_between_buys_new_time() {
+        let mut trying = Trying::lasting(Duration::from_millis(250));
+        for _ in 0..4 {
+            trying.again(Failure::unavailable("late")).await.unwrap();
+            trying.worked();
+        }
+    }
 
     #[tokio::test]
     async fn trying_ends_with_the_last_failure_when_the_time_is_over() {

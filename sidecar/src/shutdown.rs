@@ -1,6 +1,6 @@
 //! When the process is told to stop.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -21,7 +21,11 @@ pub fn on_signal() -> Result<CancellationToken, Failure> {
         let name = tokio::select! { _ = term.recv() => "SIGTERM", _ = int.recv() => "SIGINT" };
         tracing::info!("{name}: storing the last commits");
         token.cancel();
-        tokio::select! { _ = term.recv() => {}, _ = int.recv() => {} }
+        // Some programs send one stop as two signals.
+        let begun = Instant::now();
+        while begun.elapsed() < ONE_STOP {
+            tokio::select! { _ = term.recv() => {}, _ = int.recv() => {} }
+        }
         tracing::warn!("told to stop again; ending without waiting for the store");
         std::process::exit(i32::from(crate::exit::Exit::Unavailable as u8));
     });
@@ -35,3 +39,6 @@ pub async fn at(moment: Option<Instant>) {
         None => std::future::pending().await,
     }
 }
+
+/// Signals that come together mean one stop.
+const ONE_STOP: Duration = Duration::from_secs(1);

@@ -114,12 +114,7 @@ fn spooled(
     header: &Header,
     folder: &Path,
 ) -> Result<(Body, SlotIdentity), Failure> {
-    let refuse = |error: io::Error| {
-        Failure::refused(
-            Reason::DatabaseUnreadable,
-            format!("{}: {error}; a large slot is spooled there", folder.display()),
-        )
-    };
+    let refuse = |error: io::Error| no_room(&format!("{}: {error}", folder.display()));
     let file = tempfile::tempfile_in(folder).map_err(refuse)?;
     let writer = encode(view, pages, header, BufWriter::with_capacity(SPOOL_BUFFER, file))?;
     let mut file = writer.into_inner().map_err(|error| refuse(error.into_error()))?;
@@ -140,7 +135,18 @@ fn identify(file: &mut File) -> io::Result<(u64, SlotIdentity)> {
 
 impl From<EncodeError> for Failure {
     fn from(error: EncodeError) -> Self {
-        Self::refused(Reason::DatabaseUnreadable, format!("a slot cannot be written: {error}"))
+        match error {
+            EncodeError::Write { source, .. } => no_room(&source.to_string()),
+            other => Self::bug(format!("a slot cannot be encoded: {other}")),
+        }
+    }
+}
+
+/// Time may heal it: somebody makes room.
+fn no_room(why: &str) -> Failure {
+    Failure {
+        reason: Reason::DatabaseUnreadable,
+        ..Failure::unavailable(format!("a large slot cannot be spooled beside the database: {why}"))
     }
 }
 

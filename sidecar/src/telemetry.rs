@@ -9,7 +9,9 @@ use crate::args::LogFormat;
 
 /// Begins logging. Libraries speak only from warnings up; `level` is for our own lines.
 pub fn init(format: LogFormat, level: LevelFilter) {
-    let filter = EnvFilter::new(format!("warn,lifeboat={level},lifeboat_store={level}"));
+    let filter = EnvFilter::new(format!(
+        "warn,aws_config=error,aws_smithy_runtime=error,lifeboat={level},lifeboat_store={level}"
+    ));
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match format {
         LogFormat::Text => lines.with_target(false).with_ansi(std::io::stderr().is_terminal()).init(),

@@ -7,7 +7,7 @@ use lifeboat_wire::Reason;
 use crate::board::Post;
 use crate::bucket::Bucket;
 use crate::exit::{Exit, Failure};
-use crate::retry::{Budget, Trying};
+use crate::retry::Trying;
 use crate::slot_file::SlotFile;
 
 /// Returns when the slot is proved to be in the bucket.
@@ -18,7 +18,7 @@ use crate::slot_file::SlotFile;
 /// # Errors
 /// Fenced when another writer's bytes are there; damaged when bytes are there that cannot be.
 pub async fn store(bucket: &Bucket, slot: &SlotFile, post: &Post) -> Result<(), Failure> {
-    let mut trying = Trying::new(Budget::Unlimited);
+    let mut trying = Trying::forever();
     loop {
         match attempt(bucket, slot).await {
             Ok(Attempt::Stored) => return Ok(()),

@@ -215,3 +215,89 @@ fn nothing_is_added_to_the_applications_database() {
     );
     assert_eq!(running.stop().0, Some(0));
 }
+
+/// What is at a path with its WAL, to be put back later in place, as a storage system sets a volume back.
+fn volume(place: &Place, names: &[&str]) -> Vec<(std::path::PathBuf, Vec<u8>)> {
+    names
+        .iter()
+        .map(|name| place.path(name))
+        .map(|path| (path.clone(), std::fs::read(path).unwrap()))
+        .collect()
+}
+
+#[test]
+fn a_volume_that_was_set_back_does_not_set_the_bucket_back() {
+    let place = Place::new();
+    place.open("app.db").execute_batch(TABLE).unwrap();
+    let (db, url) = (place.text("app.db"), place.url("replica"));
+    let running = place.start(&["replicate", "--sync-interval", "20ms", &db, &url], "stored");
+    let earlier = volume(&place, &["app.db", "app.db-wal", ".app.db-lifeboat/record.json"]);
+    for n in 2..8 {
+        insert(&place, "app.db", n);
+        std::thread::sleep(std::time::Duration::from_millis(60));
+    }
+    let slots = || std::fs::read_dir(place.path("replica/ltx/0")).unwrap().count();
+    eventually("some slots", || (slots() >= 4).then_some(()), || running.log());
+    running.kill();
+    let _ = std::fs::remove_file(place.path("app.db-shm"));
+    for (path, bytes) in earlier {
+        std::fs::write(path, bytes).unwrap();
+    }
+    let refused = place.run(&["replicate", &db, &url]);
+    assert_eq!(refused.code, Some(4), "{}", refused.stderr);
+    place.run(&["restore", "-o", &place.text("out.db"), &url]).says(0, &[]);
+    assert!(dump(&place.path("out.db")).len() >= 4, "acknowledged rows are gone");
+}
+
+#[test]
+fn a_file_that_replaces_the_database_is_noticed_although_its_application_never_pauses() {
+    let place = Place::new();
+    place.open("app.db").execute_batch(TABLE).unwrap();
+    let (db, url) = (place.text("app.db"), place.url("replica"));
+    let running = place.start(&["replicate", &db, &url], "stored");
+    place.open("new.db").execute_batch("PRAGMA journal_mode = WAL; CREATE TABLE fresh (n);").unwrap();
+    for suffix in ["-wal", "-shm"] {
+        let _ = std::fs::remove_file(place.path(&format!("app.db{suffix}")));
+    }
+    std::fs::rename(place.path("new.db"), place.path("app.db")).unwrap();
+    let (is_over, app) = (Arc::new(AtomicBool::new(false)), place.open("app.db"));
+    let flag = Arc::clone(&is_over);
+    let writer = std::thread::spawn(move || {
+        while !flag.load(Ordering::Relaxed) {
+            app.execute("INSERT INTO fresh VALUES (1)", []).unwrap();
+            std::thread::sleep(std::time::Duration::from_millis(50));
+        }
+    });
+    let (status, log) = running.ends();
+    is_over.store(true, Ordering::Relaxed);
+    writer.join().unwrap();
+    assert_eq!(status.code(), Some(4), "{log}");
+    assert!(log.contains("was replaced") && log.contains("not a continuation"), "{log}");
+    place.run(&["replicate", &db, &url]).says(4, &["not a continuation"]);
+    place.run(&["restore", "-o", &place.text("out.db"), &url]).says(0, &[]);
+    assert_eq!(dump(&place.path("out.db")), ["t: Integer(1)"]);
+}
+
+#[test]
+fn a_database_that_is_followed_is_not_restored_over() {
+    let place = Place::new();
+    place.open("app.db").execute_batch(TABLE).unwrap();
+    let (db, url) = (place.text("app.db"), place.url("replica"));
+    let running = place.start(&["replicate", &db, &url], "stored");
+    place.run(&["restore", "--force", "-o", &db, &url]).says(4, &["another lifeboat process"]);
+    assert_eq!(running.stop().0, Some(0));
+    place.run(&["restore", "--force", "-o", &db, &url]).says(0, &["restored"]);
+}
+
+#[test]
+fn two_signals_for_one_stop_do_not_cut_the_last_commits_off() {
+    let place = Place::new();
+    place.open("app.db").execute_batch(TABLE).unwrap();
+    let url = place.url("replica");
+    let running = place.start(&["replicate", &place.text("app.db"), &url], "stored");
+    insert(&place, "app.db", 2);
+    running.signal(Signal::INT);
+    let (code, log) = running.stop();
+    assert_eq!(code, Some(0), "{log}");
+    assert_restores(&place, &url, "app.db");
+}

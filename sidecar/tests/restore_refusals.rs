@@ -35,7 +35,7 @@ fn leaves_nothing(place: &Place) {
     let left: Vec<_> = std::fs::read_dir(place.folder.path())
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-        .filter(|name| name.starts_with("out") || name.starts_with(".lifeboat-restore"))
+        .filter(|name| name.starts_with("out") || name.starts_with(".out"))
         .collect();
     assert!(left.is_empty(), "left behind: {left:?}");
 }
@@ -194,7 +194,7 @@ fn the_restored_file_is_as_accessible_as_the_one_it_replaces_or_as_its_folder() 
     let set = |name: &str, mode| {
         std::fs::set_permissions(place.path(name), std::fs::Permissions::from_mode(mode)).unwrap();
     };
-    for (folder, file) in [(0o755, 0o644), (0o2775, 0o664), (0o700, 0o600)] {
+    for (folder, file) in [(0o755, 0o644), (0o2775, 0o664), (0o700, 0o600), (0o1777, 0o600), (0o777, 0o600)] {
         set("", folder);
         place.run(&["restore", "--force", "-o", &place.text("out.db"), &url]).says(0, &[]);
         assert_eq!(mode("out.db"), file);

@@ -61,6 +61,10 @@ pub struct Chain {
     pub lineage: String,
     /// The checksum at the chain's end; `None` where nothing says.
     pub checksum: Option<Checksum>,
+    /// The checksum at the record's slot; `None` where that slot is not there, or nothing says.
+    pub at_record: Option<Checksum>,
+    /// The newest slot; 0 where there is none.
+    pub newest: u64,
     /// Whether any file holds pages.
     pub holds_pages: bool,
     /// Every slot after the record's, none missing; empty without a record.
@@ -100,15 +104,37 @@ pub fn decide(local: &Local, chain: &Chain, boot_id: &str) -> Adoption {
     if chain.checksum == Some(checksum) {
         return Adoption::Same;
     }
-    let Some(record) = record.filter(|record| record.lineage == chain.lineage) else {
+    let Some(record) = record.filter(|record| record.lineage == chain.lineage && chain.has(record)) else {
         return Adoption::Diverged;
     };
-    let is_untouched_by_others =
-        chain.since_record.iter().all(|slot| slot.is_seal || slot.epoch == record.epoch);
-    if record.boot_id == boot_id && record.file_id == *file_id && is_untouched_by_others {
+    let stored_since: Vec<_> = chain.since_record.iter().filter(|slot| !slot.is_seal).collect();
+    if record.slot.checksum == Some(checksum) && !stored_since.is_empty() {
+        return Adoption::Behind;
+    }
+    let is_same_file = !file_id.is_empty() && record.file_id == *file_id;
+    if record.boot_id == boot_id
+        && is_same_file
+        && stored_since.iter().all(|slot| record.may_be_followed_by(slot))
+    {
         return Adoption::Continues;
     }
-    if record.slot.checksum == Some(checksum) { Adoption::Behind } else { Adoption::Diverged }
+    Adoption::Diverged
+}
+
+impl Chain {
+    /// Whether the state that the record speaks of is one of this chain. A bucket that was set back, or another one under
+    /// the same name, proves nothing about what is newer.
+    fn has(&self, record: &Record) -> bool {
+        record.slot.txid == 0 || (self.at_record.is_some() && self.at_record == record.slot.checksum)
+    }
+}
+
+impl Record {
+    /// The record is written after every slot, before the next is sent. So at most one slot can have been stored after it
+    /// by the same process; more of them mean that the record is an old one, put back with its volume.
+    fn may_be_followed_by(&self, slot: &ChainSlot) -> bool {
+        slot.epoch == self.epoch && slot.txid == self.slot.txid + 1
+    }
 }
 
 #[cfg(test)]
@@ -142,6 +168,8 @@ mod tests {
         Chain {
             lineage: "l".to_owned(),
             checksum: Some(sum(end)),
+            at_record: Some(sum(1)),
+            newest: 5 + since.len() as u64,
             holds_pages: true,
             since_record: since.iter().enumerate().map(slot).collect(),
         }
@@ -184,6 +212,32 @@ mod tests {
     fn an_unchanged_older_state_may_be_replaced() {
         assert_eq!(decide(&local(1, 1, HERE), &chain(2, &[(4, true), (4, false)]), HERE), Adoption::Behind);
         assert_eq!(decide(&local(1, 1, "boot-0"), &chain(2, &[(3, false)]), HERE), Adoption::Behind);
+    }
+
+    #[test]
+    fn a_bucket_that_was_set_back_does_not_set_the_database_back() {
+        let mut earlier = chain(2, &[]);
+        earlier.at_record = None;
+        assert_eq!(decide(&local(1, 1, "boot-0"), &earlier, HERE), Adoption::Diverged);
+        assert_eq!(decide(&local(1, 1, HERE), &earlier, HERE), Adoption::Diverged);
+        assert_eq!(decide(&local(7, 1, HERE), &earlier, HERE), Adoption::Diverged);
+    }
+
+    #[test]
+    fn a_volume_that_was_set_back_in_the_same_boot_does_not_set_the_bucket_back() {
+        let newer = chain(2, &[(3, false), (3, false)]);
+        assert_eq!(decide(&local(1, 1, HERE), &newer, HERE), Adoption::Behind);
+        assert_eq!(decide(&local(7, 1, HERE), &newer, HERE), Adoption::Diverged);
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_told_from_another_continues_nothing() {
+        let Local::Present { checksum, mut record, .. } = local(7, 1, HERE) else { unreachable!() };
+        if let Some(record) = &mut record {
+            record.file_id = String::new();
+        }
+        let nameless = Local::Present { checksum, file_id: String::new(), record };
+        assert_eq!(decide(&nameless, &chain(1, &[(4, true)]), HERE), Adoption::Diverged);
     }
 
     #[test]

@@ -68,6 +68,9 @@ impl Config {
         if config.databases.is_empty() {
             return Err(Failure::usage(NO_DATABASES));
         }
+        if config.databases.iter().any(|database| !SYNC_INTERVAL.contains(&database.sync_interval)) {
+            return Err(Failure::usage(WRONG_INTERVAL));
+        }
         Ok(config)
     }
 
@@ -133,9 +136,15 @@ impl Config {
         for (number, entry) in file.dbs.iter().flatten().enumerate() {
             let database =
                 config.database(&file, entry).map_err(|failure| failure.about(format!("dbs[{number}]")))?;
-            if config.databases.iter().any(|other| other.path == database.path || other.name == database.name)
-            {
-                return Err(Failure::usage(format!("dbs[{number}]: {} is listed twice", database.name)));
+            if config.databases.iter().any(|other| {
+                other.path == database.path
+                    || other.name == database.name
+                    || other.location == database.location
+            }) {
+                return Err(Failure::usage(format!(
+                    "dbs[{number}]: {} is listed twice: every database has a path, a name and a replica of its own",
+                    database.name
+                )));
             }
             config.databases.push(database);
         }
@@ -163,7 +172,7 @@ impl Config {
         let interval = interval.into_iter().flatten().next().map(String::as_str);
         database.sync_interval = duration("sync-interval", interval, database.sync_interval)?;
         if !SYNC_INTERVAL.contains(&database.sync_interval) {
-            return Err(Failure::usage(format!("{path}: sync-interval is from 10ms to 1h")));
+            return Err(Failure::usage(format!("{path}: {WRONG_INTERVAL}")));
         }
         database.enforce_wal = entry.enforce_wal.or(file.enforce_wal).unwrap_or(true);
         Ok(database)
@@ -226,6 +235,9 @@ impl DatabaseConfig {
 
 fn location(file: &file::File, replica: &file::Replica) -> Result<Location, String> {
     let mut location = match (&replica.url, replica.kind.as_deref()) {
+        (Some(_), _) if replica.bucket.is_some() || replica.path.is_some() => {
+            return Err("the replica's key 'url' says bucket and path; remove 'bucket' and 'path'".to_owned());
+        }
         (Some(url), _) => Location::parse(url, &StoreArgs::default())?,
         (None, Some("s3")) => {
             let bucket = replica.bucket.clone().ok_or("the replica's key 'bucket' is missing")?;
@@ -301,5 +313,6 @@ const INLINE: &str = "LIFEBOAT_CONFIG_INLINE";
 const CONFIG_PATHS: [&str; 2] = ["/etc/lifeboat.yml", "/etc/litestream.yml"];
 const SYNC_INTERVAL: std::ops::RangeInclusive<Duration> =
     Duration::from_millis(10)..=Duration::from_secs(3600);
+const WRONG_INTERVAL: &str = "sync-interval is from 10ms to 1h";
 const NO_DATABASES: &str =
     "no databases: the config lists none under 'dbs'; add one, or name a database and a URL";

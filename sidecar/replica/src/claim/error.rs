@@ -33,6 +33,12 @@ pub enum ClaimError {
         /// In words.
         owner: String,
     },
+    /// Somebody stored something since the claimant looked.
+    #[error("slot {newest} was stored since the database was compared with the bucket")]
+    Moved {
+        /// The newest slot now.
+        newest: u64,
+    },
     /// A slot between the floor and the newest is missing.
     #[error("slot {missing} is missing below slot {newest}: somebody deletes or writes under this prefix")]
     Hole {

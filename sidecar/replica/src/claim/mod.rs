@@ -131,6 +131,10 @@ pub struct Claimant {
     /// Whether this is a restarted process, which must not take the replica back from another pod: two restart loops
     /// would duel for ever. A new pod or a person may.
     pub is_restarted: bool,
+    /// The newest slot that the claimant's database was held against; `None` to claim whatever is there. If another one
+    /// is there by the time the head would be taken, the claimant looks again instead: a stale copy must not stop a
+    /// writer that is at work.
+    pub expected: Option<u64>,
 }
 
 /// The claim of one process, from the first look at the head to its seal.
@@ -149,6 +153,7 @@ enum State {
     Observing {
         head: Head,
         etag: String,
+        is_polite: bool,
     },
     Waiting,
     TakingHead {
@@ -187,8 +192,12 @@ impl Claim {
             }
             (State::ProvingAbsence, Fact::FileCount(files)) => Err(ClaimError::UnclaimedData { files }),
             (State::CreatingHead(head), Fact::HeadWritten(answer, etag)) => self.created(head, answer, etag),
-            (State::Observing { head, etag }, Fact::Slots(slots)) => {
-                self.observed(now, head, etag, slots.last().copied())
+            (State::Observing { head, etag, is_polite }, Fact::Slots(slots)) => {
+                let newest = slots.last().map_or(0, |txid| txid.get());
+                if self.claimant.expected.is_some_and(|expected| expected != newest) {
+                    return Err(ClaimError::Moved { newest });
+                }
+                if is_polite { self.observed(now, head, etag, newest) } else { self.take(&head, etag) }
             }
             (State::Waiting, Fact::Resumed) => self.go(State::ReadingHead, Action::ReadHead),
             (State::TakingHead { head, replaced }, Fact::HeadWritten(answer, etag)) => {
@@ -218,20 +227,13 @@ impl Claim {
         if self.claimant.is_restarted && head.owner.pod_uid != self.claimant.owner.pod_uid {
             return Err(ClaimError::Superseded { owner: head.owner.to_string() });
         }
-        if head.state == HeadState::Closed || is_same_machine(&head.owner, &self.claimant.owner) {
-            return self.take(&head, etag);
-        }
-        self.go(State::Observing { head, etag }, Action::ListSlots)
+        let is_polite =
+            head.state != HeadState::Closed && !is_same_machine(&head.owner, &self.claimant.owner);
+        self.go(State::Observing { head, etag, is_polite }, Action::ListSlots)
     }
 
-    fn observed(
-        &mut self,
-        now: Millis,
-        head: Head,
-        etag: String,
-        newest: Option<Txid>,
-    ) -> Result<Step, ClaimError> {
-        let sight = (head.revision, newest.map_or(0, Txid::get));
+    fn observed(&mut self, now: Millis, head: Head, etag: String, newest: u64) -> Result<Step, ClaimError> {
+        let sight = (head.revision, newest);
         match self.claimant.patience.observe(now, sight) {
             Some(pause) => self.go(State::Waiting, Action::Pause(pause)),
             None => self.take(&head, etag),

@@ -101,6 +101,7 @@ fn claimant(nonce: u8) -> Claimant {
         wall_ms: 7,
         patience,
         is_restarted: false,
+        expected: None,
     }
 }
 
@@ -199,6 +200,21 @@ fn a_restarted_process_does_not_take_the_replica_back_from_another_pod() {
     bucket.put_seal(2);
     claim(&mut bucket, claimant(3)).unwrap();
     assert!(matches!(claim(&mut bucket, restarted(4, "pod-1")), Err(ClaimError::Superseded { .. })));
+}
+
+#[test]
+fn a_claimant_looks_again_when_a_writer_went_on_meanwhile() {
+    let mut bucket = Bucket::default();
+    let sealed = claim(&mut bucket, claimant(1)).unwrap();
+    bucket.put_seal(1);
+    let opened = open(&mut bucket, &sealed, owner(1, "pod-1")).unwrap();
+    for head in [opened.head.clone(), opened.head.close()] {
+        bucket.head = Some(head);
+        let late = Claimant { expected: Some(0), ..claimant(2) };
+        assert_eq!(claim(&mut bucket, late), Err(ClaimError::Moved { newest: 1 }));
+        assert_eq!(bucket.head.as_ref().unwrap().epoch, Epoch::FIRST, "the head was taken");
+    }
+    assert!(claim(&mut bucket, Claimant { expected: Some(1), ..claimant(2) }).is_ok());
 }
 
 #[test]
