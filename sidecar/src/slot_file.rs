@@ -135,10 +135,10 @@ fn identify(file: &mut File) -> io::Result<(u64, SlotIdentity)> {
 
 impl From<EncodeError> for Failure {
     fn from(error: EncodeError) -> Self {
-        match error {
-            EncodeError::Write { source, .. } => no_room(&source.to_string()),
-            other => Self::bug(format!("a slot cannot be encoded: {other}")),
+        if let EncodeError::Write { source, .. } = &error {
+            return no_room(&source.to_string());
         }
+        Self::bug(format!("a slot cannot be encoded: {error}"))
     }
 }
 
