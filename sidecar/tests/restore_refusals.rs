@@ -4,8 +4,9 @@
 
 mod support;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use lifeboat_ltx::{Checksum, LtxFile, decode_whole};
 use support::{Place, dump, s3::S3Server};
 
 const TABLE: &str = "CREATE TABLE t (n INTEGER PRIMARY KEY); INSERT INTO t VALUES (1);";
@@ -136,6 +137,49 @@ fn a_cut_file_is_damage() {
         place.run(&["restore", "-o", &place.text("out.db"), &url]).says(6, &[]);
         leaves_nothing(&place);
     }
+}
+
+/// Rewrites a slot as a file that is whole in itself.
+fn forge(file: &Path, change: impl FnOnce(&mut LtxFile)) {
+    let mut slot = decode_whole(&std::fs::read(file).unwrap()).unwrap();
+    change(&mut slot);
+    std::fs::write(file, slot.encode().unwrap()).unwrap();
+}
+
+#[test]
+fn pages_that_do_not_add_up_to_the_replicas_checksum_are_damage() {
+    let place = Place::new();
+    let (url, folder) = replica(&place);
+    forge(&slots(&folder).pop().unwrap(), |slot| {
+        let last = slot.pages.last_mut().unwrap();
+        *last.1.last_mut().unwrap() ^= 1;
+    });
+    place.run(&["restore", "-o", &place.text("out.db"), &url]).says(6, &["checksum", "nothing was written"]);
+    leaves_nothing(&place);
+}
+
+#[test]
+fn a_file_that_does_not_continue_the_one_before_it_is_damage() {
+    let place = Place::new();
+    let (url, folder) = replica(&place);
+    forge(&slots(&folder)[1], |slot| {
+        let mark = slot.header.mark.as_mut().unwrap();
+        mark.pre_apply = Checksum::EMPTY;
+    });
+    place
+        .run(&["restore", "-o", &place.text("out.db"), &url])
+        .says(6, &["does not continue the file before it"]);
+    leaves_nothing(&place);
+}
+
+#[test]
+fn a_file_under_another_name_is_damage() {
+    let place = Place::new();
+    let (url, folder) = replica(&place);
+    let files = slots(&folder);
+    std::fs::copy(&files[0], &files[1]).unwrap();
+    place.run(&["restore", "-o", &place.text("out.db"), &url]).says(6, &["its name and its header differ"]);
+    leaves_nothing(&place);
 }
 
 #[test]
