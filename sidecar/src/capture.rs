@@ -427,9 +427,8 @@ impl From<DatabaseError> for Failure {
         }
         match error.verdict() {
             Verdict::Halt => Self::bug(message),
-            Verdict::Retry | Verdict::Rescan | Verdict::Fence | Verdict::Refuse | Verdict::Unknown => {
-                Self::refused(error.reason(), message)
-            }
+            Verdict::Retry | Verdict::Rescan => Self { reason: error.reason(), ..Self::unavailable(message) },
+            Verdict::Fence | Verdict::Refuse | Verdict::Unknown => Self::refused(error.reason(), message),
         }
     }
 }

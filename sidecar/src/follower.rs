@@ -51,6 +51,7 @@ struct OpenedDatabase {
 }
 
 /// Why a follower has nothing more to store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Ended {
     Finished,
     Replaced,
@@ -99,37 +100,41 @@ impl Follower {
         }
     }
 
+    /// What may pass is tried again for ever: the worst end is one that nobody notices.
     async fn follow(&self) -> Result<(), Failure> {
+        let mut trying = Trying::forever();
         loop {
-            let started = tokio::select! {
-                started = self.start() => started,
-                () = self.gave_up_starting(), if !pod::is_pod() => {
-                    Err(Failure::unavailable("stopped before it could begin; nothing new was stored"))
-                }
-            };
-            let (mut writer, mut capture) = match started {
-                Ok(Some(started)) => started,
-                Ok(None) => return Ok(()),
-                Err(failure) if failure.exit == Exit::Unavailable && !self.stop.is_cancelled() => {
-                    tracing::info!("{}: {failure}; looking again", self.database.name);
-                    tokio::time::sleep(LOOK_AGAIN).await;
-                    continue;
-                }
-                Err(failure) => return Err(failure),
-            };
-            match self.store_all(&mut writer, &mut capture).await? {
-                Ended::Finished => {
-                    writer.close(&self.database.name).await;
-                    return Ok(());
-                }
-                Ended::Replaced => {
+            match self.follow_once(&mut trying).await {
+                Ok(Ended::Finished) => return Ok(()),
+                Ok(Ended::Replaced) => {
                     tracing::warn!(
                         "{}: the file was replaced by another; looking at that",
                         self.database.name
                     );
                 }
+                Err(failure) if failure.exit == Exit::Unavailable && !self.stop.is_cancelled() => {
+                    self.post.troubled(&failure);
+                    trying.again(failure).await?;
+                }
+                Err(failure) => return Err(failure),
             }
         }
+    }
+
+    async fn follow_once(&self, trying: &mut Trying) -> Result<Ended, Failure> {
+        let started = tokio::select! {
+            started = self.start() => started?,
+            () = self.gave_up_starting(), if !pod::is_pod() => {
+                return Err(Failure::unavailable("stopped before it could begin; nothing new was stored"));
+            }
+        };
+        let Some((mut writer, mut capture)) = started else { return Ok(Ended::Finished) };
+        trying.worked();
+        let ended = self.store_all(&mut writer, &mut capture).await?;
+        if ended == Ended::Finished {
+            writer.close(&self.database.name).await;
+        }
+        Ok(ended)
     }
 
     /// On a bare machine nobody waits long for a start that was told to stop: the database is still there.
@@ -451,5 +456,3 @@ const REPORTS_MAX: usize = 4;
 const SAY_AGAIN: Duration = Duration::from_secs(10);
 /// How long a start may still take on a bare machine after the order to stop.
 const STOP_PATIENCE: Duration = Duration::from_secs(2);
-/// A pause before the bucket is looked at anew.
-const LOOK_AGAIN: Duration = Duration::from_millis(200);

@@ -46,7 +46,7 @@ impl Trying {
     /// An attempt worked.
     pub fn worked(&mut self) {
         if self.said.take().is_some() {
-            tracing::info!("the store answers again");
+            tracing::info!("it works again");
         }
         (self.pause, self.since) = (PAUSE_MIN, Instant::now());
     }
