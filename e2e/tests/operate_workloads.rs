@@ -1,8 +1,9 @@
-//! What the operator does to workloads: it labels fit ones, leaves unfit ones alone, and lets go of abandoned ones.
+//! What the operator does to workloads: it labels fit ones, leaves unfit ones alone, and tells of abandoned ones.
 
 use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::events::v1::Event;
 use kube::Api;
 use kube::api::{Patch, PatchParams};
 use lifeboat_api::names::{ANNOTATION_CONFIG_HASH, LABEL_REPLICA};
@@ -52,14 +53,30 @@ async fn new_settings_reach_the_pods() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_workload_whose_replica_is_deleted_gets_pods_again() -> Result<()> {
-    in_namespace("release", async |namespace| {
+async fn a_workload_whose_replica_is_deleted_goes_on_until_a_person_lets_it_go() -> Result<()> {
+    in_namespace("abandoned", async |namespace| {
         namespace.create::<Deployment>(deployment("Recreate")).await?;
         namespace.create::<SqliteReplica>(replica(namespace)).await?;
-        await_injected(namespace).await?;
+        let pod = await_injected(namespace).await?;
         namespace.replicas().delete(WEB, &Default::default()).await?;
+        let events: Api<Event> = Api::namespaced(namespace.lab.client.clone(), &namespace.name);
+        until(SOON, "an event that says what to do", async || {
+            let told = events.list(&Default::default()).await?.items;
+            let told = told.iter().find(|event| event.reason.as_deref() == Some("ReplicaGone"));
+            ensure!(told.is_some_and(|event| {
+                event.regarding.as_ref().is_some_and(|on| on.name.as_deref() == Some(WEB))
+            }));
+            Ok(())
+        })
+        .await?;
+        let same = await_injected(namespace).await?;
+        ensure!(same.metadata.uid == pod.metadata.uid, "a healthy pod was replaced");
+        ensure!(template_label(namespace).await?.is_some(), "the label was taken away");
+        let patch =
+            json!([{ "op": "remove", "path": "/spec/template/metadata/labels/lifeboat.dev~1replica" }]);
+        let patch = Patch::Json::<()>(serde_json::from_value(patch)?);
+        deployments(namespace).patch(WEB, &Default::default(), &patch).await?;
         until(SOON, "a pod without Lifeboat", async || {
-            ensure!(template_label(namespace).await?.is_none(), "the label is still there");
             let pods = namespace.pods().list(&Default::default()).await?.items;
             let mut live = pods.iter().filter(|pod| pod.metadata.deletion_timestamp.is_none());
             ensure!(live.any(|pod| !pods::is_injected(pod)), "there is no pod without Lifeboat yet");

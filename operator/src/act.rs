@@ -25,7 +25,7 @@ pub(crate) async fn label(
     });
     let template = json!({ "metadata": metadata });
     let applied =
-        apply(shared, replica.namespace(), workload.kind, &workload.name, &change.uid, Some(template)).await;
+        apply(shared, replica.namespace(), workload.kind, &workload.name, &change.uid, template).await;
     match applied {
         Ok(()) => Ok(None),
         Err(kube::Error::Api(status)) if (400..500).contains(&status.code) && status.code != 429 => {
@@ -49,7 +49,7 @@ pub(crate) async fn apply(
     kind: WorkloadKind,
     name: &str,
     uid: &str,
-    template: Option<Value>,
+    template: Value,
 ) -> Result<(), kube::Error> {
     let resource = workloads::resource(kind);
     let mut object = json!({
@@ -57,17 +57,15 @@ pub(crate) async fn apply(
         "kind": resource.kind,
         "metadata": { "name": name, "namespace": namespace, "uid": uid },
     });
-    if let Some(template) = template {
-        object["spec"] = match kind {
-            WorkloadKind::CronJob => json!({ "jobTemplate": { "spec": { "template": template } } }),
-            WorkloadKind::Deployment
-            | WorkloadKind::StatefulSet
-            | WorkloadKind::ReplicaSet
-            | WorkloadKind::Job => {
-                json!({ "template": template })
-            }
-        };
-    }
+    object["spec"] = match kind {
+        WorkloadKind::CronJob => json!({ "jobTemplate": { "spec": { "template": template } } }),
+        WorkloadKind::Deployment
+        | WorkloadKind::StatefulSet
+        | WorkloadKind::ReplicaSet
+        | WorkloadKind::Job => {
+            json!({ "template": template })
+        }
+    };
     let api: Api<DynamicObject> = Api::namespaced_with(shared.client.clone(), namespace, &resource);
     api.patch(name, &PatchParams::apply(names::FIELD_MANAGER), &Patch::Apply(&object)).await.map(|_| ())
 }

@@ -7,6 +7,7 @@
 //! Nothing here decides: `observe` reads, `lifeboat_plan::decide` decides, `act` does. Running pods need none of it; when
 //! the operator is gone, they go on replicating, and pods that would start unprotected are refused by the API server.
 
+mod abandoned;
 mod act;
 pub mod args;
 pub mod controller;
@@ -14,7 +15,6 @@ pub mod crds;
 mod error;
 mod health;
 mod observe;
-mod release;
 pub mod run;
 mod scrape;
 pub mod telemetry;

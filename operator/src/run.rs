@@ -18,7 +18,7 @@ use crate::args::RunArgs;
 use crate::controller::Shared;
 use crate::health::Readiness;
 use crate::scrape::Scraper;
-use crate::{Error, controller, health, release, webhook};
+use crate::{Error, abandoned, controller, health, webhook};
 
 /// Runs the operator until it is told to end.
 ///
@@ -57,8 +57,8 @@ async fn run(args: &RunArgs) -> Result<(), Error> {
     parts.spawn(named("webhook", webhook::serve(webhook_listener, server, closing.clone())));
     parts.spawn(named("certificate keeper", keeper.run(closing.clone())));
     parts.spawn(named("controller", controller::run(Arc::clone(&shared), ending.clone())));
-    let releasing = (Arc::clone(&shared), ending.clone());
-    parts.spawn(named("release", async move { release::run(&releasing.0, releasing.1).await }));
+    let watching = (Arc::clone(&shared), ending.clone());
+    parts.spawn(named("abandoned", async move { abandoned::run(&watching.0, watching.1).await }));
     let health = health::serve(health_listener, readiness.clone(), closing.clone());
     parts.spawn(named("health endpoint", async move {
         if let Err(error) = health.await {

@@ -155,8 +155,8 @@ words! {
         ReplicationRecovered,
         /// A writer was stopped, because a newer one owns the replica.
         Fenced,
-        /// The SqliteReplica is gone and the workload's pods are no longer protected.
-        InjectionRemoved,
+        /// The SqliteReplica of a labelled workload is gone: new pods are refused.
+        ReplicaGone,
     }
 }
 

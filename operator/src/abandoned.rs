@@ -1,12 +1,14 @@
-//! Gives up workloads whose `SqliteReplica` is gone.
+//! Tells of workloads whose `SqliteReplica` is gone.
 //!
-//! A workload that kept our label would be refused every new pod, because there is nothing to inject. So the label goes:
-//! at once when a replica is deleted, and every few minutes for what was missed while no operator ran. The workload then
-//! rolls its pods without us. No finalizer is needed, so nothing ever hangs on an operator that is no longer there.
+//! Their label stays. Running pods keep their sidecar and go on being stored; new ones are refused, because there is nothing
+//! to inject. Taking the label away would replace healthy pods by bare ones, and what those write is lost as soon as the
+//! replica is applied again: by a GitOps tool that replaces objects, or by whoever mended a typing error. So a person
+//! decides, and the event says how. Nothing ever hangs on an operator that is no longer there.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use futures::{StreamExt as _, TryStreamExt as _};
+use futures::StreamExt as _;
 use kube::ResourceExt as _;
 use kube::api::{Api, DynamicObject, ListParams, PartialObjectMeta};
 use kube::runtime::{WatchStreamExt as _, watcher};
@@ -22,6 +24,9 @@ const EVERY: Duration = Duration::from_secs(600);
 
 /// Workloads listed in one request.
 const PAGE: u32 = 500;
+
+/// What a replica is for: its namespace, its name, and the workload it names.
+type Protected = BTreeSet<(String, String, WorkloadKind, String)>;
 
 /// Looks for abandoned workloads until cancelled.
 pub(crate) async fn run(shared: &Shared, cancelled: CancellationToken) {
@@ -49,8 +54,9 @@ pub(crate) async fn run(shared: &Shared, cancelled: CancellationToken) {
     }
 }
 
-/// Gives up every abandoned workload of a namespace, or of all.
+/// Tells of every abandoned workload of a namespace, or of all. If the replicas cannot be listed, nothing is said of any.
 async fn sweep(shared: &Shared, namespace: Option<&str>) -> Result<(), Error> {
+    let protected = protected(shared, namespace).await?;
     for kind in workloads::CHANGEABLE {
         let resource = workloads::resource(kind);
         let api: Api<DynamicObject> = match namespace {
@@ -61,10 +67,11 @@ async fn sweep(shared: &Shared, namespace: Option<&str>) -> Result<(), Error> {
         loop {
             let doing = format!("list every {}", kind.as_str());
             let page = api.list_metadata(&query).await.map_err(Error::kube(doing))?;
-            let labelled = page.items.iter().filter(|workload| is_ours(workload));
-            futures::stream::iter(labelled.map(Ok))
-                .try_for_each(|workload| release(shared, kind, workload))
-                .await?;
+            for workload in page.items.iter().filter(|workload| is_ours(workload)) {
+                if let Err(error) = tell(shared, kind, workload, &protected).await {
+                    tracing::warn!("{}", error.chain());
+                }
+            }
             match page.metadata.continue_.filter(|token| !token.is_empty()) {
                 Some(token) => query = query.continue_token(&token),
                 None => break,
@@ -72,6 +79,21 @@ async fn sweep(shared: &Shared, namespace: Option<&str>) -> Result<(), Error> {
         }
     }
     Ok(())
+}
+
+async fn protected(shared: &Shared, namespace: Option<&str>) -> Result<Protected, Error> {
+    let api: Api<SqliteReplica> = match namespace {
+        Some(namespace) => Api::namespaced(shared.client.clone(), namespace),
+        None => Api::all(shared.client.clone()),
+    };
+    let doing = "list every SqliteReplica".to_owned();
+    let replicas = api.list(&ListParams::default()).await.map_err(Error::kube(doing))?;
+    let entry = |replica: SqliteReplica| {
+        let namespace = replica.namespace().to_owned();
+        let workload = replica.spec.workload_ref.clone();
+        (namespace, replica.name_any(), workload.kind, workload.name)
+    };
+    Ok(replicas.items.into_iter().map(entry).collect())
 }
 
 /// Whether we hold fields of the workload.
@@ -82,14 +104,15 @@ fn is_ours(workload: &PartialObjectMeta<DynamicObject>) -> bool {
     })
 }
 
-/// Gives up one workload if its replica is proved to be gone.
-async fn release(
+/// Tells of one workload if no replica is for it.
+async fn tell(
     shared: &Shared,
     kind: WorkloadKind,
     found: &PartialObjectMeta<DynamicObject>,
+    protected: &Protected,
 ) -> Result<(), Error> {
     let (namespace, name) = (found.namespace().unwrap_or_default(), found.name_any());
-    let doing = || format!("give up {} {namespace}/{name}", kind.as_str());
+    let doing = || format!("look at {} {namespace}/{name}", kind.as_str());
     let api: Api<DynamicObject> =
         Api::namespaced_with(shared.client.clone(), &namespace, &workloads::resource(kind));
     let Some(object) = api.get_opt(&name).await.map_err(Error::kube(doing()))? else { return Ok(()) };
@@ -99,22 +122,17 @@ async fn release(
     let Some(replica) = workload.pod["metadata"]["labels"][names::LABEL_REPLICA].as_str() else {
         return Ok(());
     };
-    let replicas: Api<SqliteReplica> = Api::namespaced(shared.client.clone(), &namespace);
-    let present = replicas.get_opt(replica).await.map_err(Error::kube(doing()))?;
-    let wants = |present: SqliteReplica| {
-        present.spec.workload_ref.kind == kind && present.spec.workload_ref.name == workload.name
-    };
-    if present.is_some_and(wants) {
+    if protected.contains(&(namespace.clone(), replica.to_owned(), kind, name.clone())) {
         return Ok(());
     }
-    act::apply(shared, &namespace, kind, &name, &workload.uid, None).await.map_err(Error::kube(doing()))?;
-    tracing::info!("gave up {} {namespace}/{name}: SqliteReplica {replica} is gone", kind.as_str());
+    tracing::warn!("{} {namespace}/{name}: SqliteReplica {replica} is gone", kind.as_str());
     let note = format!(
-        "SqliteReplica {replica} is gone; the pods of {} are no longer protected",
-        workload.describe()
+        "SqliteReplica {replica} is gone; running pods are still stored, new ones are refused. Apply it again, or let the \
+         workload go by removing the label {} from its pod template",
+        names::LABEL_REPLICA
     );
     let event = PlannedEvent {
-        reason: EventReason::InjectionRemoved,
+        reason: EventReason::ReplicaGone,
         is_warning: true,
         cause: Reason::ReplicaNotFound.as_str().to_owned(),
         note,
