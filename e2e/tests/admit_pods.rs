@@ -1,9 +1,9 @@
 //! What becomes of a pod at the door: it is injected, or it is refused; never is it let in bare.
 
-use anyhow::{Context as _, Result, anyhow, bail, ensure};
+use anyhow::{Context as _, Result, anyhow, ensure};
 use k8s_openapi::api::core::v1::{Container, Pod};
 use kube::ResourceExt as _;
-use kube::api::DeleteParams;
+use lifeboat_api::Reason;
 use lifeboat_api::names::{
     ANNOTATION_CONFIG_HASH, ANNOTATION_INJECTED_BY, CONTAINER_REPLICATE, CONTAINER_RESTORE, FIELD_MANAGER,
     LABEL_REPLICA,
@@ -65,13 +65,13 @@ async fn a_pod_that_nobody_has_injected_is_refused_by_the_admission_policy() -> 
     in_namespace("bare", async |namespace| {
         App::start(namespace).await?;
         without_webhook(&namespace.lab, async || {
-            // The API server needs a moment to forget a webhook; until then it injects.
+            // The API server needs a moment to forget a webhook; until then that refuses a pod without a workload.
             let refused = until(SOON, "a refusal", async || {
                 match namespace.create::<Pod>(labelled_pod("bare-")).await {
-                    Err(refusal) => Ok(Ok(format!("{refusal:#}"))),
-                    Ok(pod) if pods::is_injected(&pod) => {
-                        namespace.pods().delete(&pod.name_any(), &DeleteParams::default()).await?;
-                        bail!("the pod was injected")
+                    Err(refusal) => {
+                        let words = format!("{refusal:#}");
+                        ensure!(!words.contains(Reason::WorkloadMismatch.as_str()), "the webhook was asked");
+                        Ok(Ok(words))
                     }
                     Ok(_) => Ok(Err(anyhow!("a bare pod was let in"))),
                 }
@@ -95,6 +95,27 @@ async fn a_labelled_pod_without_a_replica_is_refused_with_an_instruction() -> Re
             words.contains(NAME) && words.contains("SqliteReplica"),
             "the refusal does not name what is missing: {words}"
         );
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_pod_of_another_workload_never_gets_the_replica_that_its_label_names() -> Result<()> {
+    in_namespace("copied", async |namespace| {
+        App::start(namespace).await?;
+        let alone = labelled_pod("alone-");
+        let mut copy = labelled_pod("copy-");
+        copy["metadata"]["ownerReferences"] = json!([
+            {"apiVersion": "apps/v1", "kind": "StatefulSet", "name": "copy", "uid": "u-copy", "controller": true},
+        ]);
+        for (pod, whose) in [(alone, "no workload"), (copy, "StatefulSet copy")] {
+            let refusal = namespace.create::<Pod>(pod).await;
+            let words = format!("{:#}", refusal.err().with_context(|| format!("a pod of {whose} was let in"))?);
+            for word in [Reason::WorkloadMismatch.as_str(), &format!("protects StatefulSet {NAME}"), whose] {
+                ensure!(words.contains(word), "the refusal does not say {word}: {words}");
+            }
+        }
         Ok(())
     })
     .await

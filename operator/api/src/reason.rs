@@ -91,13 +91,13 @@ words! {
         ReadOnlyVolume,
         /// The volume is of a kind on which SQLite's WAL or its recovery cannot be trusted, or mounted in a way we cannot repeat.
         UnsupportedVolume,
-        /// Two mounts that we would have to repeat collide.
+        /// Two mounts that we would have to repeat collide, or leave open which file a database is.
         MountConflict,
         /// It cannot be known as which user the application opens its database.
         UserUnknown,
         /// The databases belong to different users.
         UserConflict,
-        /// A container of the application uses one of our names.
+        /// A container or a volume of the application has one of our names.
         NameReserved,
         /// A container of the application uses our port.
         PortConflict,
@@ -107,6 +107,8 @@ words! {
         InitOrderConflict,
         /// The pod is not shaped like a pod.
         MalformedPod,
+        /// A pod asks for a `SqliteReplica` that protects another workload.
+        WorkloadMismatch,
         /// A pod asks for a `SqliteReplica` that does not exist.
         ReplicaNotFound,
         /// The webhook could not read the `SqliteReplica` in time.

@@ -76,7 +76,7 @@ fn common(parts: &Parts<'_>, name: &str, verb: &str, resources: Resources) -> Va
         "command": ["/lifeboat"],
         "args": [verb, "--config-from-env"],
         "env": env(parts),
-        "resources": resources.to_json(is_guaranteed(parts.pod)),
+        "resources": resources.to_json(parts.pod),
         "securityContext": security(*parts.user),
         "terminationMessagePath": "/dev/termination-log",
         "terminationMessagePolicy": "File",
@@ -131,7 +131,7 @@ fn mounts(placed: &Placed) -> Vec<Value> {
     data.chain(ours).collect()
 }
 
-/// What a container asks for and what it may use. Both are always set: a namespace with a quota refuses less.
+/// What a container asks for and what it may use. CPU and memory are always set: a namespace with a quota refuses less.
 #[derive(Clone, Copy)]
 struct Resources {
     cpu_request: &'static str,
@@ -147,19 +147,37 @@ const RESTORE: Resources =
 const REPLICATE: Resources =
     Resources { cpu_request: "10m", memory_request: "32Mi", cpu_limit: "500m", memory_limit: "256Mi" };
 
+/// Name of the resource that a node's disk is counted as.
+const DISK: &str = "ephemeral-storage";
+
+/// Disk that each of our containers asks for: its log and the hand-over file.
+const DISK_REQUEST: &str = "64Mi";
+
+/// Disk that each of our containers may use: a full run volume, and a log that the kubelet is late to rotate.
+const DISK_LIMIT: &str = "512Mi";
+
 /// CPU of each of our containers where request and limit must be the same.
 const GUARANTEED_CPU: &str = "100m";
 
 impl Resources {
-    fn to_json(self, is_guaranteed: bool) -> Value {
-        if is_guaranteed {
+    fn to_json(self, pod: &Pod) -> Value {
+        let mut resources = if is_guaranteed(pod) {
             let both = json!({ "cpu": GUARANTEED_CPU, "memory": self.memory_limit });
-            return json!({ "requests": both, "limits": both });
+            json!({ "requests": both, "limits": both })
+        } else {
+            json!({
+                "requests": { "cpu": self.cpu_request, "memory": self.memory_request },
+                "limits": { "cpu": self.cpu_limit, "memory": self.memory_limit },
+            })
+        };
+        // A missing request is taken from the limit.
+        if counts_disk(pod, &["requests", "limits"]) {
+            resources["requests"][DISK] = json!(DISK_REQUEST);
         }
-        json!({
-            "requests": { "cpu": self.cpu_request, "memory": self.memory_request },
-            "limits": { "cpu": self.cpu_limit, "memory": self.memory_limit },
-        })
+        if counts_disk(pod, &["limits"]) {
+            resources["limits"][DISK] = json!(DISK_LIMIT);
+        }
+        resources
     }
 }
 
@@ -168,6 +186,22 @@ fn is_guaranteed(pod: &Pod) -> bool {
     let Some(spec) = &pod.spec else { return false };
     let init = spec.init_containers.iter().flatten().filter(|container| !crate::is_ours(&container.name));
     spec.containers.iter().chain(init).all(has_equal_resources)
+}
+
+/// Whether every container of the application counts disk, in one of `places`: its requests or its limits.
+///
+/// Then a quota may ask the same of us, and the kubelet holds the pod to the sum of the limits, to which our share has to
+/// be added. In any other pod a limit of ours would become the only one, and the application be evicted for using more.
+fn counts_disk(pod: &Pod, places: &[&str]) -> bool {
+    let mut containers = pod.spec.iter().flat_map(|spec| &spec.containers);
+    containers.all(|container| {
+        container.resources.as_ref().is_some_and(|resources| {
+            let named = [("requests", &resources.requests), ("limits", &resources.limits)];
+            named.iter().any(|(place, amounts)| {
+                places.contains(place) && amounts.as_ref().is_some_and(|amounts| amounts.contains_key(DISK))
+            })
+        })
+    })
 }
 
 fn has_equal_resources(container: &Container) -> bool {

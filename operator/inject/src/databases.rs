@@ -46,6 +46,7 @@ pub(crate) fn place(pod: &Pod, replica: &SqliteReplica, refusals: &mut Vec<Refus
             Err(refusal) => refusals.push(refusal),
         }
     }
+    refusals.extend(listed_twice(spec, &found));
     for (database, path, mount) in &found {
         refusals.extend(reserved(database, path));
         let known = placed.mounts.entry(path.clone()).or_insert_with(|| mount.clone());
@@ -110,21 +111,7 @@ fn find_mount<'a>(
 ) -> Result<(&'a Container, &'a VolumeMount), Refusal> {
     let mut all = spec.containers.iter().chain(spec.init_containers.iter().flatten());
     let Some(name) = &database.container else {
-        return spec
-            .containers
-            .iter()
-            .find_map(|container| Some((container, covering(container, database)?)))
-            .ok_or_else(|| {
-                Refusal::new(
-                    Reason::NoVolumeForPath,
-                    format!(
-                        "database {} ({}): no container mounts a volume over {}; add a volumeMount there",
-                        database.name,
-                        database.path,
-                        folder(&database.path)
-                    ),
-                )
-            });
+        return find_only_mount(spec, database);
     };
     let container = all.find(|container| &container.name == name).ok_or_else(|| {
         let names: Vec<_> = spec.containers.iter().map(|container| container.name.as_str()).collect();
@@ -149,6 +136,46 @@ fn find_mount<'a>(
         )
     })?;
     Ok((container, mount))
+}
+
+/// As [`find_mount`] for a database that names no container: all that could be meant must mean the same file.
+fn find_only_mount<'a>(
+    spec: &'a PodSpec,
+    database: &Database,
+) -> Result<(&'a Container, &'a VolumeMount), Refusal> {
+    let which = || format!("database {} ({})", database.name, database.path);
+    let mut all = spec.containers.iter().filter_map(|one| Some((one, covering(one, database)?)));
+    let first = all.next().ok_or_else(|| {
+        Refusal::new(
+            Reason::NoVolumeForPath,
+            format!(
+                "{}: no container mounts a volume over {}; add a volumeMount there",
+                which(),
+                folder(&database.path)
+            ),
+        )
+    })?;
+    let Some(other) = all.find(|(_, mount)| !is_same_place(mount, first.1)) else { return Ok(first) };
+    Err(Refusal::new(
+        Reason::MountConflict,
+        format!(
+            "{}: several containers mount different volumes over {} (such as {} and {}); set databases[].container to \
+             the one that uses the database",
+            which(),
+            folder(&database.path),
+            first.0.name,
+            other.0.name
+        ),
+    ))
+}
+
+/// Whether two mounts show the same folder at the same path, so that a path below is the same file in both.
+fn is_same_place(one: &VolumeMount, other: &VolumeMount) -> bool {
+    let text = |text: &Option<String>| text.clone().unwrap_or_default();
+    one.name == other.name
+        && clean(&one.mount_path) == clean(&other.mount_path)
+        && text(&one.sub_path) == text(&other.sub_path)
+        && text(&one.sub_path_expr) == text(&other.sub_path_expr)
 }
 
 fn covering<'a>(container: &'a Container, database: &Database) -> Option<&'a VolumeMount> {
@@ -184,6 +211,39 @@ fn check_volume(volume: &Volume) -> Result<(), (Reason, String)> {
             volume.name
         ),
     ))
+}
+
+/// Refuses entries that are one file under two paths: two histories of it would each be taken for the whole.
+fn listed_twice(spec: &PodSpec, found: &[(&Database, String, Mount)]) -> Vec<Refusal> {
+    let mut files = BTreeMap::new();
+    let mut refusals = Vec::new();
+    for (database, path, mount) in found {
+        let Some(first) = files.insert(file(spec, database, path, mount), database) else { continue };
+        refusals.push(Refusal::new(
+            Reason::MountConflict,
+            format!(
+                "databases {} ({}) and {} ({}) are the same file on volume {}; list it once",
+                first.name, first.path, database.name, database.path, mount.volume
+            ),
+        ));
+    }
+    refusals
+}
+
+/// The file of a database, whatever it is called in a container: its volume and the path from the volume's root.
+fn file<'a>(
+    spec: &'a PodSpec,
+    database: &'a Database,
+    mount_path: &str,
+    mount: &'a Mount,
+) -> ((bool, &'a str), Vec<&'a str>) {
+    // Two volumes of a pod may be the same claim.
+    let volume = spec.volumes.iter().flatten().find(|volume| volume.name == mount.volume);
+    let claim = volume.and_then(|volume| volume.persistent_volume_claim.as_ref());
+    let source = claim.map_or((false, mount.volume.as_str()), |claim| (true, claim.claim_name.as_str()));
+    let below = database.path.strip_prefix(mount_path).unwrap_or(&database.path);
+    let parts = mount.sub_path.as_deref().unwrap_or_default().split('/').chain(below.split('/'));
+    (source, parts.filter(|part| !part.is_empty() && *part != ".").collect())
 }
 
 fn reserved(database: &Database, path: &str) -> Option<Refusal> {

@@ -13,6 +13,7 @@ mod containers;
 mod databases;
 mod error;
 mod order;
+mod owner;
 mod patch;
 mod user;
 mod volumes;
@@ -46,6 +47,23 @@ pub struct Defaults {
     pub cluster: String,
 }
 
+/// What is asked about: a pod that is about to be created, or the template of pods to come.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Subject<'a> {
+    /// A pod as the API server sent it. It must belong to the replica's workload.
+    Pod(&'a Value),
+    /// The pod template of the replica's workload. A template has no owner, and whoever read it knows whose it is.
+    Template(&'a Value),
+}
+
+impl<'a> Subject<'a> {
+    const fn raw(self) -> &'a Value {
+        match self {
+            Self::Pod(raw) | Self::Template(raw) => raw,
+        }
+    }
+}
+
 /// What the webhook answers for a pod that can be protected.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Injection {
@@ -55,14 +73,22 @@ pub struct Injection {
     pub notices: Vec<String>,
 }
 
-/// Decides how to protect `pod` for `replica`.
+/// Decides how to protect `subject` for `replica`.
 ///
 /// # Errors
 ///
 /// Every reason for which it cannot be protected as it is; never an empty list.
-pub fn inject(pod: &Value, replica: &SqliteReplica, defaults: &Defaults) -> Result<Injection, Vec<Refusal>> {
-    let typed = read(pod)?;
+pub fn inject(
+    subject: Subject<'_>,
+    replica: &SqliteReplica,
+    defaults: &Defaults,
+) -> Result<Injection, Vec<Refusal>> {
+    let typed = read(subject.raw())?;
     let mut refusals = guard(&typed);
+    match subject {
+        Subject::Pod(_) => refusals.extend(owner::check(&typed, replica)),
+        Subject::Template(_) => {}
+    }
     let placed = databases::place(&typed, replica, &mut refusals);
     let user = user::resolve(&typed, &placed, &mut refusals);
     let position = order::position(&typed, &placed, &mut refusals);
@@ -78,7 +104,7 @@ pub fn inject(pod: &Value, replica: &SqliteReplica, defaults: &Defaults) -> Resu
         annotations: annotations(replica, defaults, grace),
         grace_seconds: grace.pod_seconds(),
     };
-    Ok(Injection { patch: patch::diff(pod, &desired), notices: user.notices() })
+    Ok(Injection { patch: patch::diff(subject.raw(), &desired), notices: user.notices() })
 }
 
 /// How long a pod may take to end.
@@ -146,6 +172,7 @@ fn guard(pod: &Pod) -> Vec<Refusal> {
             ));
         }
     }
+    refusals.extend(volumes::guard(spec));
     let status_port = i32::from(lifeboat_wire::STATUS_PORT);
     let init = spec.init_containers.iter().flatten().filter(|container| !is_ours(&container.name));
     for container in spec.containers.iter().chain(init) {

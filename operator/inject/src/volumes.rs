@@ -1,9 +1,11 @@
 //! The volumes that our containers bring along.
 
-use lifeboat_api::SqliteReplica;
+use k8s_openapi::api::core::v1::PodSpec;
+use lifeboat_api::{Reason, SqliteReplica};
 use serde_json::{Value, json};
 
 use crate::user::User;
+use crate::{Refusal, is_ours};
 
 /// Hand-over file, control socket and pending data of our two containers.
 pub(crate) const RUN: &str = "lifeboat-run";
@@ -16,6 +18,34 @@ pub(crate) const NO_TOKEN: &str = "lifeboat-no-token";
 
 /// What the run volume may hold at most. The kubelet evicts the pod beyond it, so it is far above what is ever written.
 const RUN_SIZE_LIMIT: &str = "256Mi";
+
+/// Refuses volumes of the application that have one of our names: ours would take their place.
+///
+/// Once our containers are in the pod, the volumes are ours, but even then nobody else may mount them: one of them holds
+/// the bucket's key.
+pub(crate) fn guard(spec: &PodSpec) -> Vec<Refusal> {
+    let all = || spec.containers.iter().chain(spec.init_containers.iter().flatten());
+    let was_injected = spec.init_containers.iter().flatten().any(|container| is_ours(&container.name));
+    let mut refusals = Vec::new();
+    for name in [RUN, CREDENTIALS, NO_TOKEN] {
+        let user = all()
+            .filter(|container| !is_ours(&container.name))
+            .find(|container| container.volume_mounts.iter().flatten().any(|mount| mount.name == name));
+        let exists = spec.volumes.iter().flatten().any(|volume| volume.name == name);
+        let who = match user {
+            Some(container) => format!(", and container {} mounts it", container.name),
+            None if exists && !was_injected => String::new(),
+            None => continue,
+        };
+        refusals.push(Refusal::new(
+            Reason::NameReserved,
+            format!(
+                "the name of volume {name} is reserved for Lifeboat{who}; rename the application's volume"
+            ),
+        ));
+    }
+    refusals
+}
 
 pub(crate) fn build(replica: &SqliteReplica, user: &User) -> Vec<Value> {
     vec![

@@ -6,15 +6,19 @@ mod common;
 
 use common::{apply, database, defaults, pod, replica};
 use lifeboat_api::Reason;
-use lifeboat_inject::inject;
+use lifeboat_inject::{Subject, inject};
 use serde_json::{Value, json};
 
 fn injected(pod: &Value) -> Value {
-    apply(pod, &inject(pod, &replica(), &defaults()).expect("the pod can be protected").patch)
+    apply(pod, &inject(Subject::Pod(pod), &replica(), &defaults()).expect("the pod can be protected").patch)
 }
 
 fn reasons(pod: &Value) -> Vec<Reason> {
-    inject(pod, &replica(), &defaults()).unwrap_err().into_iter().map(|refusal| refusal.reason).collect()
+    inject(Subject::Pod(pod), &replica(), &defaults())
+        .unwrap_err()
+        .into_iter()
+        .map(|refusal| refusal.reason)
+        .collect()
 }
 
 fn init_names(pod: &Value) -> Vec<&str> {
@@ -102,7 +106,7 @@ fn a_guaranteed_pod_stays_guaranteed() {
 fn an_application_that_runs_as_root_is_followed_as_root_and_told_so() {
     let mut pod = pod();
     pod["spec"]["securityContext"] = json!({ "runAsUser": 0 });
-    let injection = inject(&pod, &replica(), &defaults()).unwrap();
+    let injection = inject(Subject::Pod(&pod), &replica(), &defaults()).unwrap();
     assert_eq!(injection.notices.len(), 1);
     let pod = apply(&pod, &injection.patch);
     assert_eq!(pod["spec"]["initContainers"][0]["securityContext"]["runAsNonRoot"], false);
@@ -124,7 +128,7 @@ fn a_bucket_name_cannot_refer_to_a_variable() {
     let mut replica = replica();
     replica.spec.store.s3.prefix = Some("$(POD)".to_owned());
     let pod = pod();
-    let pod = apply(&pod, &inject(&pod, &replica, &defaults()).unwrap().patch);
+    let pod = apply(&pod, &inject(Subject::Pod(&pod), &replica, &defaults()).unwrap().patch);
     let env = pod["spec"]["initContainers"][0]["env"].to_string();
     assert!(env.contains("$$(POD)/main"), "{env}");
 }
@@ -144,12 +148,15 @@ fn a_path_without_a_volume_is_refused() {
 fn a_named_container_must_exist_and_mount_the_volume_itself() {
     let mut replica = replica();
     replica.spec.databases[0].container = Some("web".to_owned());
-    let refusals = inject(&pod(), &replica, &defaults()).unwrap_err();
+    let refusals = inject(Subject::Pod(&pod()), &replica, &defaults()).unwrap_err();
     assert_eq!(refusals[0].reason, Reason::ContainerNotFound);
     assert!(refusals[0].message.contains("it has app"), "{}", refusals[0]);
     let mut pod = pod();
     pod["spec"]["containers"].as_array_mut().unwrap().push(json!({ "name": "web" }));
-    assert_eq!(inject(&pod, &replica, &defaults()).unwrap_err()[0].reason, Reason::NoVolumeForPath);
+    assert_eq!(
+        inject(Subject::Pod(&pod), &replica, &defaults()).unwrap_err()[0].reason,
+        Reason::NoVolumeForPath
+    );
 }
 
 #[test]
@@ -190,6 +197,7 @@ fn mounts_that_cannot_be_repeated_are_refused() {
 fn two_databases_at_one_mount_path_of_two_volumes_are_refused() {
     let mut replica = replica();
     replica.spec.databases.push(database("jobs", "/data/jobs.db"));
+    replica.spec.databases[0].container = Some("app".to_owned());
     replica.spec.databases[1].container = Some("worker".to_owned());
     let mut pod = pod();
     pod["spec"]["volumes"].as_array_mut().unwrap().push(json!({ "name": "more", "emptyDir": {} }));
@@ -197,7 +205,7 @@ fn two_databases_at_one_mount_path_of_two_volumes_are_refused() {
         .as_array_mut()
         .unwrap()
         .push(json!({ "name": "worker", "volumeMounts": [{ "name": "more", "mountPath": "/data" }] }));
-    let refusals = inject(&pod, &replica, &defaults()).unwrap_err();
+    let refusals = inject(Subject::Pod(&pod), &replica, &defaults()).unwrap_err();
     assert_eq!(refusals[0].reason, Reason::MountConflict);
 }
 
@@ -206,6 +214,7 @@ fn a_mount_of_one_database_may_not_hide_another() {
     let mut replica = replica();
     replica.spec.databases[0].path = "/data/x/app.db".to_owned();
     replica.spec.databases.push(database("jobs", "/data/x/jobs.db"));
+    replica.spec.databases[0].container = Some("app".to_owned());
     replica.spec.databases[1].container = Some("worker".to_owned());
     let mut pod = pod();
     pod["spec"]["volumes"].as_array_mut().unwrap().push(json!({ "name": "more", "emptyDir": {} }));
@@ -213,7 +222,10 @@ fn a_mount_of_one_database_may_not_hide_another() {
         .as_array_mut()
         .unwrap()
         .push(json!({ "name": "worker", "volumeMounts": [{ "name": "more", "mountPath": "/data/x" }] }));
-    assert_eq!(inject(&pod, &replica, &defaults()).unwrap_err()[0].reason, Reason::MountConflict);
+    assert_eq!(
+        inject(Subject::Pod(&pod), &replica, &defaults()).unwrap_err()[0].reason,
+        Reason::MountConflict
+    );
 }
 
 #[test]
@@ -237,7 +249,10 @@ fn databases_of_different_users_are_refused() {
         "name": "worker", "securityContext": { "runAsUser": 1 },
         "volumeMounts": [{ "name": "data", "mountPath": "/jobs" }],
     }));
-    assert_eq!(inject(&pod, &replica, &defaults()).unwrap_err()[0].reason, Reason::UserConflict);
+    assert_eq!(
+        inject(Subject::Pod(&pod), &replica, &defaults()).unwrap_err()[0].reason,
+        Reason::UserConflict
+    );
 }
 
 #[test]
@@ -272,6 +287,120 @@ fn what_is_not_a_pod_is_refused() {
 fn refusals_tell_what_to_do() {
     let mut pod = pod();
     pod["spec"]["securityContext"] = json!({});
-    let refusals = inject(&pod, &replica(), &defaults()).unwrap_err();
+    let refusals = inject(Subject::Pod(&pod), &replica(), &defaults()).unwrap_err();
     insta::assert_snapshot!(refusals[0]);
+}
+
+#[test]
+fn the_pod_of_another_workload_is_refused_and_told_whose_replica_it_names() {
+    let mut pod = pod();
+    pod["metadata"]["ownerReferences"][0]["name"] = json!("shop-copy");
+    let refusals = inject(Subject::Pod(&pod), &replica(), &defaults()).unwrap_err();
+    assert_eq!(refusals.len(), 1);
+    insta::assert_snapshot!(refusals[0]);
+}
+
+#[test]
+fn a_pod_that_no_workload_controls_is_refused_but_a_template_is_not() {
+    let mut pod = pod();
+    pod["metadata"]["ownerReferences"][0]["controller"] = json!(false);
+    assert_eq!(reasons(&pod), [Reason::WorkloadMismatch]);
+    pod["metadata"].as_object_mut().unwrap().remove("ownerReferences");
+    assert_eq!(reasons(&pod), [Reason::WorkloadMismatch]);
+    assert!(inject(Subject::Template(&pod), &replica(), &defaults()).is_ok());
+}
+
+#[test]
+fn without_a_container_named_all_that_cover_the_path_must_show_the_same_file() {
+    for (mount, is_same) in [
+        (json!({ "name": "data", "mountPath": "/data/" }), true),
+        (json!({ "name": "data", "mountPath": "/elsewhere" }), true),
+        (json!({ "name": "more", "mountPath": "/data" }), false),
+        (json!({ "name": "data", "mountPath": "/data", "subPath": "x" }), false),
+        (json!({ "name": "data", "mountPath": "/" }), false),
+    ] {
+        let mut pod = pod();
+        pod["spec"]["volumes"].as_array_mut().unwrap().push(json!({ "name": "more", "emptyDir": {} }));
+        let worker = json!({ "name": "worker", "volumeMounts": [mount] });
+        pod["spec"]["containers"].as_array_mut().unwrap().push(worker);
+        let refusals = inject(Subject::Pod(&pod), &replica(), &defaults()).err();
+        if is_same {
+            assert_eq!(refusals, None);
+            continue;
+        }
+        let refusals = refusals.unwrap();
+        assert_eq!(refusals[0].reason, Reason::MountConflict);
+        assert!(refusals[0].message.contains("set databases[].container"), "{}", refusals[0]);
+        let mut replica = replica();
+        replica.spec.databases[0].container = Some("app".to_owned());
+        assert!(inject(Subject::Pod(&pod), &replica, &defaults()).is_ok());
+    }
+}
+
+#[test]
+fn one_file_under_two_paths_is_refused() {
+    let mut replica = replica();
+    replica.spec.databases.push(database("again", "/again/app.db"));
+    for (volume, mount) in [
+        (json!({ "name": "data", "emptyDir": {} }), json!({ "name": "data", "mountPath": "/again" })),
+        (
+            json!({ "name": "twin", "persistentVolumeClaim": { "claimName": "c" } }),
+            json!({ "name": "twin", "mountPath": "/again", "subPath": "./" }),
+        ),
+    ] {
+        let mut pod = pod();
+        if volume["name"] == "twin" {
+            pod["spec"]["volumes"] =
+                json!([volume, { "name": "data", "persistentVolumeClaim": { "claimName": "c" } }]);
+        }
+        pod["spec"]["containers"][0]["volumeMounts"].as_array_mut().unwrap().push(mount);
+        let refusals = inject(Subject::Pod(&pod), &replica, &defaults()).unwrap_err();
+        assert_eq!(refusals.len(), 1);
+        assert_eq!(refusals[0].reason, Reason::MountConflict);
+        assert!(
+            refusals[0].message.contains("main (/data/app.db) and again (/again/app.db)"),
+            "{}",
+            refusals[0]
+        );
+        pod["spec"]["containers"][0]["volumeMounts"][1]["subPath"] = json!("other");
+        assert!(inject(Subject::Pod(&pod), &replica, &defaults()).is_ok());
+    }
+}
+
+#[test]
+fn a_volume_of_the_application_with_a_name_of_ours_is_refused_and_not_swapped() {
+    for name in ["lifeboat-run", "lifeboat-credentials", "lifeboat-no-token"] {
+        let mut pod = pod();
+        pod["spec"]["volumes"].as_array_mut().unwrap().push(json!({ "name": name, "emptyDir": {} }));
+        assert_eq!(reasons(&pod), [Reason::NameReserved]);
+    }
+}
+
+#[test]
+fn nobody_but_us_may_mount_a_volume_of_ours_not_even_later() {
+    for list in ["containers", "initContainers"] {
+        let mut pod = injected(&pod());
+        assert_eq!(injected(&pod), pod);
+        let spy =
+            json!({ "name": "spy", "volumeMounts": [{ "name": "lifeboat-credentials", "mountPath": "/x" }] });
+        pod["spec"][list].as_array_mut().unwrap().push(spy);
+        assert_eq!(reasons(&pod), [Reason::NameReserved]);
+    }
+}
+
+#[test]
+fn disk_is_counted_for_us_only_where_it_is_counted_for_every_container() {
+    let mut pod = pod();
+    pod["spec"]["containers"][0]["resources"] = json!({ "limits": { "ephemeral-storage": "1Gi" } });
+    let ours = injected(&pod)["spec"]["initContainers"][1]["resources"].clone();
+    assert_eq!(ours["requests"]["ephemeral-storage"], "64Mi");
+    assert_eq!(ours["limits"]["ephemeral-storage"], "512Mi");
+    pod["spec"]["containers"][0]["resources"] = json!({ "requests": { "ephemeral-storage": "1Gi" } });
+    let ours = injected(&pod)["spec"]["initContainers"][0]["resources"].clone();
+    assert_eq!(ours["requests"]["ephemeral-storage"], "64Mi");
+    assert_eq!(ours["limits"].get("ephemeral-storage"), None);
+    pod["spec"]["containers"].as_array_mut().unwrap().push(json!({ "name": "worker" }));
+    for container in injected(&pod)["spec"]["initContainers"].as_array().unwrap() {
+        assert!(!container["resources"].to_string().contains("ephemeral-storage"), "{container}");
+    }
 }

@@ -6,7 +6,7 @@ mod common;
 
 use common::{apply, defaults, replica};
 use json_patch::PatchOperation;
-use lifeboat_inject::inject;
+use lifeboat_inject::{Subject, inject};
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
 use serde_json::{Value, json};
@@ -56,7 +56,7 @@ fn pods() -> impl Strategy<Value = Value> {
 }
 
 fn injected(pod: &Value) -> Value {
-    apply(pod, &inject(pod, &replica(), &defaults()).expect("the pod can be protected").patch)
+    apply(pod, &inject(Subject::Pod(pod), &replica(), &defaults()).expect("the pod can be protected").patch)
 }
 
 /// What the API server writes into a pod between two calls of a webhook.
@@ -103,9 +103,9 @@ proptest! {
     #[test]
     fn injecting_twice_is_injecting_once(pod in pods()) {
         let once = injected(&pod);
-        prop_assert_eq!(inject(&once, &replica(), &defaults()).unwrap().patch.0.len(), 0);
+        prop_assert_eq!(inject(Subject::Pod(&once), &replica(), &defaults()).unwrap().patch.0.len(), 0);
         let defaulted = with_server_defaults(once);
-        prop_assert_eq!(inject(&defaulted, &replica(), &defaults()).unwrap().patch.0.len(), 0);
+        prop_assert_eq!(inject(Subject::Pod(&defaulted), &replica(), &defaults()).unwrap().patch.0.len(), 0);
     }
 
     #[test]
@@ -115,7 +115,7 @@ proptest! {
 
     #[test]
     fn only_listed_places_are_written(pod in pods()) {
-        for operation in inject(&pod, &replica(), &defaults()).unwrap().patch.0 {
+        for operation in inject(Subject::Pod(&pod), &replica(), &defaults()).unwrap().patch.0 {
             let path = path_of(&operation);
             let is_listed = path == "/metadata/annotations"
                 || path.starts_with("/metadata/annotations/lifeboat.dev~1")
@@ -161,7 +161,7 @@ proptest! {
         let value: Value = serde_json::from_str(&text).unwrap_or_else(|_| json!(text));
         let mut pod = common::pod();
         pod[place] = value.clone();
-        let _ = inject(&pod, &replica(), &defaults());
-        let _ = inject(&value, &replica(), &defaults());
+        let _ = inject(Subject::Pod(&pod), &replica(), &defaults());
+        let _ = inject(Subject::Pod(&value), &replica(), &defaults());
     }
 }

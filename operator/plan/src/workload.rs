@@ -4,7 +4,7 @@
 //! when it cannot run two of them at once. So enabling protection never takes an application down.
 
 use lifeboat_api::{Reason, SqliteReplica, WorkloadKind, names};
-use lifeboat_inject::{Defaults, Refusal, inject};
+use lifeboat_inject::{Defaults, Refusal, Subject, inject};
 use serde_json::{Value, json};
 
 use crate::{Observed, observed};
@@ -99,7 +99,7 @@ impl Workload {
 pub(crate) fn check(replica: &SqliteReplica, observed: &Observed, defaults: &Defaults) -> Check {
     let Some(workload) = &observed.workload else { return Check::default() };
     let mut check = Check { refusals: guard(workload, replica), ..Check::default() };
-    match inject(&workload.pod, replica, defaults) {
+    match inject(Subject::Template(&workload.pod), replica, defaults) {
         Ok(injection) => check.notices = injection.notices,
         Err(refusals) => check.refusals.extend(refusals),
     }

@@ -4,7 +4,7 @@
 
 use jiff::Timestamp;
 use lifeboat_api::{ConditionType, SqliteReplica, WorkloadKind};
-use lifeboat_inject::{Defaults, inject};
+use lifeboat_inject::{Defaults, Subject, inject};
 use lifeboat_plan::{ApplyFailure, Observed, Plan, Workload, decide};
 use lifeboat_wire::{
     DatabaseOutcome, DatabaseStatus, Outcome, Position, Reason, Status, Step, Termination, Verdict,
@@ -71,7 +71,10 @@ fn pod(statuses: Value) -> Value {
     });
     pod["metadata"]["name"] = json!("shop-0");
     pod["metadata"]["creationTimestamp"] = json!("2026-11-23T11:00:00Z");
-    let patch = inject(&pod, &replica(), &defaults()).unwrap().patch;
+    pod["metadata"]["ownerReferences"] = json!([
+        { "apiVersion": "apps/v1", "kind": "StatefulSet", "name": "shop", "uid": "u-1", "controller": true },
+    ]);
+    let patch = inject(Subject::Pod(&pod), &replica(), &defaults()).unwrap().patch;
     json_patch::patch(&mut pod, &patch).unwrap();
     pod
 }

@@ -13,7 +13,7 @@ use kube::Client;
 use kube::api::{Api, DynamicObject};
 use kube::core::admission::{AdmissionRequest, AdmissionResponse, AdmissionReview, META_API_VERSION_V1};
 use lifeboat_api::{Reason, SqliteReplica, names};
-use lifeboat_inject::{Defaults, Refusal, inject};
+use lifeboat_inject::{Defaults, Refusal, Subject, inject};
 use rustls::server::ResolvesServerCert;
 use serde_json::Value;
 
@@ -28,6 +28,9 @@ const DEADLINE: Duration = Duration::from_secs(2);
 
 /// The longest review that is read, in bytes. The API server takes objects of up to 3 MiB.
 const BODY_BYTES_MAX: usize = 8 * 1024 * 1024;
+
+/// The longest name of a `SqliteReplica`, in bytes.
+const NAME_BYTES_MAX: usize = 52;
 
 /// What is served and with which certificate.
 pub(crate) struct Server {
@@ -84,8 +87,12 @@ async fn respond(
     let response = AdmissionResponse::from(request);
     let Some(name) = pod["metadata"]["labels"][names::LABEL_REPLICA].as_str() else { return response };
     let namespace = request.namespace.as_deref().unwrap_or_default();
+    if !is_name(name) {
+        tracing::info!("refused a pod in {namespace}: its label cannot be the name of a SqliteReplica");
+        return response.deny(not_a_name());
+    }
     let result = match find(injector, namespace, name).await {
-        Ok(replica) => inject(&pod, &replica, &injector.defaults),
+        Ok(replica) => inject(Subject::Pod(&pod), &replica, &injector.defaults),
         Err(refusal) => Err(vec![refusal]),
     };
     match result {
@@ -130,6 +137,26 @@ async fn find(injector: &Injector, namespace: &str, name: &str) -> Result<Sqlite
         Ok(Err(error)) => Err(unreadable(words(&error))),
         Err(_) => Err(unreadable(format!("no answer within {} s", DEADLINE.as_secs()))),
     }
+}
+
+/// Whether a SqliteReplica can be called so. A label's value is the user's word, and this one becomes part of a URL.
+fn is_name(label: &str) -> bool {
+    let is_inner = |c: char| matches!(c, 'a'..='z' | '0'..='9' | '-' | '.');
+    let is_end = |c: Option<char>| c.is_some_and(|c| matches!(c, 'a'..='z' | '0'..='9'));
+    label.len() <= NAME_BYTES_MAX
+        && label.chars().all(is_inner)
+        && is_end(label.chars().next())
+        && is_end(label.chars().next_back())
+}
+
+/// The value itself is left out: it may be anything, of any length.
+fn not_a_name() -> String {
+    let message = format!(
+        "the value of the pod's label {} is not a name that a SqliteReplica can have (lower-case letters, digits, hyphens \
+         and dots, at most {NAME_BYTES_MAX} characters); write the name of the SqliteReplica there, or remove the label",
+        names::LABEL_REPLICA
+    );
+    format!("Lifeboat cannot protect this pod. {}", Refusal { reason: Reason::ReplicaNotFound, message })
 }
 
 /// All that the author of the pod gets to see.
@@ -181,6 +208,27 @@ mod tests {
         {
             assert!(read(nonsense.as_bytes()).is_err(), "{nonsense}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_label_that_is_no_name_is_refused_before_anything_is_asked_for() {
+        // Whoever asked for it would be told that this port does not answer.
+        let config = kube::Config::new("http://127.0.0.1:9".parse().unwrap());
+        let defaults = Defaults {
+            image: String::new(),
+            image_pull_policy: None,
+            version: String::new(),
+            cluster: String::new(),
+        };
+        let injector = Injector { client: Client::try_from(config).unwrap(), defaults: Arc::new(defaults) };
+        let (request, _) = read(review().to_string().as_bytes()).unwrap();
+        for label in ["", "../../secrets/x", "a/b", "shop?x=1", "Shop", "-shop", "shop.", &"a".repeat(53)] {
+            let pod = json!({ "metadata": { "labels": { "lifeboat.dev/replica": label } } });
+            let response = respond(&injector, &request, pod).await;
+            assert!(!response.allowed, "{label}");
+            assert!(response.result.message.contains("ReplicaNotFound: the value of"), "{label}");
+        }
+        assert!(is_name("shop") && is_name("s") && is_name("my-shop.2") && is_name(&"a".repeat(52)));
     }
 
     #[test]

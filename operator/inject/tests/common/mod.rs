@@ -63,6 +63,9 @@ pub(crate) fn pod() -> Value {
             "name": "shop-0",
             "namespace": "prod",
             "labels": { "app": "shop", "lifeboat.dev/replica": "shop" },
+            "ownerReferences": [
+                { "apiVersion": "apps/v1", "kind": "StatefulSet", "name": "shop", "uid": "u-1", "controller": true },
+            ],
         },
         "spec": {
             "securityContext": { "runAsUser": 65532, "runAsGroup": 65532, "fsGroup": 65532 },
