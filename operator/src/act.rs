@@ -12,12 +12,32 @@ use crate::controller::Shared;
 use crate::error::{is_gone, words};
 use crate::{Error, workloads};
 
-/// Applies a change of a pod template; `Ok(Some(…))` if the API server refuses it for a reason that users must see.
+/// What became of a change of a pod template.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Labelled {
+    /// It is done.
+    Done,
+    /// The API server refuses it for a reason that users must see.
+    Refused(ApplyFailure),
+    /// The replica is not what the decision was made for any more; nothing was changed.
+    Outdated,
+}
+
+/// Applies a change of a pod template.
+///
+/// A watch may lag behind by any time, and a change restarts the application. So the replica is read once more: a label
+/// for one that is gone would keep the workload from getting pods.
 pub(crate) async fn label(
     shared: &Shared,
     replica: &SqliteReplica,
     change: &TemplateChange,
-) -> Result<Option<ApplyFailure>, Error> {
+) -> Result<Labelled, Error> {
+    let replicas: Api<SqliteReplica> = Api::namespaced(shared.client.clone(), replica.namespace());
+    let doing = format!("read SqliteReplica {}/{}", replica.namespace(), replica.name());
+    let live = replicas.get_opt(replica.name()).await.map_err(Error::kube(doing))?;
+    if !live.is_some_and(|live| is_same(replica, &live)) {
+        return Ok(Labelled::Outdated);
+    }
     let workload = &replica.spec.workload_ref;
     let metadata = json!({
         "labels": { names::LABEL_REPLICA: change.replica },
@@ -27,16 +47,22 @@ pub(crate) async fn label(
     let applied =
         apply(shared, replica.namespace(), workload.kind, &workload.name, &change.uid, template).await;
     match applied {
-        Ok(()) => Ok(None),
+        Ok(()) => Ok(Labelled::Done),
         Err(kube::Error::Api(status)) if (400..500).contains(&status.code) && status.code != 429 => {
             let reason = if status.code == 409 { Reason::FieldConflict } else { Reason::ApplyFailed };
-            Ok(Some(ApplyFailure { reason, message: status.message }))
+            Ok(Labelled::Refused(ApplyFailure { reason, message: status.message }))
         }
         Err(error) => {
             let doing = format!("label {} {}/{}", workload.kind.as_str(), replica.namespace(), workload.name);
             Err(Error::kube(doing)(error))
         }
     }
+}
+
+/// Whether the live replica is the one that was decided about, with the same wishes, and is to stay.
+fn is_same(decided: &SqliteReplica, live: &SqliteReplica) -> bool {
+    let (decided, live) = (&decided.metadata, &live.metadata);
+    live.uid == decided.uid && live.generation == decided.generation && live.deletion_timestamp.is_none()
 }
 
 /// Server-side-applies our fields of a pod template; `None` gives all of them up.
@@ -148,3 +174,46 @@ pub(crate) async fn publish(shared: &Shared, about: &ObjectReference, planned: &
 
 /// The API server takes notes of up to 1 KiB.
 const NOTE_CHARS_MAX: usize = 250;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tests::{Answers, replica, shared};
+
+    async fn label_while_live(live: Option<Value>) -> (Labelled, Vec<String>) {
+        let answers = Answers::new(live);
+        let shared = shared(answers.serve().await);
+        let change = TemplateChange { uid: "u".into(), replica: "shop".into(), config_hash: "0".into() };
+        let decided = serde_json::from_value(replica()).unwrap();
+        let labelled = label(&shared, &decided, &change).await.unwrap();
+        (labelled, answers.requests())
+    }
+
+    const READ: &str = "GET /apis/lifeboat.dev/v1alpha1/namespaces/prod/sqlitereplicas/shop";
+    const CHANGE: &str = "PATCH /apis/apps/v1/namespaces/prod/statefulsets/shop";
+
+    #[tokio::test]
+    async fn a_template_is_labelled_for_a_replica_that_is_still_the_same() {
+        let (labelled, requests) = label_while_live(Some(replica())).await;
+        assert_eq!((labelled, requests), (Labelled::Done, vec![READ.to_owned(), CHANGE.to_owned()]));
+    }
+
+    #[tokio::test]
+    async fn no_template_is_touched_for_a_replica_that_is_gone_going_new_or_changed() {
+        let changed = |key: &str, value: Value| {
+            let mut live = replica();
+            live["metadata"][key] = value;
+            Some(live)
+        };
+        let outdated = [
+            None,
+            changed("uid", json!("another")),
+            changed("generation", json!(4)),
+            changed("deletionTimestamp", json!("2026-11-23T12:00:00Z")),
+        ];
+        for live in outdated {
+            let (labelled, requests) = label_while_live(live.clone()).await;
+            assert_eq!((labelled, requests), (Labelled::Outdated, vec![READ.to_owned()]), "{live:?}");
+        }
+    }
+}

@@ -19,11 +19,16 @@ use lifeboat_inject::Defaults;
 use lifeboat_plan::{Observed, PlannedEvent, decide};
 use tokio_util::sync::CancellationToken;
 
+use crate::act::Labelled;
+use crate::run::{ROUND_MAX, in_time};
 use crate::scrape::Scraper;
 use crate::{Error, act, observe};
 
 /// When a reconciliation that failed is tried again.
 const AFTER_ERROR: Duration = Duration::from_secs(10);
+
+/// When a replica is looked at again that changed while it was decided about, should the watch not be faster.
+const AFTER_OUTDATED: Duration = Duration::from_secs(5);
 
 /// Replicas reconciled at the same time.
 const CONCURRENCY: u16 = 16;
@@ -122,21 +127,36 @@ fn report<Q: std::error::Error>(error: &kube::runtime::controller::Error<Error, 
 }
 
 async fn reconcile(replica: Arc<SqliteReplica>, shared: Arc<Shared>) -> Result<Action, Error> {
-    let mut observed = observe::observe(&shared, &replica).await?;
-    let mut plan = decide(&replica, &observed, &shared.defaults, Timestamp::now());
+    reconcile_within(ROUND_MAX, &replica, &shared).await
+}
+
+async fn reconcile_within(
+    deadline: Duration,
+    replica: &SqliteReplica,
+    shared: &Shared,
+) -> Result<Action, Error> {
+    let doing = || format!("reconcile SqliteReplica {}/{}", replica.namespace(), replica.name());
+    in_time(deadline, doing, round(replica, shared)).await
+}
+
+async fn round(replica: &SqliteReplica, shared: &Shared) -> Result<Action, Error> {
+    let mut observed = observe::observe(shared, replica).await?;
+    let mut plan = decide(replica, &observed, &shared.defaults, Timestamp::now());
     if let Some(change) = &plan.apply {
-        observed.apply_failure = act::label(&shared, &replica, change).await?;
-        if observed.apply_failure.is_some() {
-            plan = decide(&replica, &observed, &shared.defaults, Timestamp::now());
-        } else {
-            let event = enabled(&replica);
-            act::emit(&shared, &replica, uid(&observed), &event).await;
+        match act::label(shared, replica, change).await? {
+            Labelled::Done => act::emit(shared, replica, uid(&observed), &enabled(replica)).await,
+            Labelled::Refused(failure) => {
+                observed.apply_failure = Some(failure);
+                plan = decide(replica, &observed, &shared.defaults, Timestamp::now());
+            }
+            // The watch will bring the new state; nothing that was decided about the old one is worth telling.
+            Labelled::Outdated => return Ok(Action::requeue(AFTER_OUTDATED)),
         }
     }
     if let Some(status) = &plan.status {
-        act::write_status(&shared, &replica, status).await?;
+        act::write_status(shared, replica, status).await?;
         for event in &plan.events {
-            act::emit(&shared, &replica, uid(&observed), event).await;
+            act::emit(shared, replica, uid(&observed), event).await;
         }
     }
     Ok(Action::requeue(plan.requeue))
@@ -158,5 +178,23 @@ fn enabled(replica: &SqliteReplica) -> PlannedEvent {
             workload.kind.as_str(),
             workload.name
         ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tests::{replica, shared, silent};
+
+    #[tokio::test]
+    async fn a_reconciliation_that_gets_no_answer_ends_as_an_error() {
+        let shared = shared(silent().await);
+        let replica = serde_json::from_value(replica()).unwrap();
+        let round = reconcile_within(Duration::from_millis(50), &replica, &shared);
+        let error = tokio::time::timeout(Duration::from_secs(10), round).await.unwrap().unwrap_err();
+        assert!(
+            error.chain().starts_with("cannot reconcile SqliteReplica prod/shop within 50ms"),
+            "{error:?}"
+        );
     }
 }

@@ -18,6 +18,8 @@ mod observe;
 pub mod run;
 mod scrape;
 pub mod telemetry;
+#[cfg(test)]
+mod tests;
 pub mod webhook;
 mod workloads;
 

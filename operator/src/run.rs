@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Namespace;
 use kube::api::Api;
@@ -80,6 +81,27 @@ async fn run(args: &RunArgs) -> Result<(), Error> {
     closing.cancel();
     while parts.join_next().await.is_some() {}
     result
+}
+
+/// The longest that one round of work may take, before it counts as failed and is tried again.
+///
+/// A connection that died silently would else hold a round, and with it one replica or the certificates, for ever. Watches
+/// are not rounds: they are to last.
+pub(crate) const ROUND_MAX: Duration = Duration::from_secs(30);
+
+/// Gives up `work` after `deadline`.
+pub(crate) async fn in_time<T>(
+    deadline: Duration,
+    doing: impl FnOnce() -> String,
+    work: impl Future<Output = Result<T, Error>>,
+) -> Result<T, Error> {
+    match tokio::time::timeout(deadline, work).await {
+        Ok(result) => result,
+        Err(elapsed) => {
+            let doing = format!("{} within {deadline:?}", doing());
+            Err(Error::kube(doing)(kube::Error::Service(elapsed.into())))
+        }
+    }
 }
 
 async fn named(part: &'static str, work: impl Future<Output = ()>) -> &'static str {

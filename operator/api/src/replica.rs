@@ -6,6 +6,8 @@
 
 #![expect(unreachable_pub, reason = "KubeSchema repeats every public struct inside a function")]
 
+use std::time::Duration;
+
 use kube_derive::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -257,12 +259,19 @@ pub struct SecretRef {
     pub session_token_key: Option<String>,
 }
 
+/// The region that the sidecar is given when the spec names none.
+const DEFAULT_REGION: &str = "us-east-1";
+
+const DEFAULT_ACCESS_KEY_ID_KEY: &str = "AWS_ACCESS_KEY_ID";
+
+const DEFAULT_SECRET_ACCESS_KEY_KEY: &str = "AWS_SECRET_ACCESS_KEY";
+
 fn default_access_key_id_key() -> String {
-    "AWS_ACCESS_KEY_ID".to_owned()
+    DEFAULT_ACCESS_KEY_ID_KEY.to_owned()
 }
 
 fn default_secret_access_key_key() -> String {
-    "AWS_SECRET_ACCESS_KEY".to_owned()
+    DEFAULT_SECRET_ACCESS_KEY_KEY.to_owned()
 }
 
 /// How eagerly commits are stored.
@@ -286,8 +295,27 @@ impl Default for Replication {
     }
 }
 
+impl Replication {
+    /// The longest time a commit waits before it is sent; `None` for a text that the API server would not have taken.
+    #[must_use]
+    pub fn interval(&self) -> Option<Duration> {
+        let digits = self.sync_interval.find(|c: char| !c.is_ascii_digit())?;
+        let (number, unit) = self.sync_interval.split_at(digits);
+        let number: u64 = number.parse().ok()?;
+        match unit {
+            "ms" => Some(Duration::from_millis(number)),
+            "s" => Some(Duration::from_secs(number)),
+            "m" => number.checked_mul(60).map(Duration::from_secs),
+            "h" => number.checked_mul(3600).map(Duration::from_secs),
+            _ => None,
+        }
+    }
+}
+
+const DEFAULT_SYNC_INTERVAL: &str = "1s";
+
 fn default_sync_interval() -> String {
-    "1s".to_owned()
+    DEFAULT_SYNC_INTERVAL.to_owned()
 }
 
 impl SqliteReplica {
@@ -312,10 +340,58 @@ impl SqliteReplica {
 
     /// A fingerprint of everything in the spec that decides how pods are injected, 16 hexadecimal digits.
     ///
-    /// It does not depend on the operator's release, so that an upgrade of the operator restarts nobody's application.
+    /// It does not depend on the operator's release, so that an upgrade of the operator restarts nobody's application:
+    /// it is made from a list of settings, not from the spec as this release writes it. A setting that has its default
+    /// is left out, so a field that a later release adds changes no fingerprint until somebody uses it.
     #[must_use]
     pub fn config_hash(&self) -> String {
-        let spec = serde_json::to_vec(&self.spec).unwrap_or_default();
-        format!("{:016x}", crc_fast::checksum(crc_fast::CrcAlgorithm::Crc64Nvme, &spec))
+        let mut text = String::new();
+        for (key, value) in self.injected_settings() {
+            // With the length before it, no value can pass for the beginning of the next setting.
+            text.push_str(&format!("{key}={}:{value};", value.len()));
+        }
+        format!("{:016x}", crc_fast::checksum(crc_fast::CrcAlgorithm::Crc64Nvme, text.as_bytes()))
+    }
+
+    /// Every setting that changes what is injected, in a fixed order, defaults left out.
+    fn injected_settings(&self) -> Vec<(&'static str, &str)> {
+        let mut settings = Vec::new();
+        for database in &self.spec.databases {
+            settings.push(("database.name", database.name.as_str()));
+            settings.push(("database.path", database.path.as_str()));
+            settings.extend(database.container.as_deref().map(|container| ("database.container", container)));
+        }
+        settings.extend(self.spec.store.s3.injected_settings());
+        let interval = self.spec.replication.sync_interval.as_str();
+        settings.extend((interval != DEFAULT_SYNC_INTERVAL).then_some(("syncInterval", interval)));
+        settings
     }
 }
+
+impl S3Store {
+    fn injected_settings(&self) -> Vec<(&'static str, &str)> {
+        let unless = |default: &str, key, value| (value != default).then_some((key, value));
+        let secret = &self.auth.secret_ref;
+        let path_style = self.force_path_style.filter(|forced| *forced != self.endpoint.is_some());
+        let settings = [
+            Some(("s3.bucket", self.bucket.as_str())),
+            self.prefix.as_deref().map(|prefix| ("s3.prefix", prefix)),
+            self.region.as_deref().and_then(|region| unless(DEFAULT_REGION, "s3.region", region)),
+            self.endpoint.as_deref().map(|endpoint| ("s3.endpoint", endpoint)),
+            self.allow_insecure_endpoint.then_some(("s3.allowInsecureEndpoint", "true")),
+            path_style.map(|forced| ("s3.forcePathStyle", if forced { "true" } else { "false" })),
+            Some(("s3.secret.name", secret.name.as_str())),
+            unless(DEFAULT_ACCESS_KEY_ID_KEY, "s3.secret.accessKeyIdKey", &secret.access_key_id_key),
+            unless(
+                DEFAULT_SECRET_ACCESS_KEY_KEY,
+                "s3.secret.secretAccessKeyKey",
+                &secret.secret_access_key_key,
+            ),
+            secret.session_token_key.as_deref().map(|key| ("s3.secret.sessionTokenKey", key)),
+        ];
+        settings.into_iter().flatten().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -20,31 +20,39 @@ pub struct PlannedEvent {
     pub pod: Option<(String, String)>,
 }
 
+/// The pods that the conditions are about.
+pub(crate) struct About<'a> {
+    pub(crate) injected: Option<&'a Pod>,
+    pub(crate) restored: Option<&'a Pod>,
+    pub(crate) replicating: Option<&'a Pod>,
+}
+
 /// The events between two statuses.
 pub(crate) fn between(
     old: &SqliteReplicaStatus,
     new: &SqliteReplicaStatus,
     check: &Check,
-    subject: Option<&Pod>,
+    about: &About<'_>,
 ) -> Vec<PlannedEvent> {
     let mut events = Vec::new();
-    let pod = subject.and_then(|pod| pod.metadata.name.clone().zip(pod.metadata.uid.clone()));
-    let event = |reason, is_warning, condition: &Condition| PlannedEvent {
+    let event = |reason, is_warning, condition: &Condition, pod: Option<&Pod>| PlannedEvent {
         reason,
         is_warning,
         cause: condition.reason.clone(),
         note: condition.message.clone(),
-        pod: pod.clone(),
+        pod: pod.and_then(|pod| pod.metadata.name.clone().zip(pod.metadata.uid.clone())),
     };
     if let Some((_, now)) = changed(old, new, ConditionType::Injected)
         && !check.refusals.is_empty()
     {
-        events.push(event(EventReason::InjectionRefused, true, now));
+        events.push(event(EventReason::InjectionRefused, true, now, about.injected));
     }
     if let Some((_, now)) = changed(old, new, ConditionType::Restored) {
         match now.status {
-            ConditionStatus::True => events.push(event(EventReason::Restored, false, now)),
-            ConditionStatus::False => events.push(event(EventReason::RestoreBlocked, true, now)),
+            ConditionStatus::True => events.push(event(EventReason::Restored, false, now, about.restored)),
+            ConditionStatus::False => {
+                events.push(event(EventReason::RestoreBlocked, true, now, about.restored))
+            }
             ConditionStatus::Unknown => {}
         }
     }
@@ -52,12 +60,14 @@ pub(crate) fn between(
         let has_failed = before.is_some_and(|before| before.status == ConditionStatus::False);
         match now.status {
             ConditionStatus::True if has_failed => {
-                events.push(event(EventReason::ReplicationRecovered, false, now))
+                events.push(event(EventReason::ReplicationRecovered, false, now, about.replicating))
             }
             ConditionStatus::False if now.reason == lifeboat_wire::Reason::SealedByNewerEpoch.as_str() => {
-                events.push(event(EventReason::Fenced, true, now));
+                events.push(event(EventReason::Fenced, true, now, about.replicating));
             }
-            ConditionStatus::False => events.push(event(EventReason::ReplicationLagging, true, now)),
+            ConditionStatus::False => {
+                events.push(event(EventReason::ReplicationLagging, true, now, about.replicating))
+            }
             ConditionStatus::True | ConditionStatus::Unknown => {}
         }
     }

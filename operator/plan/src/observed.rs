@@ -1,9 +1,10 @@
 //! Everything read from the cluster for one decision.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
-use lifeboat_api::{Reason, SqliteReplica, names};
+use lifeboat_api::{Reason, SqliteReplica, WorkloadKind, names};
 use lifeboat_wire::Status;
 
 use crate::Workload;
@@ -13,7 +14,7 @@ use crate::Workload;
 pub struct Observed {
     /// The workload; `None` if it is proved not to exist.
     pub workload: Option<Workload>,
-    /// The pods of the workload.
+    /// The pods that the workload selects, or that carry our label. Those of other owners among them are ignored.
     pub pods: Vec<Pod>,
     /// What the sidecars said, by the name of the pod. Pods that were not asked are absent.
     pub reports: BTreeMap<String, Report>,
@@ -34,20 +35,50 @@ pub struct ApplyFailure {
 }
 
 impl Observed {
-    /// Pods that run or are to run: neither being deleted nor at their end.
+    /// Pods of the workload that run or are to run: neither being deleted nor at their end.
     pub(crate) fn live_pods(&self) -> impl Iterator<Item = &Pod> {
         self.pods.iter().filter(|pod| {
             let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
-            pod.metadata.deletion_timestamp.is_none() && !matches!(phase, Some("Succeeded" | "Failed"))
+            let is_foreign = self.workload.as_ref().is_some_and(|workload| is_foreign(pod, workload));
+            let is_over = matches!(phase, Some("Succeeded" | "Failed"));
+            pod.metadata.deletion_timestamp.is_none() && !is_over && !is_foreign
         })
     }
 
-    /// The pod that the replica's conditions are about: the youngest live one that carries our containers.
-    pub(crate) fn subject(&self, replica: &SqliteReplica) -> Option<&Pod> {
+    /// The pods that the replica's conditions are about, the youngest first: all live ones that carry our containers.
+    pub(crate) fn subjects(&self, replica: &SqliteReplica) -> Vec<&Pod> {
         let ours = self.live_pods().filter(|pod| is_labelled(pod, replica) && is_injected(pod));
-        ours.max_by_key(|pod| {
-            (pod.metadata.creation_timestamp.as_ref().map(|time| time.0), &pod.metadata.name)
-        })
+        let mut ours: Vec<_> = ours.collect();
+        let age = |pod: &Pod| {
+            (pod.metadata.creation_timestamp.as_ref().map(|time| time.0), pod.metadata.name.clone())
+        };
+        ours.sort_by_key(|pod| Reverse(age(pod)));
+        ours
+    }
+}
+
+/// Whether the pod is known to belong to something else, which merely uses the same labels.
+///
+/// A pod without a controller may be ours (its owner may have just been created anew), so it is not foreign.
+fn is_foreign(pod: &Pod, workload: &Workload) -> bool {
+    let owners = pod.metadata.owner_references.as_ref();
+    let owner = owners.into_iter().flatten().find(|owner| owner.controller == Some(true));
+    owner.is_some_and(|owner| !may_own(workload, &owner.kind, &owner.name))
+}
+
+/// Whether pods of `workload` can have this controller.
+fn may_own(workload: &Workload, kind: &str, name: &str) -> bool {
+    match workload.kind {
+        WorkloadKind::StatefulSet | WorkloadKind::ReplicaSet | WorkloadKind::Job => {
+            kind == workload.kind.as_str() && name == workload.name
+        }
+        // Its ReplicaSets are called after it and a hash without hyphens, so `shop` does not take those of `shop-admin`.
+        WorkloadKind::Deployment => {
+            let hash = name.strip_prefix(&workload.name).and_then(|rest| rest.strip_prefix('-'));
+            kind == "ReplicaSet" && hash.is_some_and(|hash| !hash.is_empty() && !hash.contains('-'))
+        }
+        // Whoever starts a run by hand gives its Job any name; our label tells that the template is the CronJob's.
+        WorkloadKind::CronJob => kind == "Job",
     }
 }
 

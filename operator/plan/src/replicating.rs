@@ -10,24 +10,37 @@ use lifeboat_wire::{DatabaseStatus, Status, Verdict};
 use crate::Observed;
 use crate::conditions::Statement;
 use crate::observed::{container_status, pod_name};
-use crate::restored::termination;
+use crate::restored::{self, termination};
 
-/// Seconds for which commits may wait for the bucket.
-const LAG_SECONDS_MAX: f64 = 300.0;
+/// Seconds for which commits may wait for the bucket, at the least.
+const LAG_SECONDS: f64 = 300.0;
 
-/// Seconds for which commits may wait while the sidecar tells of trouble; shorter ones mend themselves unseen.
-const LAG_SECONDS_MAX_IN_TROUBLE: f64 = 30.0;
+/// Seconds that a trouble may last beyond the interval that the user chose; shorter ones mend themselves unseen.
+const LAG_SECONDS_OF_TROUBLE: f64 = 60.0;
+
+/// For how long commits may wait, in seconds: without any trouble, and while the sidecar tells of one.
+#[derive(Clone, Copy, Debug)]
+struct Limits {
+    calm: f64,
+    in_trouble: f64,
+}
+
+impl Limits {
+    /// A commit waits for up to one interval by the user's own wish, and for another one if a round fails.
+    fn of(replica: &SqliteReplica) -> Self {
+        let interval = replica.spec.replication.interval().unwrap_or_default();
+        let wished = 2.0 * interval.as_secs_f64() + LAG_SECONDS_OF_TROUBLE;
+        Self { calm: LAG_SECONDS.max(wished), in_trouble: wished }
+    }
+}
 
 pub(crate) fn judge(
     replica: &SqliteReplica,
-    subject: Option<&Pod>,
+    pod: &Pod,
     observed: &Observed,
     restored: &Statement,
 ) -> Statement {
-    let Some(pod) = subject else {
-        return Statement::unknown(Reason::NoPod, "there is no pod with Lifeboat now");
-    };
-    if restored.status != ConditionStatus::True {
+    if restored::end(pod).is_none() {
         return Statement { status: ConditionStatus::Unknown, ..restored.clone() };
     }
     let name = pod_name(pod);
@@ -74,18 +87,19 @@ fn down(pod: &str, end: &ContainerStateTerminated) -> Statement {
 }
 
 fn judge_report(replica: &SqliteReplica, pod: &str, report: &Status) -> Statement {
+    let limits = Limits::of(replica);
     let judged = replica.spec.databases.iter().map(|wanted| {
         let found = report.databases.iter().find(|database| database.name == wanted.name);
         found.map_or_else(
             || unreachable(pod, &format!("it does not report database {}", wanted.name)),
-            judge_database,
+            |database| judge_database(database, limits),
         )
     });
     let worst = judged.min_by_key(Statement::urgency);
     worst.unwrap_or_else(|| Statement::unknown(Reason::StatusUnreachable, "no database is listed"))
 }
 
-fn judge_database(database: &DatabaseStatus) -> Statement {
+fn judge_database(database: &DatabaseStatus, limits: Limits) -> Statement {
     let told = |status: ConditionStatus| {
         let reason = database.reason.map_or(Reason::Lagging.as_str(), lifeboat_wire::Reason::as_str);
         Statement::new(status, reason, format!("database {}: {}", database.name, database.message))
@@ -97,26 +111,24 @@ fn judge_database(database: &DatabaseStatus) -> Statement {
             told(ConditionStatus::Unknown)
         }
         Some(Verdict::Unknown) => told(ConditionStatus::Unknown),
-        Some(Verdict::Retry) if database.lag_seconds.is_none_or(|lag| lag > LAG_SECONDS_MAX_IN_TROUBLE) => {
+        Some(Verdict::Retry) if database.lag_seconds.is_none_or(|lag| lag > limits.in_trouble) => {
             told(ConditionStatus::False)
         }
-        None | Some(Verdict::Retry | Verdict::Rescan) => judge_lag(database),
+        None | Some(Verdict::Retry | Verdict::Rescan) => judge_lag(database, limits.calm),
     }
 }
 
-fn judge_lag(database: &DatabaseStatus) -> Statement {
+fn judge_lag(database: &DatabaseStatus, limit: f64) -> Statement {
     match database.lag_seconds {
         None => Statement::unknown(
             Reason::StatusUnreachable,
             format!("database {}: the sidecar does not know yet how far it is", database.name),
         ),
-        Some(lag) if lag <= LAG_SECONDS_MAX => {
-            Statement::holds(Reason::AsExpected, "commits reach the bucket")
-        }
+        Some(lag) if lag <= limit => Statement::holds(Reason::AsExpected, "commits reach the bucket"),
         Some(_) => Statement::fails(
             Reason::Lagging,
             format!(
-                "database {}: commits have waited for the bucket for more than {LAG_SECONDS_MAX} seconds; check the \
+                "database {}: commits have waited for the bucket for more than {limit} seconds; check the \
                  sidecar's log and the speed of the bucket",
                 database.name
             ),

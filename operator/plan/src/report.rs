@@ -3,13 +3,13 @@
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{ContainerStateTerminated, Pod};
 use lifeboat_api::{
-    Condition, DatabaseReport, LastRestore, ReportedPosition, SqliteReplica, SqliteReplicaStatus, names,
+    Condition, DatabaseReport, LastRestore, ReportedPosition, SqliteReplica, SqliteReplicaStatus,
 };
 use lifeboat_wire::{DatabaseStatus, Outcome};
 
-use crate::observed::{container_status, pod_name};
+use crate::observed::pod_name;
 use crate::restored::termination;
-use crate::{Observed, TIME};
+use crate::{Observed, TIME, restored};
 
 /// Figures move with every commit; they are written at most this often.
 const FIGURES_EVERY: SignedDuration = SignedDuration::from_secs(60);
@@ -24,7 +24,7 @@ pub(crate) fn databases(
     observed: &Observed,
     old: &SqliteReplicaStatus,
 ) -> Vec<DatabaseReport> {
-    let end = subject.and_then(restore_end);
+    let end = subject.and_then(restored::end);
     let told =
         subject.and_then(|pod| observed.reports.get(pod_name(pod))).and_then(|report| report.as_ref().ok());
     let report = |name: &String| {
@@ -57,11 +57,6 @@ fn take_status(report: &mut DatabaseReport, status: &DatabaseStatus) {
         });
     }
     report.message = status.message.chars().take(MESSAGE_CHARS_MAX).collect();
-}
-
-fn restore_end(pod: &Pod) -> Option<&ContainerStateTerminated> {
-    let end = container_status(pod, names::CONTAINER_RESTORE)?.state.as_ref()?.terminated.as_ref()?;
-    (end.exit_code == 0).then_some(end)
 }
 
 fn last_restore(database: &str, end: &ContainerStateTerminated) -> Option<LastRestore> {

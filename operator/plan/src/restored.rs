@@ -9,10 +9,7 @@ use lifeboat_wire::{Outcome, Termination};
 use crate::conditions::Statement;
 use crate::observed::{container_status, pod_name};
 
-pub(crate) fn judge(subject: Option<&Pod>) -> Statement {
-    let Some(pod) = subject else {
-        return Statement::unknown(Reason::NoPod, "there is no pod with Lifeboat now");
-    };
+pub(crate) fn judge(pod: &Pod) -> Statement {
     let name = pod_name(pod);
     let Some(status) = container_status(pod, names::CONTAINER_RESTORE) else {
         return Statement::unknown(Reason::RestoreRunning, format!("pod {name} has not started yet"));
@@ -41,12 +38,25 @@ pub(crate) fn judge(subject: Option<&Pod>) -> Statement {
 
 fn succeeded(pod: &str, end: &ContainerStateTerminated) -> Statement {
     let Some(told) = termination(end) else {
-        return Statement::holds(Reason::AsExpected, format!("pod {pod} restored its databases"));
+        // Something other than our restore step may have ended so; nothing says that a database was restored or proved.
+        return Statement::unknown(
+            Reason::StatusUnreachable,
+            format!(
+                "pod {pod}: the restore step ended without an error, but what it did cannot be read; read its log, and \
+                 check that nothing replaces the container or its termination message"
+            ),
+        );
     };
     let is_first =
         !told.databases.is_empty() && told.databases.iter().all(|db| db.outcome == Outcome::FirstStart);
     let reason = if is_first { Reason::FirstStart } else { Reason::AsExpected };
     Statement::holds(reason, format!("pod {pod}: {}", told.message))
+}
+
+/// The end of the restore step, once it is over without an error.
+pub(crate) fn end(pod: &Pod) -> Option<&ContainerStateTerminated> {
+    let end = container_status(pod, names::CONTAINER_RESTORE)?.state.as_ref()?.terminated.as_ref()?;
+    (end.exit_code == 0).then_some(end)
 }
 
 fn failed(pod: &str, end: &ContainerStateTerminated) -> Statement {

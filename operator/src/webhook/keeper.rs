@@ -29,6 +29,7 @@ use super::verify::{certificates, verifies};
 use crate::Error;
 use crate::args::RunArgs;
 use crate::health::Readiness;
+use crate::run::{ROUND_MAX, in_time};
 
 /// How often everything is checked. Both reads are of single objects.
 const EVERY: Duration = Duration::from_secs(10);
@@ -93,7 +94,7 @@ impl Keeper {
                 () = tokio::time::sleep(pause) => {}
             }
             let later = pause.saturating_mul(2).clamp(SOON, EVERY);
-            pause = match self.keep().await {
+            pause = match self.keep_within(ROUND_MAX).await {
                 Ok(true) => EVERY,
                 Ok(false) => later,
                 Err(error) => {
@@ -102,6 +103,10 @@ impl Keeper {
                 }
             };
         }
+    }
+
+    async fn keep_within(&self, deadline: Duration) -> Result<bool, Error> {
+        in_time(deadline, || "keep the webhook's certificates".to_owned(), self.keep()).await
     }
 
     /// One round; whether we are ready after it.
@@ -228,4 +233,25 @@ fn encode(certificates: &Certificates) -> Result<BTreeMap<String, ByteString>, E
         (LEAF_KEY.to_owned(), bytes(&certificates.leaf_key)),
         (DATES.to_owned(), bytes(&dates)),
     ]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_round_that_gets_no_answer_ends() {
+        let keeper = Keeper {
+            secrets: Api::namespaced(crate::tests::silent().await, "lifeboat"),
+            configurations: Api::all(crate::tests::silent().await),
+            secret: "tls".to_owned(),
+            configuration: "injector".to_owned(),
+            host: "lifeboat.lifeboat.svc".to_owned(),
+            served: Arc::default(),
+            readiness: Readiness::default(),
+        };
+        let round = keeper.keep_within(Duration::from_millis(50));
+        let error = tokio::time::timeout(Duration::from_secs(10), round).await.unwrap().unwrap_err();
+        assert!(error.chain().starts_with("cannot keep the webhook's certificates within 50ms"), "{error:?}");
+    }
 }
