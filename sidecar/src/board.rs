@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use lifeboat_replica::head::Base;
 use lifeboat_wire::{DatabaseStatus, Position, Status};
 use tokio_util::sync::CancellationToken;
 
@@ -171,6 +172,16 @@ impl Entry {
         self.status.verdict = None;
         self.status.reason = None;
         self.status.message.clear();
+    }
+}
+
+/// A slot in the words of the wire, and when it was stored.
+#[must_use]
+pub fn position(slot: Base, time: Option<jiff::Timestamp>) -> Position {
+    Position {
+        txid: format!("{:016x}", slot.txid),
+        checksum: slot.checksum.map(|checksum| checksum.to_string()),
+        time: time.map(|time| time.to_string()),
     }
 }
 

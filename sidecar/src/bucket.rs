@@ -222,9 +222,14 @@ impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
         let message = error.to_string();
         match error {
-            StoreError::Conflict { .. } | StoreError::Busy { .. } | StoreError::Unreachable { .. } => {
-                Self::unavailable(message)
-            }
+            // An object that goes or changes under a reader is looked at anew by whoever asked.
+            StoreError::Conflict { .. }
+            | StoreError::Busy { .. }
+            | StoreError::Unreachable { .. }
+            | StoreError::Absent { .. }
+            | StoreError::LostRace { .. }
+            | StoreError::Exists { .. }
+            | StoreError::Mangled { .. } => Self::unavailable(message),
             StoreError::BucketAbsent { .. } | StoreError::WrongRegion { .. } => {
                 Self::refused(Reason::BucketNotFound, message)
             }
@@ -232,11 +237,6 @@ impl From<StoreError> for Failure {
                 Self::refused(Reason::StoreAccessDenied, message)
             }
             StoreError::Misconfigured { .. } => Self::usage(message),
-            // An object that goes or changes under a reader is looked at anew by whoever asked.
-            StoreError::Absent { .. } | StoreError::LostRace { .. } | StoreError::Exists { .. } => {
-                Self::unavailable(message)
-            }
-            StoreError::Mangled { .. } => Self::unavailable(message),
             StoreError::TooLarge { .. } | StoreError::Refused { .. } | _ => {
                 Self::refused(Reason::StoreUnavailable, message)
             }

@@ -126,11 +126,29 @@ async fn try_perform(bucket: &Bucket, action: &Action) -> Result<Fact, Failure> 
     })
 }
 
-/// What the bucket holds, for the question whether a local database continues it.
+/// What the bucket holds, for the question whether a local database continues it. `trouble` hears of each attempt that
+/// failed.
 ///
 /// # Errors
-/// [`Failure`] when it cannot be read.
-pub async fn chain(bucket: &Bucket, record: Option<&Record>) -> Result<Chain, Failure> {
+/// [`Failure`] when it cannot be read, or the store stays away for longer than `trying` allows.
+pub async fn chain(
+    bucket: &Bucket,
+    record: Option<&Record>,
+    trying: &mut Trying,
+    trouble: impl Fn(&Failure),
+) -> Result<Chain, Failure> {
+    loop {
+        match read_chain(bucket, record).await {
+            Err(failure) if failure.exit == Exit::Unavailable => {
+                trouble(&failure);
+                trying.again(failure).await?;
+            }
+            answered => return answered,
+        }
+    }
+}
+
+async fn read_chain(bucket: &Bucket, record: Option<&Record>) -> Result<Chain, Failure> {
     let inventory = bucket.inventory().await?;
     if inventory.head().is_none() && !inventory.files().is_empty() {
         return Err(ClaimError::UnclaimedData { files: inventory.files().len() }.into());

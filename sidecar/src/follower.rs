@@ -9,15 +9,14 @@ use lifeboat_replica::adoption::{Adoption, Chain, Local, Record, decide};
 use lifeboat_replica::claim::Opened;
 use lifeboat_replica::head::Base;
 use lifeboat_replica::slot::{self, WriteAnswer};
-use lifeboat_wire::{Position, Reason};
+use lifeboat_wire::Reason;
 use tokio::sync::mpsc::Receiver;
 use tokio_util::sync::CancellationToken;
 
-use crate::board::Post;
+use crate::board::{Post, position};
 use crate::bucket::Bucket;
 use crate::capture::{self, Begin, Order, Report, Task};
 use crate::config::{Config, DatabaseConfig};
-use crate::database::EnforceWal;
 use crate::exit::{Exit, Failure};
 use crate::handover::{self, HandOver};
 use crate::marks::{self, Lock, Marks};
@@ -212,16 +211,8 @@ impl Follower {
     }
 
     async fn chain(&self, bucket: &Bucket, trying: &mut Trying) -> Result<Chain, Failure> {
-        loop {
-            match claim::chain(bucket, self.marks.record()?.as_ref()).await {
-                Ok(chain) => return Ok(chain),
-                Err(failure) if failure.exit == Exit::Unavailable => {
-                    self.post.troubled(&failure);
-                    trying.again(failure).await?;
-                }
-                Err(failure) => return Err(failure),
-            }
-        }
+        let record = self.marks.record()?;
+        claim::chain(bucket, record.as_ref(), trying, |failure| self.post.troubled(failure)).await
     }
 
     /// Starts the capture thread and waits until the database is open; `None` when there is still none when told to stop.
@@ -272,7 +263,7 @@ impl Follower {
         let (their_reports, reports) = tokio::sync::mpsc::channel(REPORTS_MAX);
         let task = Task {
             path: self.database.path.clone(),
-            enforce: if self.database.enforce_wal { EnforceWal::Yes } else { EnforceWal::No },
+            enforce: self.database.enforce(),
             interval: self.database.sync_interval,
             is_compared,
             folder: self.marks.folder().to_owned(),
@@ -335,7 +326,7 @@ impl Follower {
         // Before the first slot: whoever is killed right after storing it must know the file again.
         self.record(writer, base)?;
         if is_same {
-            self.post.stored(position(base));
+            self.post.stored(position(base, Some(jiff::Timestamp::now())));
         }
         let pre_apply = base.checksum.unwrap_or(Checksum::EMPTY);
         self.post.started();
@@ -384,20 +375,14 @@ impl Follower {
         upload::store(&writer.bucket, slot, &self.post).await?;
         let base = Base { txid: slot.header.max_txid.get(), checksum: Some(slot.post_apply) };
         self.record(writer, base)?;
-        self.post.stored(position(base));
+        self.post.stored(position(base, Some(jiff::Timestamp::now())));
         writer.say(&self.database.name, slot, begun.elapsed());
         Ok(())
     }
 
     fn record(&self, writer: &Writer, base: Base) -> Result<(), Failure> {
-        let head = &writer.opened.head;
-        self.marks.write_record(&Record {
-            lineage: head.lineage.clone(),
-            epoch: head.epoch,
-            slot: base,
-            boot_id: writer.boot_id.clone(),
-            file_id: writer.file_id.clone(),
-        })
+        let (boot_id, file_id) = (writer.boot_id.clone(), writer.file_id.clone());
+        self.marks.write_record(&Record::new(&writer.opened.head, base, boot_id, file_id))
     }
 }
 
@@ -440,14 +425,6 @@ impl Writer {
         let others = if others > 0 { format!(" ({others} more since the last line)") } else { String::new() };
         tracing::info!("{name}: stored txid {txid}, {bytes} bytes in {millis} ms{others}");
         self.said = Some(Instant::now());
-    }
-}
-
-fn position(base: Base) -> Position {
-    Position {
-        txid: format!("{:016x}", base.txid),
-        checksum: base.checksum.map(|checksum| checksum.to_string()),
-        time: Some(jiff::Timestamp::now().to_string()),
     }
 }
 

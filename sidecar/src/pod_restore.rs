@@ -13,6 +13,7 @@ use lifeboat_replica::dirty_pages::DirtyPages;
 use lifeboat_wire::{DatabaseOutcome, Outcome, Position, Reason, Step, Termination};
 
 use crate::args::RestoreArgs;
+use crate::board::position;
 use crate::bucket::Bucket;
 use crate::config::{Config, DatabaseConfig};
 use crate::database::{Database, DatabaseError, EnforceWal};
@@ -74,13 +75,7 @@ async fn prepare(
     let claimant = claim::claimant(database.sync_interval, config.handover_timeout, false, None)?;
     let sealed = claim::seal(&bucket, claimant, trying).await?;
     let local = look(database, &marks).await?;
-    let chain = loop {
-        match claim::chain(&bucket, marks.record()?.as_ref()).await {
-            Ok(chain) => break chain,
-            Err(failure) if failure.exit == Exit::Unavailable => trying.again(failure).await?,
-            Err(failure) => return Err(failure),
-        }
-    };
+    let chain = claim::chain(&bucket, marks.record()?.as_ref(), trying, |_| ()).await?;
     let (outcome, bytes) = match decide(&local, &chain, &marks::boot_id()?) {
         Adoption::FirstStart => (Outcome::FirstStart, 0),
         Adoption::Same => {
@@ -98,21 +93,18 @@ async fn prepare(
     if let Some(folder) = &config.handover_dir {
         handover::leave(folder, &database.name, &HandOver::from(&sealed))?;
     }
-    Ok((outcome, position(&sealed), bytes))
+    let stored = (sealed.base.txid > 0).then(|| position(sealed.base, None));
+    Ok((outcome, stored, bytes))
 }
 
 /// The local database, read through SQLite: its WAL may hold commits that the file does not.
 async fn look(database: &DatabaseConfig, marks: &Marks) -> Result<Local, Failure> {
-    let (path, enforce) = (database.path.clone(), database.enforce_wal);
-    let enforce = if enforce { EnforceWal::Yes } else { EnforceWal::No };
+    let (path, enforce) = (database.path.clone(), database.enforce());
     let checked = tokio::task::spawn_blocking(move || checksum(&path, enforce)).await;
     let Some(checksum) = checked.map_err(|error| Failure::bug(error.to_string()))?? else {
         return Ok(Local::Absent);
     };
-    let path = &database.path;
-    let file_id =
-        disk::file_id(path).map_err(|error| Failure::bug(format!("{}: {error}", path.display())))?;
-    Ok(Local::Present { checksum, file_id: file_id.unwrap_or_default(), record: marks.record()? })
+    Ok(Local::Present { checksum, file_id: file_id(database)?, record: marks.record()? })
 }
 
 fn checksum(path: &Path, enforce: EnforceWal) -> Result<Option<Checksum>, Failure> {
@@ -145,16 +137,13 @@ async fn bring_back(
 }
 
 fn write_record(marks: &Marks, database: &DatabaseConfig, sealed: &Sealed) -> Result<(), Failure> {
+    marks.write_record(&Record::new(&sealed.head, sealed.base, marks::boot_id()?, file_id(database)?))
+}
+
+fn file_id(database: &DatabaseConfig) -> Result<String, Failure> {
     let path = &database.path;
-    let file_id =
-        disk::file_id(path).map_err(|error| Failure::bug(format!("{}: {error}", path.display())))?;
-    marks.write_record(&Record {
-        lineage: sealed.head.lineage.clone(),
-        epoch: sealed.head.epoch,
-        slot: sealed.base,
-        boot_id: marks::boot_id()?,
-        file_id: file_id.unwrap_or_default(),
-    })
+    let found = disk::file_id(path).map_err(|error| Failure::bug(format!("{}: {error}", path.display())))?;
+    Ok(found.unwrap_or_default())
 }
 
 fn diverged(database: &DatabaseConfig, bucket: &Bucket) -> Failure {
@@ -166,14 +155,6 @@ fn diverged(database: &DatabaseConfig, bucket: &Bucket) -> Failure {
             database.path.display()
         ),
     )
-}
-
-fn position(sealed: &Sealed) -> Option<Position> {
-    (sealed.base.txid > 0).then(|| Position {
-        txid: format!("{:016x}", sealed.base.txid),
-        checksum: sealed.base.checksum.map(|checksum| checksum.to_string()),
-        time: None,
-    })
 }
 
 fn sentence(outcomes: &[DatabaseOutcome]) -> String {

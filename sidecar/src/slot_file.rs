@@ -9,6 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use lifeboat_ltx::{Checksum, EncodeError, Encoder, HEADER_SIZE, Header, Mark, TRAILER_SIZE, Txid};
+use lifeboat_replica::claim::NO_WAL_OFFSET;
 use lifeboat_replica::dirty_pages::DirtyPages;
 use lifeboat_replica::epoch::Epoch;
 use lifeboat_replica::page_sums::PageSums;
@@ -72,7 +73,7 @@ pub fn cut(
         min_txid: next.txid,
         max_txid: next.txid,
         timestamp_ms: next.wall_ms,
-        wal_offset: WAL_HEADER_BYTES,
+        wal_offset: NO_WAL_OFFSET,
         wal_size: 0,
         salts: (0, 0),
         node_id: next.epoch.get(),
@@ -153,6 +154,3 @@ fn no_room(why: &str) -> Failure {
 /// Slots with no more than this much page content stay in memory.
 const MEMORY_BYTES_MAX: u64 = 4 * 1024 * 1024;
 const SPOOL_BUFFER: usize = 256 * 1024;
-
-/// Litestream takes a file for the end of a chain only if its WAL offset is behind the WAL header.
-const WAL_HEADER_BYTES: u64 = 32;

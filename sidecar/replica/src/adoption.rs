@@ -8,7 +8,7 @@ use lifeboat_ltx::Checksum;
 use serde::{Deserialize, Serialize};
 
 use crate::epoch::Epoch;
-use crate::head::Base;
+use crate::head::{Base, Head};
 
 /// What a writer notes beside the database after each stored slot.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -130,6 +130,12 @@ impl Chain {
 }
 
 impl Record {
+    /// The record of the writer of `head` that `slot` is stored.
+    #[must_use]
+    pub fn new(head: &Head, slot: Base, boot_id: String, file_id: String) -> Self {
+        Self { lineage: head.lineage.clone(), epoch: head.epoch, slot, boot_id, file_id }
+    }
+
     /// The record is written after every slot, before the next is sent. So at most one slot can have been stored after it
     /// by the same process; more of them mean that the record is an old one, put back with its volume.
     fn may_be_followed_by(&self, slot: &ChainSlot) -> bool {

@@ -21,7 +21,6 @@ pub mod head;
 pub mod inventory;
 pub mod layout;
 pub mod page_sums;
-pub mod position;
 pub mod restore;
 pub mod slot;
 

@@ -42,18 +42,6 @@ impl PageSums {
         Self { sums: Vec::new(), rolling: Checksum::EMPTY, is_known: false }
     }
 
-    /// Whether the pages are known one by one.
-    #[must_use]
-    pub const fn is_known(&self) -> bool {
-        self.is_known
-    }
-
-    /// The rolling checksum of the whole database.
-    #[must_use]
-    pub const fn rolling(&self) -> Checksum {
-        self.rolling
-    }
-
     /// The pages that must be looked at for a slot of a database of `page_count` pages: those that may have changed, and
     /// those that are new, because SQLite need not write a page it only made room for.
     #[must_use]

@@ -10,6 +10,7 @@ use std::time::Duration;
 use lifeboat_store::Keys;
 
 use crate::args::{ConfigArgs, ReplicateArgs, StoreArgs, parse_duration};
+use crate::database::EnforceWal;
 use crate::exit::Failure;
 use crate::location::{Location, S3Location, clean_prefix};
 
@@ -226,6 +227,12 @@ impl Default for Config {
 }
 
 impl DatabaseConfig {
+    /// Whether the database may be switched to WAL mode, in its opener's word.
+    #[must_use]
+    pub const fn enforce(&self) -> EnforceWal {
+        if self.enforce_wal { EnforceWal::Yes } else { EnforceWal::No }
+    }
+
     fn new(path: &Path, location: Location) -> Result<Self, Failure> {
         let path = absolute(path)?;
         let name = path.display().to_string();

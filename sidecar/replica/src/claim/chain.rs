@@ -1,6 +1,7 @@
 //! Steps 4 and 5 of a claim: find the end of the chain, put a seal behind it.
 
 use lifeboat_ltx::{Checksum, Header, Mark, Txid, seal};
+use lifeboat_wal::header::WAL_HEADER_BYTES;
 use lifeboat_wal::{PageCount, PageSize};
 
 use super::{Action, ClaimError, Fact, SlotRead};
@@ -40,7 +41,7 @@ pub fn seal_bytes(
         min_txid: txid,
         max_txid: txid,
         timestamp_ms: wall_ms,
-        wal_offset: WAL_HEADER_BYTES,
+        wal_offset: NO_WAL_OFFSET,
         wal_size: 0,
         salts: (0, 0),
         node_id: epoch.get(),
@@ -217,4 +218,4 @@ const EMPTY_PAGE_SIZE: PageSize = match PageSize::try_new(4096) {
 const EMPTY_COMMIT: PageCount = PageCount::new(1);
 
 /// Litestream takes a file for the end of a chain only if its WAL offset is behind the WAL header.
-const WAL_HEADER_BYTES: u64 = 32;
+pub const NO_WAL_OFFSET: u64 = WAL_HEADER_BYTES as u64;

@@ -18,7 +18,7 @@ mod tests;
 
 use lifeboat_ltx::{Header, Txid};
 
-pub use self::chain::{ChainEnd, seal_bytes};
+pub use self::chain::{ChainEnd, NO_WAL_OFFSET, seal_bytes};
 pub use self::error::ClaimError;
 pub use self::opening::{Opened, Opening, OpeningStep};
 pub use self::patience::{Millis, Patience};

@@ -21,12 +21,6 @@ impl Patience {
         Self { still_ms, total_ms: handover_ms, begun: None, last: None }
     }
 
-    /// Waits for nobody.
-    #[must_use]
-    pub const fn none() -> Self {
-        Self { still_ms: 0, total_ms: 0, begun: None, last: None }
-    }
-
     /// Takes what was seen (head revision, newest slot) at `now`; returns how long to wait before the next look, or
     /// `None` when the waiting is over.
     pub(super) fn observe(&mut self, now: Millis, sight: (u64, u64)) -> Option<Millis> {
