@@ -71,6 +71,12 @@ unit-tests: ## the same without installing anything; TEST=<part of a name> for s
 	cargo test $(CARGO_FLAGS) --no-fail-fast -p lifeboat-e2e --lib --bins --test 'house_*' -- --quiet $(TEST) || code=$$?; \
 	exit $$code
 
+.PHONY: differential
+differential: export DIFFERENTIAL_BOUNDARIES = $(or $(BOUNDARIES),100000)
+differential: export DIFFERENTIAL_SEED = $(SEED)
+differential: ## random SQL; a restore at every commit boundary is what the database was; BOUNDARIES=100000, SEED=<number> (10 minutes)
+	@cargo test $(CARGO_FLAGS) -p lifeboat --test differential -- --nocapture
+
 .PHONY: e2e
 e2e: packages ## the tests that need a cluster, in a lab of their own; TEST=<part of a name> for some; KEEP_LAB=1 to look around
 	$(say) "tests in a cluster"

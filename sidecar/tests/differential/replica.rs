@@ -1,0 +1,224 @@
+//! Our side: the production code from the WAL to the bytes of slots, and back from these bytes to a database.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use lifeboat::database::{Database, EnforceWal, Followed, Settled};
+use lifeboat::first_view;
+use lifeboat::rebuild::{Overwrite, Rebuild};
+use lifeboat::slot_file::{NextSlot, SlotFile, cut};
+use lifeboat_ltx::{Checksum, Decoder, PageChecksum, Txid};
+use lifeboat_replica::dirty_pages::DirtyPages;
+use lifeboat_replica::epoch::Epoch;
+use lifeboat_replica::inventory::FileEntry;
+use lifeboat_replica::layout::Level;
+use lifeboat_replica::page_sums::PageSums;
+use lifeboat_store::Body;
+use lifeboat_wal::PageNo;
+use rusqlite::Connection;
+
+/// A database that is followed, and everything that was cut of it.
+pub(crate) struct Replica {
+    path: PathBuf,
+    session: Option<Session>,
+    sums: PageSums,
+    dirty: DirtyPages,
+    next: NextSlot,
+    chain: Vec<Stored>,
+    /// The database, made of nothing but what the slots hold.
+    image: Vec<u8>,
+    shrunk: usize,
+}
+
+/// What is open while we follow.
+struct Session {
+    database: Database,
+    /// Another connection, which says what the source is.
+    source: Connection,
+}
+
+/// A slot in the "bucket", and a digest of the source at its boundary.
+struct Stored {
+    entry: FileEntry,
+    bytes: Vec<u8>,
+    source: u64,
+}
+
+impl Session {
+    fn open(path: &Path) -> Self {
+        let database = Database::open(path, EnforceWal::No).unwrap();
+        Self { database, source: Connection::open(path).unwrap() }
+    }
+
+    /// Every page of the database as of now.
+    fn source_image(&self) -> Vec<u8> {
+        let mut statement = self.source.prepare("SELECT data FROM sqlite_dbpage ORDER BY pgno").unwrap();
+        let mut rows = statement.query([]).unwrap();
+        let mut image = Vec::new();
+        while let Some(row) = rows.next().unwrap() {
+            image.extend_from_slice(row.get_ref(0).unwrap().as_blob().unwrap());
+        }
+        image
+    }
+}
+
+impl Replica {
+    /// Begins to follow a database of which nothing is stored.
+    pub(crate) fn new(path: &Path) -> Self {
+        let (mut dirty, first) = (DirtyPages::new(), Txid::FIRST);
+        dirty.insert_all();
+        let next = NextSlot { txid: first, epoch: Epoch::new(1), pre_apply: Checksum::EMPTY, wall_ms: 0 };
+        let (session, sums) = (Some(Session::open(path)), PageSums::unknown());
+        Self {
+            path: path.to_owned(),
+            session,
+            sums,
+            dirty,
+            next,
+            chain: Vec::new(),
+            image: Vec::new(),
+            shrunk: 0,
+        }
+    }
+
+    /// Slots so far.
+    pub(crate) const fn boundaries(&self) -> usize {
+        self.chain.len()
+    }
+
+    /// Slots so far after which the database was smaller than before.
+    pub(crate) const fn shrunk(&self) -> usize {
+        self.shrunk
+    }
+
+    pub(crate) fn follow(&mut self) {
+        match self.session.as_mut().unwrap().database.follow(&mut self.dirty).unwrap() {
+            Followed::Continued(_) => {}
+            Followed::Lost { why } => panic!("lost: {why}"),
+        }
+    }
+
+    pub(crate) fn settle(&mut self) {
+        match self.session.as_mut().unwrap().database.settle(&mut self.dirty).unwrap() {
+            Settled::Yes | Settled::NotYet => {}
+        }
+    }
+
+    /// Cuts a slot of what is committed now, applies it, and compares with the source.
+    pub(crate) fn cut(&mut self) {
+        self.follow();
+        let folder = self.path.parent().unwrap();
+        let mut view = self.session.as_mut().unwrap().database.view(&mut self.dirty).unwrap();
+        assert_eq!(view.lost(), None);
+        let slot = cut(&mut view, self.dirty.clone(), &mut self.sums, self.next, folder).unwrap();
+        let still_dirty = view.still_dirty().clone();
+        drop(view);
+        self.dirty = still_dirty;
+        let source = self.session.as_ref().unwrap().source_image();
+        if let Some(slot) = slot {
+            self.store(&slot, &source);
+        }
+        self.compare(&source);
+    }
+
+    fn store(&mut self, slot: &SlotFile, source: &[u8]) {
+        let bytes = bytes_of(&slot.body);
+        self.apply(&bytes);
+        let (txid, size) = (self.next.txid, bytes.len() as u64);
+        let (key, etag) = (txid.to_string(), String::new());
+        let entry = FileEntry { level: Level::CAPTURED, min: txid, max: txid, size, key, etag };
+        self.chain.push(Stored { entry, bytes, source: digest(source) });
+        self.next = NextSlot { txid: txid.next().unwrap(), pre_apply: slot.post_apply, ..self.next };
+    }
+
+    /// What a restore does with one file, without going through all files before it.
+    fn apply(&mut self, bytes: &[u8]) {
+        let mut decoder = Decoder::begin(bytes).unwrap();
+        let header = decoder.header().clone();
+        assert_eq!(header.mark.unwrap().pre_apply, self.next.pre_apply);
+        let size = header.page_size.get() as usize;
+        let whole = header.commit.get() as usize * size;
+        self.shrunk += usize::from(whole < self.image.len());
+        self.image.resize(whole, 0);
+        while let Some(page) = decoder.next_page().unwrap() {
+            self.image[(page.no.get() as usize - 1) * size..][..size].copy_from_slice(page.image);
+        }
+        decoder.finish().unwrap();
+    }
+
+    fn compare(&self, source: &[u8]) {
+        let size = self.session.as_ref().unwrap().database.page_size().get() as usize;
+        let (ours, theirs) = (self.image.len() / size, source.len() / size);
+        let pages = self.image.chunks(size).zip(source.chunks(size)).zip(1..);
+        let wrong: Vec<u32> = pages.filter(|((ours, theirs), _)| ours != theirs).map(|(_, no)| no).collect();
+        assert!(
+            self.image == source,
+            "restored {ours} pages, and the source has {theirs}; these differ: {wrong:?}"
+        );
+        let sum = source.chunks(size).zip(1..).fold(Checksum::EMPTY, |sum, (page, number)| {
+            sum.toggle(PageChecksum::of(PageNo::try_new(number).unwrap(), page))
+        });
+        assert_eq!(sum, self.next.pre_apply, "the chain's checksum is not the source's");
+    }
+
+    /// Stops to follow; `meanwhile` happens; and begins again as a new process does, knowing only the chain.
+    pub(crate) fn restart(&mut self, meanwhile: impl FnOnce()) {
+        self.session = None;
+        meanwhile();
+        let (mut session, mut dirty) = (Session::open(&self.path), DirtyPages::new());
+        let (mut sums, found) = first_view::read(&mut session.database, &mut dirty).unwrap();
+        if found != self.next.pre_apply {
+            sums = PageSums::unknown();
+            dirty.insert_all();
+        }
+        (self.session, self.sums, self.dirty) = (Some(session), sums, dirty);
+    }
+
+    /// Restores the state at one boundary from nothing, as `lifeboat restore` does, and compares with the source then.
+    pub(crate) fn restore(&self, boundary: usize) {
+        let target = self.path.with_file_name("restored.db");
+        let mut rebuild = Rebuild::begin(&target).unwrap();
+        for slot in &self.chain[..=boundary] {
+            rebuild.apply(&slot.entry, &slot.bytes[..]).unwrap();
+        }
+        rebuild.finish(Overwrite::Force).unwrap();
+        let restored = std::fs::read(&target).unwrap();
+        assert_eq!(
+            digest(&restored),
+            self.chain[boundary].source,
+            "restored another database than {boundary}"
+        );
+        let check = Connection::open(&target).unwrap();
+        let check: String = check.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
+        assert_eq!(check, "ok");
+    }
+
+    /// Stops to follow; the application ends; then the file that it leaves must be the last boundary, because nothing is
+    /// committed by closing.
+    pub(crate) fn end(&mut self, application_ends: impl FnOnce()) {
+        self.session = None;
+        application_ends();
+        assert!(
+            std::fs::read(&self.path).unwrap() == self.image,
+            "the file that the application leaves is another"
+        );
+    }
+}
+
+fn bytes_of(body: &Body) -> Vec<u8> {
+    match body {
+        Body::Bytes(bytes) => bytes.to_vec(),
+        Body::File { file, len } => {
+            let mut bytes = vec![0; usize::try_from(*len).unwrap()];
+            file.read_exact_at(&mut bytes, 0).unwrap();
+            bytes
+        }
+    }
+}
+
+fn digest(image: &[u8]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    image.hash(&mut hasher);
+    hasher.finish()
+}
