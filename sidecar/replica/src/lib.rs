@@ -11,6 +11,7 @@
 //! | [`dirty_pages`] | which pages the next slot must carry |
 //! | [`flush`] | when the next slot is cut |
 //! | [`page_sums`] | which of them differ from what the bucket has |
+//! | [`page_log`] | the same, kept beside the database for the process that comes after this one |
 
 pub mod adoption;
 pub mod claim;
@@ -20,6 +21,7 @@ pub mod flush;
 pub mod head;
 pub mod inventory;
 pub mod layout;
+pub mod page_log;
 pub mod page_sums;
 pub mod restore;
 pub mod slot;

@@ -42,6 +42,44 @@ impl PageSums {
         Self { sums: Vec::new(), rolling: Checksum::EMPTY, is_known: false }
     }
 
+    /// Of a state whose page checksums were kept, from page 1 on; that of the lock page is 0.
+    #[must_use]
+    pub fn known(sums: Vec<PageChecksum>) -> Self {
+        let rolling = sums.iter().fold(Checksum::EMPTY, |rolling, sum| rolling.toggle(*sum));
+        Self { sums, rolling, is_known: true }
+    }
+
+    /// The rolling checksum of the state, if it is known page by page.
+    #[must_use]
+    pub fn checksum(&self) -> Option<Checksum> {
+        self.is_known.then_some(self.rolling)
+    }
+
+    /// The checksum of every page, from page 1 on.
+    #[must_use]
+    pub fn all(&self) -> &[PageChecksum] {
+        &self.sums
+    }
+
+    /// The checksum of one page; `None` beyond the end.
+    #[must_use]
+    pub fn of(&self, page: PageNo) -> Option<PageChecksum> {
+        self.sums.get(page.get() as usize - 1).copied()
+    }
+
+    /// The pages that differ between two states, or are in one of them only.
+    #[must_use]
+    pub fn differing(&self, other: &Self) -> DirtyPages {
+        let mut pages = DirtyPages::new();
+        for number in 1..=self.sums.len().max(other.sums.len()) {
+            let page = u32::try_from(number).ok().and_then(PageNo::try_new);
+            if let Some(page) = page.filter(|page| self.of(*page) != other.of(*page)) {
+                pages.insert(page);
+            }
+        }
+        pages
+    }
+
     /// The pages that must be looked at for a slot of a database of `page_count` pages: those that may have changed, and
     /// those that are new, because SQLite need not write a page it only made room for.
     #[must_use]

@@ -45,6 +45,50 @@ impl WalPlace {
         self.frame
     }
 
+    /// Whether the place is in the run through the file that the header is in.
+    #[must_use]
+    pub fn is_in_run_of(&self, header: &IndexHeader) -> bool {
+        self.salts == header.salts
+    }
+
+    /// The place as bytes, for a process that comes after this one.
+    #[must_use]
+    pub fn encode(&self) -> [u8; WAL_PLACE_BYTES] {
+        let mut bytes = [0; WAL_PLACE_BYTES];
+        let order = [u8::from(self.order == ByteOrder::Big), 0, 0, 0];
+        let words = [
+            order,
+            self.frame.get().to_le_bytes(),
+            self.checksum.first.to_le_bytes(),
+            self.checksum.second.to_le_bytes(),
+            self.change_counter.to_le_bytes(),
+        ];
+        let (salts, rest) = bytes.split_at_mut(self.salts.0.len());
+        salts.copy_from_slice(&self.salts.0);
+        for (word, value) in rest.as_chunks_mut::<4>().0.iter_mut().zip(words) {
+            *word = value;
+        }
+        bytes
+    }
+
+    /// The place that [`encode`](Self::encode) made these bytes of. Whether it still means anything shows when it is
+    /// [read on from](Self::next_read).
+    #[must_use]
+    pub const fn decode(bytes: &[u8; WAL_PLACE_BYTES]) -> Self {
+        let [s0, s1, s2, s3, s4, s5, s6, s7, order, _, _, _, a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] =
+            *bytes;
+        Self {
+            salts: Salts([s0, s1, s2, s3, s4, s5, s6, s7]),
+            order: if order == 0 { ByteOrder::Little } else { ByteOrder::Big },
+            frame: FrameNo::new(u32::from_le_bytes([a, b, c, d])),
+            checksum: Checksum {
+                first: u32::from_le_bytes([e, f, g, h]),
+                second: u32::from_le_bytes([i, j, k, l]),
+            },
+            change_counter: u32::from_le_bytes([m, n, o, p]),
+        }
+    }
+
     /// What to read so that everything up to the header is read.
     ///
     /// # Errors
@@ -82,6 +126,9 @@ impl WalPlace {
         Ok(NextRead::Nothing(*self))
     }
 }
+
+/// Size of [`WalPlace::encode`]'s bytes.
+pub const WAL_PLACE_BYTES: usize = 28;
 
 /// What a reader has to do to reach a header of the WAL-index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -193,3 +193,12 @@ fn the_transaction_counter_may_wrap_around() {
     assert_eq!(writer.page_size(), PageSize::MIN);
     assert_eq!(read(place, header(&writer, 1), &file).unwrap().1, [6, 7]);
 }
+
+#[test]
+fn a_place_kept_as_bytes_is_the_same_place() {
+    for order in [ByteOrder::Little, ByteOrder::Big] {
+        let (_, writer) = wal(order, SALTS, &[(1, 0, 1), (2, 2, 2)]);
+        let place = WalPlace::at(&header(&writer, 0xfedc_ba98));
+        assert_eq!(WalPlace::decode(&place.encode()), place);
+    }
+}
