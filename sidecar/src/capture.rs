@@ -264,9 +264,7 @@ impl<'a> Capture<'a> {
             self.sums = PageSums::unknown();
             self.dirty.insert_all();
         }
-        let wall_ms = wall_ms();
-        self.next =
-            Some(NextSlot { txid: begin.first, epoch: begin.epoch, pre_apply: begin.pre_apply, wall_ms });
+        self.next = Some(NextSlot { txid: begin.first, epoch: begin.epoch, pre_apply: begin.pre_apply });
     }
 
     fn stored(&mut self) {
@@ -348,10 +346,9 @@ impl<'a> Capture<'a> {
         {
             return Ok(None);
         }
-        let next = NextSlot { wall_ms: wall_ms(), ..next };
         let viewed = match self.database.view(&mut self.dirty) {
-            Ok(mut view) => {
-                let slot = cut(&mut view, self.dirty.clone(), &mut self.sums, next, &self.task.folder);
+            Ok(view) => {
+                let slot = cut(&view.pages(), self.dirty.clone(), &mut self.sums, next, &self.task.folder);
                 Ok((slot, view.still_dirty().clone()))
             }
             Err(error) => Err(error),
@@ -381,13 +378,10 @@ impl<'a> Capture<'a> {
         Ok(slot)
     }
 
-    /// A slot that could not be written down is cut anew later. Its pages were looked at already, so what the bucket has
-    /// is not known any more.
+    /// A slot that could not be written down is cut anew later; its pages stay dirty.
     fn give_up_cut(&mut self, failure: &Failure) -> Option<SlotFile> {
         tracing::error!("{failure}; trying again in {CUT_AGAIN:?}");
         self.post.troubled(failure);
-        self.sums = PageSums::unknown();
-        self.dirty.insert_all();
         self.not_before = Some(Instant::now() + CUT_AGAIN);
         None
     }

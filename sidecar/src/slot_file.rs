@@ -1,22 +1,23 @@
 //! Cuts a slot: reads what changed from a view of the live database and encodes it.
 //!
-//! The pages are read twice, first for their checksums and then to be encoded: the header, which comes first, holds the
-//! checksum of the whole. The second read comes from memory, and no copy of the database is kept anywhere.
+//! Every page is read once: its checksum says whether it changed, and if so it is encoded at once. The header, which holds
+//! the checksum of the whole, is put in front at the end.
 
-use std::fs::File;
-use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
+use std::io::{self, BufWriter, Seek, SeekFrom, Write};
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use lifeboat_ltx::{Checksum, EncodeError, Encoder, HEADER_SIZE, Header, Mark, TRAILER_SIZE, Txid};
+use lifeboat_ltx::{Checksum, EncodeError, HEADER_SIZE, Header, HeaderLast, Headless, Mark, Txid};
 use lifeboat_replica::claim::NO_WAL_OFFSET;
 use lifeboat_replica::dirty_pages::DirtyPages;
 use lifeboat_replica::epoch::Epoch;
-use lifeboat_replica::page_sums::PageSums;
+use lifeboat_replica::page_sums::{Change, Draft, PageSums};
 use lifeboat_replica::slot::SlotIdentity;
 use lifeboat_store::Body;
 
-use crate::database::{DatabaseError, View};
+use crate::capture::wall_ms;
+use crate::database::Pages;
 use crate::exit::Failure;
 use lifeboat_wire::Reason;
 
@@ -42,96 +43,115 @@ pub struct NextSlot {
     pub epoch: Epoch,
     /// The rolling checksum before it.
     pub pre_apply: Checksum,
-    /// The wall clock, milliseconds since 1970.
-    pub wall_ms: i64,
 }
 
-/// Cuts the slot that brings the bucket to `view`; `None` when the bucket already has exactly that.
+/// Cuts the slot that brings the bucket to what `view` shows; `None` when the bucket already has exactly that.
 ///
 /// # Errors
-/// [`Failure`] when a page cannot be read, or the file cannot be spooled in `folder`. Then `sums` must be given up.
+/// [`Failure`] when a page cannot be read, or the file cannot be spooled in `folder`. Then `sums` are as before.
 pub fn cut(
-    view: &mut View<'_>,
+    view: &Pages<'_>,
     dirty: DirtyPages,
     sums: &mut PageSums,
     next: NextSlot,
     folder: &Path,
 ) -> Result<Option<SlotFile>, Failure> {
     let candidates = sums.candidates(dirty, view.page_count());
-    let mut draft = sums.begin(view.page_count());
-    view.for_each_page(&candidates, |page, image| {
-        draft.look(page, image);
-        Ok::<(), DatabaseError>(())
-    })?;
-    let change = draft.finish();
-    if !change.is_any {
-        return Ok(None);
+    if raw_bytes(&candidates, view) > MEMORY_BYTES_MAX {
+        return spooled(view, &candidates, sums, next, folder);
     }
-    let header = Header {
-        page_size: view.page_size(),
-        commit: view.page_count(),
-        min_txid: next.txid,
-        max_txid: next.txid,
-        timestamp_ms: next.wall_ms,
-        wal_offset: NO_WAL_OFFSET,
-        wal_size: 0,
-        salts: (0, 0),
-        node_id: next.epoch.get(),
-        mark: Some(Mark { pre_apply: next.pre_apply, post_apply: change.post_apply }),
-    };
-    let pages = change.pages.len(view.page_count(), view.page_size()) as u64;
-    let raw_bytes = pages.saturating_mul(u64::from(view.page_size().get()));
-    let (body, identity) = if raw_bytes <= MEMORY_BYTES_MAX {
-        in_memory(encode(view, &change.pages, &header, Vec::new())?)
-    } else {
-        spooled(view, &change.pages, &header, folder)?
-    };
-    Ok(Some(SlotFile { header, post_apply: change.post_apply, body, identity }))
+    let front = Vec::from([0; HEADER_SIZE]);
+    encode(view, &candidates, sums, next, front, |mut bytes, front| {
+        bytes.splice(..HEADER_SIZE, *front);
+        Ok(Body::from(bytes))
+    })
 }
 
-fn encode<W: Write>(view: &mut View<'_>, pages: &DirtyPages, header: &Header, out: W) -> Result<W, Failure> {
-    let mut encoder = Some(Encoder::begin(header, out)?);
-    view.for_each_page(pages, |page, image| {
-        encoder = encoder.take().map(|encoder| encoder.page(page, image)).transpose()?;
+/// Looks at the candidates and writes those that changed to `out`; then `put_front` puts the header in front. After an
+/// error `sums` are as before.
+fn encode<W: Write>(
+    view: &Pages<'_>,
+    candidates: &DirtyPages,
+    sums: &mut PageSums,
+    next: NextSlot,
+    out: W,
+    put_front: impl FnOnce(W, &[u8; HEADER_SIZE]) -> Result<Body, Failure>,
+) -> Result<Option<SlotFile>, Failure> {
+    let mut draft = sums.begin(view.page_count());
+    let written = HeaderLast::begin(next.header(view), out).map_err(Failure::from);
+    let written = written.and_then(|encoder| write_changed(view, candidates, &mut draft, encoder));
+    let Change { post_apply, is_any, undo, .. } = draft.finish();
+    let slot = written.and_then(|encoder| {
+        if !is_any {
+            return Ok(None);
+        }
+        let Headless { out, header, front, trailer, size } = encoder.finish(post_apply)?;
+        let identity = SlotIdentity { size, header: front.to_vec(), trailer: trailer.to_vec() };
+        Ok(Some(SlotFile { header, post_apply, body: put_front(out, &front)?, identity }))
+    });
+    if slot.is_err() {
+        sums.undo(undo);
+    }
+    slot
+}
+
+/// Whether a page changed is known only when it was read; one that did is encoded at once, so none is read twice.
+fn write_changed<W: Write>(
+    view: &Pages<'_>,
+    candidates: &DirtyPages,
+    draft: &mut Draft<'_>,
+    encoder: HeaderLast<W>,
+) -> Result<HeaderLast<W>, Failure> {
+    let mut encoder = Some(encoder);
+    view.for_each(candidates, |page, image| {
+        if draft.look(page, image) {
+            encoder = encoder.take().map(|encoder| encoder.page(page, image)).transpose()?;
+        }
         Ok::<(), Failure>(())
     })?;
-    let encoder = encoder.ok_or_else(|| Failure::bug("an encoder was lost between two pages"))?;
-    Ok(encoder.finish()?.out)
-}
-
-fn in_memory(bytes: Vec<u8>) -> (Body, SlotIdentity) {
-    let identity = SlotIdentity {
-        size: bytes.len() as u64,
-        header: bytes.iter().copied().take(HEADER_SIZE).collect(),
-        trailer: bytes[bytes.len().saturating_sub(TRAILER_SIZE)..].to_vec(),
-    };
-    (Body::from(bytes), identity)
+    encoder.ok_or_else(|| Failure::bug("an encoder was lost between two pages"))
 }
 
 /// A large file goes to an unnamed file beside the database: nothing is left of it when the process ends.
 fn spooled(
-    view: &mut View<'_>,
-    pages: &DirtyPages,
-    header: &Header,
+    view: &Pages<'_>,
+    candidates: &DirtyPages,
+    sums: &mut PageSums,
+    next: NextSlot,
     folder: &Path,
-) -> Result<(Body, SlotIdentity), Failure> {
+) -> Result<Option<SlotFile>, Failure> {
     let refuse = |error: io::Error| no_room(&format!("{}: {error}", folder.display()));
-    let file = tempfile::tempfile_in(folder).map_err(refuse)?;
-    let writer = encode(view, pages, header, BufWriter::with_capacity(SPOOL_BUFFER, file))?;
-    let mut file = writer.into_inner().map_err(|error| refuse(error.into_error()))?;
-    let (size, identity) = identify(&mut file).map_err(refuse)?;
-    Ok((Body::File { file: Arc::new(file), len: size }, identity))
+    let mut file = tempfile::tempfile_in(folder).map_err(refuse)?;
+    file.seek(SeekFrom::Start(HEADER_SIZE as u64)).map_err(refuse)?;
+    let out = BufWriter::with_capacity(SPOOL_BUFFER, file);
+    encode(view, candidates, sums, next, out, |out, front| {
+        let file = out.into_inner().map_err(|error| refuse(error.into_error()))?;
+        file.write_all_at(front, 0).map_err(refuse)?;
+        let len = file.metadata().map_err(refuse)?.len();
+        Ok(Body::File { file: Arc::new(file), len })
+    })
 }
 
-fn identify(file: &mut File) -> io::Result<(u64, SlotIdentity)> {
-    let size = file.seek(SeekFrom::End(0))?;
-    let (mut header, mut trailer) = (vec![0; HEADER_SIZE], vec![0; TRAILER_SIZE]);
-    file.seek(SeekFrom::Start(0))?;
-    file.read_exact(&mut header)?;
-    file.seek(SeekFrom::Start(size.saturating_sub(TRAILER_SIZE as u64)))?;
-    file.read_exact(&mut trailer)?;
-    file.seek(SeekFrom::Start(0))?;
-    Ok((size, SlotIdentity { size, header, trailer }))
+fn raw_bytes(pages: &DirtyPages, view: &Pages<'_>) -> u64 {
+    pages.len(view.page_count(), view.page_size()) as u64 * u64::from(view.page_size().get())
+}
+
+impl NextSlot {
+    /// The header, except for the checksum of what the slot makes of the database.
+    fn header(&self, view: &Pages<'_>) -> Header {
+        Header {
+            page_size: view.page_size(),
+            commit: view.page_count(),
+            min_txid: self.txid,
+            max_txid: self.txid,
+            timestamp_ms: wall_ms(),
+            wal_offset: NO_WAL_OFFSET,
+            wal_size: 0,
+            salts: (0, 0),
+            node_id: self.epoch.get(),
+            mark: Some(Mark { pre_apply: self.pre_apply, post_apply: self.pre_apply }),
+        }
+    }
 }
 
 impl From<EncodeError> for Failure {
@@ -154,3 +174,6 @@ fn no_room(why: &str) -> Failure {
 /// Slots with no more than this much page content stay in memory.
 const MEMORY_BYTES_MAX: u64 = 4 * 1024 * 1024;
 const SPOOL_BUFFER: usize = 256 * 1024;
+
+#[cfg(test)]
+mod tests;

@@ -125,6 +125,11 @@ impl FileDigest {
         self.0.update(bytes);
     }
 
+    /// Goes on with what another one has digested, as if its bytes had come here.
+    pub(crate) fn append(&mut self, rest: &Self) {
+        self.0.combine(&rest.0);
+    }
+
     pub(crate) fn finish(&self) -> FileChecksum {
         FileChecksum(FLAG | self.0.finalize())
     }

@@ -11,7 +11,7 @@ use lifeboat_wal::PageNo;
 
 use crate::checksum::{FileChecksum, FileDigest};
 use crate::error::EncodeError;
-use crate::header::{Header, Mark};
+use crate::header::{HEADER_SIZE, Header, Mark};
 use crate::page_frame::{END_OF_PAGES, FrameWriter};
 use crate::page_index::{IndexBytes, PageEntry, PageIndex};
 use crate::page_order::PageOrder;
@@ -50,11 +50,20 @@ impl<W: Write> Encoder<W> {
     /// When the header is impossible or cannot be written.
     pub fn begin(header: &Header, out: W) -> Result<Self, EncodeError> {
         let bytes = header.encode()?;
+        let mut encoder = Self::new(header, Sink { out, at: 0, digest: FileDigest::new() })?;
+        encoder.sink.put(&bytes)?;
+        Ok(encoder)
+    }
+
+    /// Begins a file behind its header, which comes by [`with_front`](Self::with_front).
+    pub(crate) fn behind(header: &Header, out: W) -> Result<Self, EncodeError> {
+        Self::new(header, Sink { out, at: HEADER_SIZE as u64, digest: FileDigest::new() })
+    }
+
+    fn new(header: &Header, sink: Sink<W>) -> Result<Self, EncodeError> {
         if header.commit.get() == 0 {
             return Err(EncodeError::EmptyDatabase);
         }
-        let mut sink = Sink { out, at: 0, digest: FileDigest::new() };
-        sink.put(&bytes)?;
         Ok(Self {
             sink,
             order: PageOrder::new(header),
@@ -85,12 +94,33 @@ impl<W: Write> Encoder<W> {
         Ok(self)
     }
 
+    /// Lets the header count that the caller writes in front of what was written so far.
+    pub(crate) fn with_front(mut self, front: &[u8; HEADER_SIZE], mark: Option<Mark>) -> Self {
+        let mut digest = FileDigest::new();
+        digest.update(front);
+        digest.append(&self.sink.digest);
+        self.sink.digest = digest;
+        Self { mark, ..self }
+    }
+
+    pub(crate) const fn out(&self) -> &W {
+        &self.sink.out
+    }
+
     /// Writes page index and trailer.
     ///
     /// # Errors
     /// When pages are missing, do not have the checksum the mark names, or cannot be written.
     #[expect(clippy::expect_used, reason = "the index was encoded by this very encoder")]
-    pub fn finish(mut self) -> Result<Finished<W>, EncodeError> {
+    pub fn finish(self) -> Result<Finished<W>, EncodeError> {
+        let Written { out, size, trailer, index } = self.write_end()?;
+        let (entries, _size) = index.split_at(index.len() - size_of::<u64>());
+        let index =
+            PageIndex::decode(entries, 0).expect("BUG: the encoder wrote a page index it cannot read");
+        Ok(Finished { out, size, file_checksum: trailer.file_checksum, index })
+    }
+
+    pub(crate) fn write_end(mut self) -> Result<Written<W>, EncodeError> {
         self.order.end()?;
         if let Some(Mark { post_apply: expected, .. }) = self.mark
             && let Some(found) = self.rolling.differs_from(expected)
@@ -100,12 +130,17 @@ impl<W: Write> Encoder<W> {
         self.sink.put(&END_OF_PAGES)?;
         let index = self.index.finish();
         self.sink.put(&index)?;
-        let file_checksum = self.sink.trailer()?;
-        let (entries, _size) = index.split_at(index.len() - size_of::<u64>());
-        let index =
-            PageIndex::decode(entries, 0).expect("BUG: the encoder wrote a page index it cannot read");
-        Ok(Finished { out: self.sink.out, size: self.sink.at, file_checksum, index })
+        let trailer = self.sink.trailer()?;
+        Ok(Written { out: self.sink.out, size: self.sink.at, trailer, index })
     }
+}
+
+/// A file that is written, its page index still as it stands there.
+pub(crate) struct Written<W> {
+    pub(crate) out: W,
+    pub(crate) size: u64,
+    pub(crate) trailer: Trailer,
+    index: Vec<u8>,
 }
 
 /// Bytes going out, counted and digested.
@@ -129,10 +164,10 @@ impl<W: Write> Sink<W> {
         Ok(())
     }
 
-    fn trailer(&mut self) -> Result<FileChecksum, EncodeError> {
+    fn trailer(&mut self) -> Result<Trailer, EncodeError> {
         self.digest.update(&[0; 8]);
-        let file_checksum = self.digest.finish();
-        self.put(&Trailer { post_apply: None, file_checksum }.encode())?;
-        Ok(file_checksum)
+        let trailer = Trailer { post_apply: None, file_checksum: self.digest.finish() };
+        self.put(&trailer.encode())?;
+        Ok(trailer)
     }
 }

@@ -14,6 +14,7 @@ mod error;
 mod file;
 mod file_name;
 mod header;
+mod header_last;
 mod lz4_frame;
 mod page_frame;
 mod page_index;
@@ -32,6 +33,7 @@ pub use error::{DecodeError, EncodeError, HeaderError, PageOrderError, ParseErro
 pub use file::{LtxFile, decode_whole};
 pub use file_name::FileName;
 pub use header::{HEADER_SIZE, Header, Mark};
+pub use header_last::{HeaderLast, Headless};
 pub use page_frame::{Page, PageFrameDecoder, max_frame_size};
 pub use page_index::{PageEntry, PageIndex};
 pub use seal::{SEAL_SIZE, is_seal, seal};

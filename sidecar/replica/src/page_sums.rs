@@ -22,6 +22,7 @@ pub struct Draft<'a> {
     sums: &'a mut PageSums,
     changed: DirtyPages,
     is_changed: bool,
+    undo: Undo,
 }
 
 /// What one slot changes.
@@ -33,6 +34,21 @@ pub struct Change {
     pub post_apply: Checksum,
     /// Whether it changes anything at all, be it only the database's size.
     pub is_any: bool,
+    /// Takes it back, if the slot will never be stored.
+    pub undo: Undo,
+}
+
+/// What [`PageSums`] were before a slot: as large as the slot's own changes, not as the database.
+#[derive(Debug)]
+pub struct Undo(Option<Before>);
+
+/// A state that was known.
+#[derive(Debug)]
+struct Before {
+    rolling: Checksum,
+    size: usize,
+    gone: Vec<PageChecksum>,
+    overwritten: Vec<(PageNo, PageChecksum)>,
 }
 
 impl PageSums {
@@ -97,37 +113,65 @@ impl PageSums {
 
     /// Begins the slot that brings the database to `page_count` pages; pages beyond are gone.
     pub fn begin(&mut self, page_count: PageCount) -> Draft<'_> {
-        let size = page_count.get() as usize;
-        let is_resized = self.sums.len() != size;
+        let (before, size) = (self.sums.len(), page_count.get() as usize);
+        let rolling = self.rolling;
         for gone in self.sums.iter().skip(size) {
             self.rolling = self.rolling.toggle(*gone);
         }
+        let gone = self.sums.get(size..).unwrap_or_default().to_vec();
+        let undo = Before { rolling, size: before, gone, overwritten: Vec::new() };
+        let undo = Undo(self.is_known.then_some(undo));
         self.sums.resize(size, NO_PAGE);
-        Draft { sums: self, changed: DirtyPages::new(), is_changed: is_resized }
+        Draft { sums: self, changed: DirtyPages::new(), is_changed: before != size, undo }
+    }
+
+    /// Takes the last slot back: the state is the one before it.
+    pub fn undo(&mut self, undo: Undo) {
+        let Some(Before { rolling, size, gone, overwritten }) = undo.0 else {
+            *self = Self::unknown();
+            return;
+        };
+        for (page, sum) in overwritten {
+            if let Some(slot) = self.sums.get_mut(page.get() as usize - 1) {
+                *slot = sum;
+            }
+        }
+        self.sums.truncate(size);
+        self.sums.extend(gone);
+        self.rolling = rolling;
     }
 }
 
 impl Draft<'_> {
-    /// Looks at the present image of a page; pages in any order, each at most once.
-    pub fn look(&mut self, page: PageNo, image: &[u8]) {
+    /// Looks at the present image of a page; pages in any order, each at most once. Says whether the slot must hold it.
+    pub fn look(&mut self, page: PageNo, image: &[u8]) -> bool {
         let Some(slot) = self.sums.sums.get_mut(page.get() as usize - 1) else {
-            return;
+            return false;
         };
         let now = PageChecksum::of(page, image);
         if *slot == now && self.sums.is_known {
-            return;
+            return false;
+        }
+        if let Some(before) = &mut self.undo.0 {
+            before.overwritten.push((page, *slot));
         }
         self.sums.rolling = self.sums.rolling.toggle(*slot).toggle(now);
         *slot = now;
         self.changed.insert(page);
         self.is_changed = true;
+        true
     }
 
     /// Ends the slot.
     #[must_use]
     pub fn finish(self) -> Change {
         self.sums.is_known = true;
-        Change { pages: self.changed, post_apply: self.sums.rolling, is_any: self.is_changed }
+        Change {
+            pages: self.changed,
+            post_apply: self.sums.rolling,
+            is_any: self.is_changed,
+            undo: self.undo,
+        }
     }
 }
 
@@ -137,8 +181,28 @@ const NO_PAGE: PageChecksum = PageChecksum::from_bits(0);
 #[cfg(test)]
 mod tests {
     use lifeboat_wal::PageSize;
+    use proptest::prelude::*;
 
     use super::*;
+
+    proptest! {
+        #[test]
+        fn a_slot_that_is_taken_back_leaves_no_trace(
+            before in prop::collection::vec(any::<[u8; 4]>(), 0..9),
+            after in prop::collection::vec(any::<[u8; 4]>(), 0..9),
+            is_known: bool,
+        ) {
+            let mut sums = PageSums::unknown();
+            if is_known {
+                let _ = look_at(&mut sums, &[], &before);
+            }
+            let then = sums.clone();
+            let dirty: Vec<u32> = (1..=9).collect();
+            let (_, change) = look_at(&mut sums, &dirty, &after);
+            sums.undo(change.undo);
+            prop_assert_eq!(sums, then);
+        }
+    }
 
     fn look_at(sums: &mut PageSums, dirty: &[u32], database: &[[u8; 4]]) -> (Vec<u32>, Change) {
         let count = PageCount::new(u32::try_from(database.len()).unwrap());

@@ -49,7 +49,7 @@ use view::Rolled;
 
 pub use connection::EnforceWal;
 pub use error::DatabaseError;
-pub use view::View;
+pub use view::{Pages, View};
 
 /// An application's database that we follow.
 #[derive(Debug)]

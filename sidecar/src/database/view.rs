@@ -1,5 +1,7 @@
 //! A consistent view of the live database: every page as of one commit.
 
+use std::path::Path;
+
 use lifeboat_replica::dirty_pages::DirtyPages;
 use lifeboat_wal::continuity::Discontinuity;
 use lifeboat_wal::wal_index::IndexHeader;
@@ -16,9 +18,17 @@ pub struct View<'d> {
     database: &'d Database,
     header: IndexHeader,
     page_count: PageCount,
-    one_page: Statement<'d>,
     /// What the roll that opened this view found out.
     rolled: Rolled,
+}
+
+/// The pages that one open read transaction shows, whoever holds it.
+#[derive(Clone, Copy, Debug)]
+pub struct Pages<'c> {
+    connection: &'c Connection,
+    path: &'c Path,
+    page_size: PageSize,
+    page_count: PageCount,
 }
 
 /// What a roll of the pin found out.
@@ -36,11 +46,9 @@ impl<'d> View<'d> {
         header: IndexHeader,
         rolled: Rolled,
     ) -> Result<Self, DatabaseError> {
-        let error = |source| DatabaseError::sqlite(&database.path, "read pages of", source);
-        let connection: &Connection = database.current().connection();
-        let pages = connection.query_row("PRAGMA page_count", [], |row| row.get(0)).map_err(error)?;
-        let one_page = connection.prepare("SELECT data FROM sqlite_dbpage WHERE pgno = ?1").map_err(error)?;
-        Ok(Self { database, header, page_count: PageCount::new(pages), one_page, rolled })
+        let connection = database.current().connection();
+        let page_count = Pages::open(connection, &database.path, database.page_size)?.page_count;
+        Ok(Self { database, header, page_count, rolled })
     }
 
     /// Size of the database in this view, in pages.
@@ -85,6 +93,17 @@ impl<'d> View<'d> {
         &self.rolled.later
     }
 
+    /// The pages of this view.
+    #[must_use]
+    pub fn pages(&self) -> Pages<'_> {
+        Pages {
+            connection: self.database.current().connection(),
+            path: &self.database.path,
+            page_size: self.database.page_size,
+            page_count: self.page_count,
+        }
+    }
+
     /// Reads one page. The lock page reads as zeros.
     ///
     /// # Errors
@@ -100,7 +119,8 @@ impl<'d> View<'d> {
             self.page_size().get() as usize,
             "BUG: a buffer of another size than the page"
         );
-        self.with_page(page, &mut |_, data| {
+        let pages = self.pages();
+        pages.with_page(&mut pages.one_page()?, page, &mut |_, data| {
             image.copy_from_slice(data);
             Ok::<(), DatabaseError>(())
         })
@@ -114,13 +134,52 @@ impl<'d> View<'d> {
     pub fn for_each_page<E: From<DatabaseError>>(
         &mut self,
         pages: &DirtyPages,
+        use_page: impl FnMut(PageNo, &[u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        self.pages().for_each(pages, use_page)
+    }
+}
+
+impl<'c> Pages<'c> {
+    /// What the read transaction that is open on `connection` shows.
+    pub(super) fn open(
+        connection: &'c Connection,
+        path: &'c Path,
+        page_size: PageSize,
+    ) -> Result<Self, DatabaseError> {
+        let pages = connection.query_row("PRAGMA page_count", [], |row| row.get(0));
+        let pages = pages.map_err(|source| DatabaseError::sqlite(path, "read pages of", source))?;
+        Ok(Self { connection, path, page_size, page_count: PageCount::new(pages) })
+    }
+
+    /// Size of the database, in pages.
+    #[must_use]
+    pub const fn page_count(&self) -> PageCount {
+        self.page_count
+    }
+
+    /// Size of every page.
+    #[must_use]
+    pub const fn page_size(&self) -> PageSize {
+        self.page_size
+    }
+
+    /// Passes on every page of the set that the database has, ascending, without the lock page.
+    ///
+    /// # Errors
+    ///
+    /// The first error of `use_page`, or what SQLite says.
+    pub fn for_each<E: From<DatabaseError>>(
+        &self,
+        pages: &DirtyPages,
         mut use_page: impl FnMut(PageNo, &[u8]) -> Result<(), E>,
     ) -> Result<(), E> {
         if pages.is_all() {
             return self.for_every_page(&mut use_page);
         }
-        for page in pages.iter(self.page_count, self.page_size()) {
-            self.with_page(page, &mut use_page)?;
+        let mut statement = self.one_page()?;
+        for page in pages.iter(self.page_count, self.page_size) {
+            self.with_page(&mut statement, page, &mut use_page)?;
         }
         Ok(())
     }
@@ -130,44 +189,46 @@ impl<'d> View<'d> {
         &self,
         use_page: &mut impl FnMut(PageNo, &[u8]) -> Result<(), E>,
     ) -> Result<(), E> {
-        let connection: &Connection = self.database.current().connection();
-        let mut all =
-            connection.prepare("SELECT data FROM sqlite_dbpage").map_err(|error| self.failed(error))?;
+        let all = self.connection.prepare("SELECT data FROM sqlite_dbpage");
+        let mut all = all.map_err(|error| self.failed(error))?;
         let mut rows = all.query([]).map_err(|error| self.failed(error))?;
         for number in 1..=self.page_count.get() {
             let Some(page) = PageNo::try_new(number) else { continue };
             let row = rows.next().and_then(|row| row.ok_or(rusqlite::Error::QueryReturnedNoRows));
             let row = row.map_err(|error| self.failed(error))?;
-            if page != self.page_size().lock_page() {
+            if page != self.page_size.lock_page() {
                 use_page(page, self.image(row)?)?;
             }
         }
         Ok(())
     }
 
+    fn one_page(&self) -> Result<Statement<'c>, DatabaseError> {
+        let statement = self.connection.prepare("SELECT data FROM sqlite_dbpage WHERE pgno = ?1");
+        statement.map_err(|error| self.failed(error))
+    }
+
     fn with_page<E: From<DatabaseError>>(
-        &mut self,
+        &self,
+        one_page: &mut Statement<'_>,
         page: PageNo,
         use_page: &mut impl FnMut(PageNo, &[u8]) -> Result<(), E>,
     ) -> Result<(), E> {
         if !self.page_count.contains(page) {
-            let (path, page_count) = (self.database.path.clone(), self.page_count);
+            let (path, page_count) = (self.path.to_owned(), self.page_count);
             return Err(DatabaseError::PageBeyondEnd { path, page, page_count }.into());
         }
-        let (database, size) = (self.database, self.page_size());
-        let failed = |error| DatabaseError::sqlite(&database.path, "read a page of", error);
-        let mut rows = self.one_page.query([page.get()]).map_err(failed)?;
-        let row =
-            rows.next().and_then(|row| row.ok_or(rusqlite::Error::QueryReturnedNoRows)).map_err(failed)?;
-        use_page(page, image(row, size).map_err(failed)?)
+        let mut rows = one_page.query([page.get()]).map_err(|error| self.failed(error))?;
+        let row = rows.next().and_then(|row| row.ok_or(rusqlite::Error::QueryReturnedNoRows));
+        use_page(page, self.image(row.map_err(|error| self.failed(error))?)?)
     }
 
     fn image<'r>(&self, row: &'r rusqlite::Row<'_>) -> Result<&'r [u8], DatabaseError> {
-        image(row, self.page_size()).map_err(|error| self.failed(error))
+        image(row, self.page_size).map_err(|error| self.failed(error))
     }
 
     fn failed(&self, source: rusqlite::Error) -> DatabaseError {
-        DatabaseError::sqlite(&self.database.path, "read a page of", source)
+        DatabaseError::sqlite(self.path, "read a page of", source)
     }
 }
 

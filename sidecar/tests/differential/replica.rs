@@ -68,7 +68,7 @@ impl Replica {
     pub(crate) fn new(path: &Path) -> Self {
         let (mut dirty, first) = (DirtyPages::new(), Txid::FIRST);
         dirty.insert_all();
-        let next = NextSlot { txid: first, epoch: Epoch::new(1), pre_apply: Checksum::EMPTY, wall_ms: 0 };
+        let next = NextSlot { txid: first, epoch: Epoch::new(1), pre_apply: Checksum::EMPTY };
         let (session, sums) = (Some(Session::open(path)), PageSums::unknown());
         Self {
             path: path.to_owned(),
@@ -109,9 +109,9 @@ impl Replica {
     pub(crate) fn cut(&mut self) {
         self.follow();
         let folder = self.path.parent().unwrap();
-        let mut view = self.session.as_mut().unwrap().database.view(&mut self.dirty).unwrap();
+        let view = self.session.as_mut().unwrap().database.view(&mut self.dirty).unwrap();
         assert_eq!(view.lost(), None);
-        let slot = cut(&mut view, self.dirty.clone(), &mut self.sums, self.next, folder).unwrap();
+        let slot = cut(&view.pages(), self.dirty.clone(), &mut self.sums, self.next, folder).unwrap();
         let still_dirty = view.still_dirty().clone();
         drop(view);
         self.dirty = still_dirty;
