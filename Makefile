@@ -77,6 +77,12 @@ differential: export DIFFERENTIAL_SEED = $(SEED)
 differential: ## random SQL; a restore at every commit boundary is what the database was; BOUNDARIES=100000, SEED=<number> (10 minutes)
 	@cargo test $(CARGO_FLAGS) -p lifeboat --test differential -- --nocapture
 
+.PHONY: crash
+crash: export VERSITYGW_BIN = $(shell $(LAB_SCRIPTS)/tools.sh path)/versitygw
+crash: export CRASH_ROUNDS = $(or $(ROUNDS),500)
+crash: tools ## kill sidecar and application at every request and at any time; what was stored is never lost; ROUNDS=500 (10 minutes)
+	@cargo test $(CARGO_FLAGS) -p lifeboat --test crash -- --nocapture
+
 .PHONY: e2e
 e2e: packages ## the tests that need a cluster, in a lab of their own; TEST=<part of a name> for some; KEEP_LAB=1 to look around
 	$(say) "tests in a cluster"

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 
+pub mod proxy;
 pub mod s3;
 
 use s3::S3Server;
@@ -160,6 +161,13 @@ impl Running {
         let mut child = self.child.take().unwrap();
         child.kill().unwrap();
         child.wait().unwrap();
+    }
+
+    /// Pulls the plug, and reads what it said until then.
+    pub fn kill_and_read(self) -> String {
+        let log = self.log.clone();
+        self.kill();
+        std::fs::read_to_string(log).unwrap_or_default()
     }
 
     pub fn signal(&self, signal: rustix::process::Signal) {

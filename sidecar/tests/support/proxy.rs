@@ -1,0 +1,184 @@
+//! A road to the S3 server on which a request, or its answer, can be held for ever: that is how a test is there at the
+//! very moment when a process has sent something and does not know yet what became of it.
+
+use std::io::{Read, Write, copy};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Where a request is held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hold {
+    /// The server never hears of it.
+    Request,
+    /// The server has done it, and nobody hears of that.
+    Answer,
+}
+
+/// Which request is held, once.
+#[derive(Clone, Debug)]
+pub struct Trap {
+    pub hold: Hold,
+    pub method: &'static str,
+    /// A part of its path and query.
+    pub part: &'static str,
+    /// Which of those that fit, from 1.
+    pub nth: usize,
+}
+
+/// A proxy that understands just enough of HTTP: it lets one request pass on each connection.
+pub struct Proxy {
+    port: u16,
+    road: Arc<Road>,
+}
+
+#[derive(Default)]
+struct Road {
+    state: Mutex<State>,
+    moved: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    trap: Option<Trap>,
+    is_sprung: bool,
+    /// Counts the traps that were taken away; whoever is held in an older one is let go.
+    freed: u64,
+    /// Every request that arrived: method, path and query.
+    seen: Vec<String>,
+}
+
+impl Proxy {
+    pub fn start(server: u16) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let (port, road) = (listener.local_addr().unwrap().port(), Arc::new(Road::default()));
+        let on_the_road = Arc::clone(&road);
+        // Ends with the test's process.
+        thread::spawn(move || {
+            for client in listener.incoming() {
+                let (client, road) = (client.unwrap(), Arc::clone(&on_the_road));
+                thread::spawn(move || drop(road.pass(client, server)));
+            }
+        });
+        Self { port, road }
+    }
+
+    pub fn endpoint(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
+    pub fn set(&self, trap: Trap) {
+        let mut state = self.road.lock();
+        state.trap = Some(trap);
+        state.is_sprung = false;
+    }
+
+    /// Whether the trap holds something, looked at for at most so long.
+    pub fn is_sprung_within(&self, patience: Duration) -> bool {
+        let end = Instant::now() + patience;
+        let mut state = self.road.lock();
+        while !state.is_sprung {
+            let Some(left) = end.checked_duration_since(Instant::now()) else { return false };
+            state = self.road.moved.wait_timeout(state, left).unwrap().0;
+        }
+        true
+    }
+
+    /// Takes the trap away. What it held is lost: its connection ends without a word.
+    pub fn free(&self) {
+        let mut state = self.road.lock();
+        state.trap = None;
+        state.is_sprung = false;
+        state.freed += 1;
+        self.road.moved.notify_all();
+    }
+
+    /// What arrived so far, and forgets it.
+    pub fn take_seen(&self) -> Vec<String> {
+        std::mem::take(&mut self.road.lock().seen)
+    }
+}
+
+impl Road {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap()
+    }
+
+    fn pass(&self, mut client: TcpStream, server: u16) -> std::io::Result<()> {
+        let (head, rest) = read_head(&mut client)?;
+        let mut lines = head.lines();
+        let request = lines.next().unwrap_or_default().to_owned();
+        let hold = self.arrive(&request);
+        if hold == Some(Hold::Request) {
+            self.wait_for_freedom();
+            return Ok(());
+        }
+        let mut server = TcpStream::connect(("127.0.0.1", server))?;
+        // One request for each connection, so that every request comes by here.
+        let kept = lines.filter(|line| !line.to_ascii_lowercase().starts_with("connection:"));
+        let headers: String = kept.map(|line| format!("{line}\r\n")).collect();
+        server.write_all(format!("{request}\r\nConnection: close\r\n{headers}\r\n").as_bytes())?;
+        server.write_all(&rest)?;
+        let (mut from_client, mut to_server) = (client.try_clone()?, server.try_clone()?);
+        thread::spawn(move || drop(copy(&mut from_client, &mut to_server)));
+        let passed = if hold == Some(Hold::Answer) {
+            let read = server.read_to_end(&mut Vec::new());
+            self.spring();
+            self.wait_for_freedom();
+            read.map(drop)
+        } else {
+            copy(&mut server, &mut client).map(drop)
+        };
+        let _ = client.shutdown(Shutdown::Both);
+        passed
+    }
+
+    /// Writes the request down, and says whether it is to be held.
+    fn arrive(&self, request: &str) -> Option<Hold> {
+        let mut state = self.lock();
+        let (method, path) = request.split_once(' ').unwrap_or_default();
+        state.seen.push(format!("{method} {}", path.trim_end_matches(" HTTP/1.1")));
+        let trap = state.trap.as_mut()?;
+        if !(method.contains(trap.method) && path.contains(trap.part)) {
+            return None;
+        }
+        trap.nth = trap.nth.saturating_sub(1);
+        let hold = (trap.nth == 0).then_some(trap.hold)?;
+        state.trap = None;
+        drop(state);
+        if hold == Hold::Request {
+            self.spring();
+        }
+        Some(hold)
+    }
+
+    fn spring(&self) {
+        self.lock().is_sprung = true;
+        self.moved.notify_all();
+    }
+
+    fn wait_for_freedom(&self) {
+        let mut state = self.lock();
+        let held_since = state.freed;
+        while state.freed == held_since {
+            state = self.moved.wait(state).unwrap();
+        }
+    }
+}
+
+/// The lines of a request up to the empty one, and what came with them of its body.
+fn read_head(client: &mut TcpStream) -> std::io::Result<(String, Vec<u8>)> {
+    let (mut bytes, mut buffer) = (Vec::new(), [0; 4096]);
+    loop {
+        if let Some(end) = bytes.windows(4).position(|four| four == b"\r\n\r\n") {
+            let rest = bytes.split_off(end + 4);
+            bytes.truncate(end);
+            return Ok((String::from_utf8_lossy(&bytes).into_owned(), rest));
+        }
+        match client.read(&mut buffer)? {
+            0 => return Err(std::io::ErrorKind::UnexpectedEof.into()),
+            count => bytes.extend_from_slice(&buffer[..count]),
+        }
+    }
+}
