@@ -37,6 +37,8 @@ pub async fn run(store: &dyn Store) -> Result<(), Broken> {
     outcome
 }
 
+mod parts;
+
 struct Suite<'a> {
     store: &'a dyn Store,
     prefix: String,
@@ -52,6 +54,9 @@ impl Suite<'_> {
         self.bytes_come_back_exactly().await?;
         self.reads_are_bounded_and_conditional().await?;
         self.lists_are_complete().await?;
+        self.parts_become_one_object().await?;
+        self.completing_is_exclusive().await?;
+        self.what_is_abandoned_is_gone().await?;
         self.deleting_deletes().await
     }
 

@@ -53,6 +53,12 @@ pub enum StoreError {
         /// Which object.
         place: Place,
     },
+    /// There is no such unfinished upload: it was completed, given up, or removed. This says nothing about the object.
+    #[error("the unfinished upload of {place} is gone; begin it again")]
+    UploadGone {
+        /// Which object.
+        place: Place,
+    },
     /// Another conditional write was under way. This one may or may not have happened.
     #[error("{place} was being written by somebody else at the same moment; try again")]
     Conflict {
@@ -150,6 +156,7 @@ impl StoreError {
             | Self::BucketAbsent { .. }
             | Self::Exists { .. }
             | Self::LostRace { .. }
+            | Self::UploadGone { .. }
             | Self::Denied { .. }
             | Self::NoCredentials { .. }
             | Self::WrongRegion { .. }
@@ -174,6 +181,7 @@ impl StoreError {
             Self::Absent { .. }
             | Self::Exists { .. }
             | Self::LostRace { .. }
+            | Self::UploadGone { .. }
             | Self::Conflict { .. }
             | Self::Busy { .. }
             | Self::Unreachable { .. }
@@ -196,6 +204,7 @@ impl StoreError {
             | Self::BucketAbsent { .. }
             | Self::Exists { .. }
             | Self::LostRace { .. }
+            | Self::UploadGone { .. }
             | Self::Conflict { .. }
             | Self::Unreachable { .. }
             | Self::Denied { .. }

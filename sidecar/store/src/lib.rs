@@ -14,10 +14,12 @@ pub mod conformance;
 
 mod directory;
 mod error;
+mod probe;
 mod s3;
 mod store;
 
 pub use directory::Directory;
 pub use error::{Place, StoreError};
+pub use probe::completes_exclusively;
 pub use s3::{CredentialsDir, Keys, S3, S3Config};
-pub use store::{Body, ETag, Listed, Object, ObjectReader, Store};
+pub use store::{Body, ETag, Listed, Object, ObjectReader, Store, Upload};

@@ -30,6 +30,39 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// [`StoreError::Exists`] when the key is taken, also by an earlier attempt of this very write.
     async fn put_new(&self, key: &str, body: Body, timestamp_ms: Option<i64>) -> Result<ETag, StoreError>;
 
+    /// Begins an object that is sent in parts, because it is large or its end is not known yet. There is no object until
+    /// [`complete_new`](Store::complete_new). Every part but the last has `part_bytes` bytes: at least 5 MiB, and at most
+    /// 10,000 parts.
+    ///
+    /// # Errors
+    /// As any write. An upload that was begun and is not known to the caller stays until somebody removes it.
+    async fn begin_parts(
+        &self,
+        key: &str,
+        part_bytes: u64,
+        timestamp_ms: Option<i64>,
+    ) -> Result<Upload, StoreError>;
+
+    /// Sends one part, numbered from 1, in any order. Sent again it takes the place of the one before.
+    ///
+    /// # Errors
+    /// [`StoreError::UploadGone`] when there is no such upload.
+    async fn put_part(&self, upload: &Upload, number: u32, bytes: Bytes) -> Result<ETag, StoreError>;
+
+    /// Makes the parts, in order, one object, exclusively as [`put_new`](Store::put_new) does; asked again after it did, it
+    /// may say so again. Not every server keeps that word here: see [`completes_exclusively`](crate::completes_exclusively).
+    ///
+    /// # Errors
+    /// [`StoreError::Exists`] when the key is taken, also by an earlier attempt of this very write;
+    /// [`StoreError::UploadGone`] when there is no such upload, which may mean that an earlier attempt succeeded.
+    async fn complete_new(&self, upload: &Upload, parts: &[ETag]) -> Result<ETag, StoreError>;
+
+    /// Gives up an upload and its parts. One that is gone is fine.
+    ///
+    /// # Errors
+    /// When it may still be there.
+    async fn abandon(&self, upload: &Upload) -> Result<(), StoreError>;
+
     /// Replaces an object if it is still the one with this ETag.
     ///
     /// # Errors
@@ -118,6 +151,17 @@ impl From<Vec<u8>> for Body {
     fn from(bytes: Vec<u8>) -> Self {
         Self::Bytes(bytes.into())
     }
+}
+
+/// An object that is being sent in parts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Upload {
+    /// The object's key.
+    pub key: String,
+    /// Names this upload, as the store does.
+    pub id: String,
+    /// Size of every part but the last, bytes.
+    pub part_bytes: u64,
 }
 
 /// Names one content of one key, as the store writes it. Only good for comparing.

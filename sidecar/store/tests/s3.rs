@@ -7,7 +7,7 @@ mod server;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use lifeboat_store::{Body, ETag, S3, S3Config, Store, StoreError, conformance};
+use lifeboat_store::{Body, ETag, S3, S3Config, Store, StoreError, completes_exclusively, conformance};
 use server::{BUCKET, SECRET, Server, store_that_hears, write_credentials};
 use tokio::io::AsyncReadExt;
 
@@ -16,6 +16,28 @@ async fn versitygw_keeps_the_promises_of_a_store() {
     let server = Server::start().await;
     let store = S3::open(server.config()).await.unwrap();
     conformance::run(&store).await.unwrap();
+}
+
+#[tokio::test]
+async fn versitygw_completes_exclusively_and_nothing_is_left_of_asking() {
+    let server = Server::start().await;
+    let store = S3::open(server.config()).await.unwrap();
+    assert!(completes_exclusively(&store, "lifeboat/probe").await.unwrap());
+    assert_eq!(store.list("").await.unwrap(), []);
+    let uploads = server.client().list_multipart_uploads().bucket(BUCKET).send().await.unwrap();
+    assert!(uploads.uploads().is_empty());
+}
+
+#[tokio::test]
+async fn a_server_that_knows_no_parts_is_a_no_and_no_answer_is_none() {
+    let (_credentials, store) = store_that_hears(concat!(
+        "HTTP/1.1 200 OK\r\netag: \"e\"\r\ncontent-length: 63\r\n\r\n",
+        "<InitiateMultipartUploadResult></InitiateMultipartUploadResult>"
+    ))
+    .await;
+    assert!(!completes_exclusively(&store, "probe").await.unwrap());
+    let (_credentials, store) = store_that_hears("").await;
+    assert!(completes_exclusively(&store, "probe").await.unwrap_err().is_retry());
 }
 
 #[tokio::test]

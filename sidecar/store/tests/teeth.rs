@@ -6,12 +6,15 @@
     reason = "each method breaks its own promises and keeps the others"
 )]
 
+use std::collections::BTreeSet;
 use std::ops::Range;
+use std::sync::Mutex;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use lifeboat_store::{
-    Body, Directory, ETag, Listed, Object, ObjectReader, Place, Store, StoreError, conformance,
+    Body, Directory, ETag, Listed, Object, ObjectReader, Place, Store, StoreError, Upload,
+    completes_exclusively, conformance,
 };
 
 /// A promise to break.
@@ -34,9 +37,13 @@ enum Lie {
     ListForgetsTheName,
     DeleteDoesNothing,
     DeleteWantsTheObject,
+    CompleteOverwrites,
+    CompleteForgetsTheLastPart,
+    CompleteTakesTheFirstOfTwo,
+    AbandonDoesNothing,
 }
 
-const LIES: [Lie; 16] = [
+const LIES: [Lie; 20] = [
     Lie::CreateOverwrites,
     Lie::CreateOverwritesInARace,
     Lie::ReplaceIgnoresTheETag,
@@ -53,19 +60,24 @@ const LIES: [Lie; 16] = [
     Lie::ListForgetsTheName,
     Lie::DeleteDoesNothing,
     Lie::DeleteWantsTheObject,
+    Lie::CompleteOverwrites,
+    Lie::CompleteForgetsTheLastPart,
+    Lie::CompleteTakesTheFirstOfTwo,
+    Lie::AbandonDoesNothing,
 ];
 
 #[derive(Debug)]
 struct Liar {
     honest: Directory,
     lie: Lie,
+    /// Parts that were sent already, by upload and number.
+    sent: Mutex<BTreeSet<(String, u32)>>,
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_suite_finds_every_broken_promise() {
     for lie in LIES {
-        let folder = tempfile::tempdir().unwrap();
-        let store = Liar { honest: Directory::create(folder.path().into()).await.unwrap(), lie };
+        let (_folder, store) = liar(lie).await;
         let broken = conformance::run(&store).await;
         assert!(broken.is_err(), "{lie:?} was not found out");
     }
@@ -73,9 +85,27 @@ async fn the_suite_finds_every_broken_promise() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_suite_finds_nothing_wrong_with_an_honest_store() {
+    let (_folder, store) = liar(Lie::None).await;
+    conformance::run(&store).await.unwrap();
+}
+
+#[tokio::test]
+async fn the_probe_believes_only_a_store_that_respects_what_is_there() {
+    for (lie, expected) in
+        [(Lie::None, true), (Lie::CompleteOverwrites, false), (Lie::AbandonDoesNothing, true)]
+    {
+        let (_folder, store) = liar(lie).await;
+        for _ in 0..2 {
+            assert_eq!(completes_exclusively(&store, "probe").await.unwrap(), expected, "{lie:?}");
+            assert!(store.list("").await.unwrap().is_empty(), "{lie:?}");
+        }
+    }
+}
+
+async fn liar(lie: Lie) -> (tempfile::TempDir, Liar) {
     let folder = tempfile::tempdir().unwrap();
     let honest = Directory::create(folder.path().into()).await.unwrap();
-    conformance::run(&Liar { honest, lie: Lie::None }).await.unwrap();
+    (folder, Liar { honest, lie, sent: Mutex::default() })
 }
 
 impl Liar {
@@ -113,6 +143,39 @@ impl Store for Liar {
             body => body,
         };
         self.honest.put_new(key, body, timestamp_ms).await
+    }
+
+    async fn begin_parts(
+        &self,
+        key: &str,
+        part_bytes: u64,
+        timestamp_ms: Option<i64>,
+    ) -> Result<Upload, StoreError> {
+        self.honest.begin_parts(key, part_bytes, timestamp_ms).await
+    }
+
+    async fn put_part(&self, upload: &Upload, number: u32, bytes: Bytes) -> Result<ETag, StoreError> {
+        let is_second = !self.sent.lock().unwrap().insert((upload.id.clone(), number));
+        if self.lies(Lie::CompleteTakesTheFirstOfTwo) && is_second {
+            return Ok(ETag::new(bytes.len().to_string()));
+        }
+        self.honest.put_part(upload, number, bytes).await
+    }
+
+    async fn complete_new(&self, upload: &Upload, parts: &[ETag]) -> Result<ETag, StoreError> {
+        if self.lies(Lie::CompleteOverwrites) {
+            self.honest.delete(std::slice::from_ref(&upload.key)).await?;
+        }
+        let etag = self.honest.complete_new(upload, parts).await?;
+        if self.lies(Lie::CompleteForgetsTheLastPart) && parts.len() > 1 {
+            let whole = self.honest.get(&upload.key, u64::MAX).await?.bytes;
+            return self.overwrite(&upload.key, Body::Bytes(whole.slice(..whole.len() - 1000))).await;
+        }
+        Ok(etag)
+    }
+
+    async fn abandon(&self, upload: &Upload) -> Result<(), StoreError> {
+        if self.lies(Lie::AbandonDoesNothing) { Ok(()) } else { self.honest.abandon(upload).await }
     }
 
     async fn put_if_match(&self, key: &str, body: Bytes, expected: &ETag) -> Result<ETag, StoreError> {

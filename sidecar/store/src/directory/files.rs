@@ -189,13 +189,13 @@ fn list_folder(
     Ok(())
 }
 
-fn path_of(root: &Path, key: &str) -> Result<PathBuf, Trouble> {
+pub(super) fn path_of(root: &Path, key: &str) -> Result<PathBuf, Trouble> {
     let is_plain = |part: &str| matches!(Path::new(part).components().next(), Some(Component::Normal(_)));
     let is_key = key.split('/').all(|part| is_plain(part) && !part.starts_with('.'));
     if is_key { Ok(root.join(key)) } else { Err(Trouble::BadKey) }
 }
 
-fn folder_of<'a>(root: &'a Path, path: &'a Path) -> Result<&'a Path, Trouble> {
+pub(super) fn folder_of<'a>(root: &'a Path, path: &'a Path) -> Result<&'a Path, Trouble> {
     check_root(root)?;
     path.parent().ok_or(Trouble::BadKey)
 }
@@ -266,18 +266,18 @@ fn lock(root: &Path, folder: &Path) -> Result<File, Trouble> {
     }
 }
 
-fn sync_folder(folder: &Path) -> Result<(), Trouble> {
+pub(super) fn sync_folder(folder: &Path) -> Result<(), Trouble> {
     Ok(File::open(folder)?.sync_all()?)
 }
 
-fn system_time(ms: i64) -> Option<SystemTime> {
+pub(super) fn system_time(ms: i64) -> Option<SystemTime> {
     let since = Duration::from_millis(ms.unsigned_abs());
     if ms < 0 { SystemTime::UNIX_EPOCH.checked_sub(since) } else { SystemTime::UNIX_EPOCH.checked_add(since) }
 }
 
-const FILE_MODE: u32 = 0o640;
+pub(super) const FILE_MODE: u32 = 0o640;
 const FOLDER_MODE: u32 = 0o750;
-const NO_FOLLOW: i32 = rustix::fs::OFlags::NOFOLLOW.bits().cast_signed();
+pub(super) const NO_FOLLOW: i32 = rustix::fs::OFlags::NOFOLLOW.bits().cast_signed();
 const COPY_BYTES: usize = 1 << 20;
 const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
 const LOCK_RETRY: Duration = Duration::from_millis(5);

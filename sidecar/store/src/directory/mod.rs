@@ -6,6 +6,7 @@
 
 mod etag;
 mod files;
+mod parts;
 
 use std::io;
 use std::ops::Range;
@@ -16,7 +17,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use crate::error::{Place, StoreError};
-use crate::store::{Body, ETag, Listed, Object, ObjectReader, Store};
+use crate::store::{Body, ETag, Listed, Object, ObjectReader, Store, Upload};
 
 /// A directory as a store.
 #[derive(Clone, Debug)]
@@ -73,6 +74,31 @@ impl Store for Directory {
         self.run(key, move |root, key| files::put_new(root, key, &body, timestamp_ms)).await
     }
 
+    async fn begin_parts(
+        &self,
+        key: &str,
+        part_bytes: u64,
+        timestamp_ms: Option<i64>,
+    ) -> Result<Upload, StoreError> {
+        let id = self.run(key, move |root, key| parts::begin(root, key, timestamp_ms)).await?;
+        Ok(Upload { key: key.to_owned(), id, part_bytes })
+    }
+
+    async fn put_part(&self, upload: &Upload, number: u32, bytes: Bytes) -> Result<ETag, StoreError> {
+        let of = upload.clone();
+        self.run(&upload.key, move |root, _| parts::put(root, &of, number, &bytes)).await
+    }
+
+    async fn complete_new(&self, upload: &Upload, parts: &[ETag]) -> Result<ETag, StoreError> {
+        let (of, parts) = (upload.clone(), parts.to_vec());
+        self.run(&upload.key, move |root, _| parts::complete(root, &of, &parts)).await
+    }
+
+    async fn abandon(&self, upload: &Upload) -> Result<(), StoreError> {
+        let of = upload.clone();
+        self.run(&upload.key, move |root, _| parts::abandon(root, &of)).await
+    }
+
     async fn put_if_match(&self, key: &str, body: Bytes, expected: &ETag) -> Result<ETag, StoreError> {
         let expected = expected.clone();
         self.run(key, move |root, key| files::put_if_match(root, key, &body, &expected)).await
@@ -122,6 +148,8 @@ pub(crate) enum Trouble {
     RootAbsent,
     Exists,
     LostRace,
+    UploadGone,
+    WrongParts,
     TooLarge { size: u64, max: u64 },
     OutOfRange { size: u64 },
     LockHeld,
@@ -142,6 +170,10 @@ impl Trouble {
             Self::RootAbsent => StoreError::BucketAbsent { place: Place { key: String::new(), ..place } },
             Self::Exists => StoreError::Exists { place },
             Self::LostRace => StoreError::LostRace { place },
+            Self::UploadGone => StoreError::UploadGone { place },
+            Self::WrongParts => {
+                StoreError::Mangled { place, reason: "its parts are not those that were sent".to_owned() }
+            }
             Self::TooLarge { size, max } => StoreError::TooLarge { place, size, max },
             Self::OutOfRange { size } => {
                 StoreError::Mangled { place, reason: format!("it has only {size} bytes") }

@@ -95,6 +95,7 @@ impl Refusal {
             (404, "NoSuchBucket") => {
                 StoreError::BucketAbsent { place: Place { key: String::new(), ..place } }
             }
+            (404, "NoSuchUpload") => StoreError::UploadGone { place },
             (404, "NoSuchKey" | "NotFound") => StoreError::Absent { place },
             (412, _) if asked == Asked::Create => StoreError::Exists { place },
             (412, _) if asked == Asked::IfMatch => StoreError::LostRace { place },
@@ -190,7 +191,12 @@ mod tests {
     #[test]
     fn a_404_that_does_not_say_what_is_missing_proves_nothing() {
         assert!(matches!(refused(404, "", Asked::Plain), StoreError::Refused { .. }));
-        assert!(matches!(refused(404, "NoSuchUpload", Asked::Plain), StoreError::Refused { .. }));
+    }
+
+    #[test]
+    fn a_missing_upload_is_not_a_missing_object() {
+        let gone = refused(404, "NoSuchUpload", Asked::Create);
+        assert!(matches!(gone, StoreError::UploadGone { .. }) && !gone.is_absent() && !gone.is_retry());
     }
 
     #[test]

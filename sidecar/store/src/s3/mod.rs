@@ -9,6 +9,7 @@
 
 mod answer;
 mod credentials_dir;
+mod parts;
 mod request;
 
 use std::fmt;

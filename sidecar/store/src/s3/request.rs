@@ -21,7 +21,7 @@ use md5::{Digest, Md5};
 use super::S3;
 use super::answer::{Asked, Failure, chain};
 use crate::error::StoreError;
-use crate::store::{Body, ETag, Listed, Object, ObjectReader, Store};
+use crate::store::{Body, ETag, Listed, Object, ObjectReader, Store, Upload};
 
 #[async_trait]
 impl Store for S3 {
@@ -37,13 +37,32 @@ impl Store for S3 {
                 Some(text) => request.metadata(TIMESTAMP, text),
                 None => request,
             };
-            let timeouts = TimeoutConfig::builder().operation_attempt_timeout(self.upload_timeout(size));
-            let timeouts = aws_sdk_s3::config::Builder::new().timeout_config(timeouts.build());
             let content = content(&body).await.map_err(SdkError::construction_failure)?;
-            request.body(content).customize().config_override(timeouts).send().await
+            request.body(content).customize().config_override(self.time_for(size)).send().await
         };
         let answer = self.ask(key, Asked::Create, send).await?;
         self.etag(key, answer.e_tag)
+    }
+
+    async fn begin_parts(
+        &self,
+        key: &str,
+        part_bytes: u64,
+        timestamp_ms: Option<i64>,
+    ) -> Result<Upload, StoreError> {
+        self.begin(key, part_bytes, timestamp_ms).await
+    }
+
+    async fn put_part(&self, upload: &Upload, number: u32, bytes: Bytes) -> Result<ETag, StoreError> {
+        self.put_one_part(upload, number, bytes).await
+    }
+
+    async fn complete_new(&self, upload: &Upload, parts: &[ETag]) -> Result<ETag, StoreError> {
+        self.complete(upload, parts).await
+    }
+
+    async fn abandon(&self, upload: &Upload) -> Result<(), StoreError> {
+        self.abort(upload).await
     }
 
     async fn put_if_match(&self, key: &str, body: Bytes, expected: &ETag) -> Result<ETag, StoreError> {
@@ -135,7 +154,12 @@ impl Store for S3 {
 
 impl S3 {
     /// Sends a request, and once more when it was refused with credentials that have been replaced since.
-    async fn ask<T, E, F>(&self, key: &str, asked: Asked, send: impl Fn() -> F) -> Result<T, StoreError>
+    pub(super) async fn ask<T, E, F>(
+        &self,
+        key: &str,
+        asked: Asked,
+        send: impl Fn() -> F,
+    ) -> Result<T, StoreError>
     where
         E: std::error::Error + ProvideErrorMetadata + 'static,
         F: Future<Output = Result<T, SdkError<E, HttpResponse>>>,
@@ -176,15 +200,18 @@ impl S3 {
         request.set_if_match(if_match.map(ToString::to_string))
     }
 
-    fn upload_timeout(&self, size: u64) -> Duration {
-        self.attempt_timeout + Duration::from_secs(size / BYTES_A_SECOND_MIN)
+    /// The more bytes a request is about, the longer it may take.
+    pub(super) fn time_for(&self, bytes: u64) -> aws_sdk_s3::config::Builder {
+        let timeout = self.attempt_timeout + Duration::from_secs(bytes / BYTES_A_SECOND_MIN);
+        let timeouts = TimeoutConfig::builder().operation_attempt_timeout(timeout);
+        aws_sdk_s3::config::Builder::new().timeout_config(timeouts.build())
     }
 
-    fn mangled(&self, key: &str, reason: String) -> StoreError {
+    pub(super) fn mangled(&self, key: &str, reason: String) -> StoreError {
         StoreError::Mangled { place: self.place(key), reason }
     }
 
-    fn etag(&self, key: &str, etag: Option<String>) -> Result<ETag, StoreError> {
+    pub(super) fn etag(&self, key: &str, etag: Option<String>) -> Result<ETag, StoreError> {
         etag.filter(|etag| !etag.is_empty()).map(ETag::new).ok_or_else(|| self.mangled(key, "no ETag".into()))
     }
 
@@ -278,14 +305,14 @@ async fn content(body: &Body) -> Result<ByteStream, aws_sdk_s3::primitives::Byte
     }
 }
 
-fn timestamp(ms: i64) -> String {
+pub(super) fn timestamp(ms: i64) -> String {
     let time = DateTime::from_millis(ms);
     // Only years beyond 9999 do not fit; a file from then has no time worth keeping.
     time.fmt(DateTimeFormat::DateTime).unwrap_or_default()
 }
 
 /// The key Litestream reads it by.
-const TIMESTAMP: &str = "litestream-timestamp";
+pub(super) const TIMESTAMP: &str = "litestream-timestamp";
 /// What S3 takes in one request: 5 GiB.
 const PUT_BYTES_MAX: u64 = 5 << 30;
 /// The slowest upload that is not given up.
