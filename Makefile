@@ -88,6 +88,10 @@ e2e: packages ## the tests that need a cluster, in a lab of their own; TEST=<par
 	$(say) "tests in a cluster"
 	@e2e/tally.sh run $(LOGS)/e2e.log e2e/run.sh $(TEST)
 
+.PHONY: bench
+bench: packages ## what a sidecar costs: ours, Litestream and none in turn (45 minutes); BENCH='--quick' or scenarios for less
+	@e2e/bench/run.sh $(BENCH)
+
 .PHONY: crds
 crds: ## write crds/ and charts/lifeboat-crds/ anew from the Rust types
 	@cargo run $(CARGO_FLAGS) --quiet -p lifeboat-operator -- crds --write .

@@ -1,0 +1,180 @@
+//! What is measured.
+
+use serde::{Serialize, Serializer};
+
+use crate::sidecar::Variant;
+
+/// One thing that is measured, with every sidecar that can do it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Scenario {
+    /// A large database is stored for the first time.
+    First,
+    /// 1,000 commits a second.
+    Paced,
+    /// The same by an application that never waits for a lock.
+    PacedNowait,
+    /// As many commits as there can be, `synchronous=NORMAL`.
+    FullNormal,
+    /// The same with `synchronous=OFF`.
+    FullOff,
+    /// The same with `synchronous=FULL`.
+    FullFull,
+    /// As many commits as there can be with `journal_mode=MEMORY`, `synchronous=OFF`.
+    JournalMemory,
+    /// One database that nobody touches.
+    Idle1,
+    /// A hundred.
+    Idle100,
+    /// Ten thousand.
+    Idle10000,
+    /// The sidecar ends in order and starts again on the large database.
+    Restart,
+    /// It is killed, the application writes on, and it starts again.
+    RestartKilled,
+}
+
+/// What the application does meanwhile.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Load {
+    /// Nothing, to so many databases.
+    None {
+        /// How many.
+        databases: usize,
+    },
+    /// Nothing, to a large database that is not stored yet.
+    First,
+    /// Nothing, or some rows while the sidecar is away.
+    Restart {
+        /// Whether the sidecar is killed, and rows are written.
+        is_killed: bool,
+    },
+    /// Commits.
+    Commits(Commits),
+}
+
+/// How the application commits.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Commits {
+    /// In a second; `None` for as many as there can be.
+    pub(crate) rate: Option<u32>,
+    /// PRAGMA synchronous.
+    pub(crate) synchronous: &'static str,
+    /// PRAGMA journal_mode.
+    pub(crate) journal_mode: &'static str,
+    /// How long it waits for a lock, milliseconds.
+    pub(crate) busy_timeout: u64,
+}
+
+impl Scenario {
+    /// All of them.
+    pub(crate) const ALL: [Self; 12] = [
+        Self::First,
+        Self::Paced,
+        Self::PacedNowait,
+        Self::FullNormal,
+        Self::FullOff,
+        Self::FullFull,
+        Self::JournalMemory,
+        Self::Idle1,
+        Self::Idle100,
+        Self::Idle10000,
+        Self::Restart,
+        Self::RestartKilled,
+    ];
+
+    /// Its name on the command line and in results.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::First => "first",
+            Self::Paced => "paced",
+            Self::PacedNowait => "paced-nowait",
+            Self::FullNormal => "full-normal",
+            Self::FullOff => "full-off",
+            Self::FullFull => "full-full",
+            Self::JournalMemory => "journal-memory",
+            Self::Idle1 => "idle-1",
+            Self::Idle100 => "idle-100",
+            Self::Idle10000 => "idle-10000",
+            Self::Restart => "restart",
+            Self::RestartKilled => "restart-killed",
+        }
+    }
+
+    /// What it is, in a sentence.
+    pub(crate) const fn sentence(self) -> &'static str {
+        match self {
+            Self::First => "a large database is stored for the first time",
+            Self::Paced => "1,000 commits a second, synchronous=NORMAL",
+            Self::PacedNowait => "1,000 commits a second with busy_timeout=0",
+            Self::FullNormal => "one writer at full speed, synchronous=NORMAL",
+            Self::FullOff => "one writer at full speed, synchronous=OFF",
+            Self::FullFull => "one writer at full speed, synchronous=FULL",
+            Self::JournalMemory => {
+                "one writer at full speed, journal_mode=MEMORY, synchronous=OFF, not switched to WAL"
+            }
+            Self::Idle1 => "one database that nobody touches",
+            Self::Idle100 => "100 databases that nobody touches",
+            Self::Idle10000 => "10,000 databases that nobody touches",
+            Self::Restart => "the sidecar ends in order and starts again, the large database unchanged",
+            Self::RestartKilled => "the sidecar is killed, 1,000 rows are committed, it starts again",
+        }
+    }
+
+    /// Whom it is measured with.
+    pub(crate) const fn variants(self) -> &'static [Variant] {
+        match self {
+            Self::Paced | Self::PacedNowait | Self::FullNormal | Self::FullOff | Self::FullFull => {
+                &[Variant::None, Variant::Lifeboat, Variant::Litestream]
+            }
+            Self::First | Self::Idle1 | Self::Idle100 | Self::Restart | Self::RestartKilled => {
+                &[Variant::Lifeboat, Variant::Litestream]
+            }
+            // Litestream switches every database to WAL.
+            Self::JournalMemory => &[Variant::None, Variant::Lifeboat],
+            // One config entry and several threads of its own for each database: it is not made for that.
+            Self::Idle10000 => &[Variant::Lifeboat],
+        }
+    }
+
+    /// What the application does.
+    pub(crate) const fn load(self) -> Load {
+        match self {
+            Self::First => Load::First,
+            Self::Idle1 => Load::None { databases: 1 },
+            Self::Idle100 => Load::None { databases: 100 },
+            Self::Idle10000 => Load::None { databases: 10_000 },
+            Self::Restart => Load::Restart { is_killed: false },
+            Self::RestartKilled => Load::Restart { is_killed: true },
+            Self::Paced => Load::Commits(Commits { rate: Some(PACE), ..FULL_SPEED }),
+            Self::PacedNowait => Load::Commits(Commits { rate: Some(PACE), busy_timeout: 0, ..FULL_SPEED }),
+            Self::FullNormal => Load::Commits(FULL_SPEED),
+            Self::FullOff => Load::Commits(Commits { synchronous: "OFF", ..FULL_SPEED }),
+            Self::FullFull => Load::Commits(Commits { synchronous: "FULL", ..FULL_SPEED }),
+            Self::JournalMemory => {
+                Load::Commits(Commits { journal_mode: "MEMORY", synchronous: "OFF", ..FULL_SPEED })
+            }
+        }
+    }
+}
+
+impl Serialize for Scenario {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name())
+    }
+}
+
+impl std::str::FromStr for Scenario {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let names = || Self::ALL.map(Self::name).join(", ");
+        Self::ALL
+            .into_iter()
+            .find(|scenario| scenario.name() == text)
+            .ok_or_else(|| format!("there is no scenario {text}; there are {}", names()))
+    }
+}
+
+const PACE: u32 = 1000;
+const FULL_SPEED: Commits =
+    Commits { rate: None, synchronous: "NORMAL", journal_mode: "WAL", busy_timeout: 5000 };
