@@ -9,11 +9,13 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::DatabaseConfig;
 use crate::exit::Failure;
+use crate::watch::Watcher;
 
 /// One entry for each database, shared by all followers and the endpoints.
 #[derive(Debug)]
 pub struct Board {
     entries: Mutex<Vec<Entry>>,
+    watcher: Watcher,
     /// Cancelled when the pod is about to end: nothing waits for an interval any more.
     pub hurry: CancellationToken,
 }
@@ -38,9 +40,9 @@ pub struct Post {
 impl Board {
     /// A board on which nothing is known yet, and a place on it for every database, in order.
     #[must_use]
-    pub fn new(databases: &[DatabaseConfig]) -> (Arc<Self>, Vec<Post>) {
+    pub fn new(databases: &[DatabaseConfig], watcher: Watcher) -> (Arc<Self>, Vec<Post>) {
         let entries = Mutex::new(databases.iter().map(Entry::new).collect());
-        let board = Arc::new(Self { entries, hurry: CancellationToken::new() });
+        let board = Arc::new(Self { entries, watcher, hurry: CancellationToken::new() });
         let posts = (0..databases.len()).map(|number| Post { board: Arc::clone(&board), number }).collect();
         (board, posts)
     }
@@ -58,10 +60,11 @@ impl Board {
         self.entries().iter().all(|entry| entry.is_open && entry.is_started)
     }
 
-    /// Whether every follower's loop turns.
+    /// Whether every follower's loop turns or rests, and the watcher that would wake it turns.
     #[must_use]
     pub fn is_alive(&self) -> bool {
-        self.entries().iter().all(|entry| entry.last_turn.is_none_or(|turn| turn.elapsed() < TURN_MAX))
+        self.watcher.is_alive()
+            && self.entries().iter().all(|entry| entry.last_turn.is_none_or(|turn| turn.elapsed() < TURN_MAX))
     }
 
     /// Whether every database is open and stored once.
@@ -104,6 +107,16 @@ impl Post {
             entry.status.unreplicated_bytes = Some(unstored_bytes);
             entry.waits_since = since;
         });
+    }
+
+    /// The follower's loop has nothing to do until it is woken. Its waker is the [`Watcher`](crate::watch::Watcher).
+    pub fn rests(&self) {
+        self.write(|entry| entry.last_turn = None);
+    }
+
+    /// The follower's loop was woken.
+    pub fn wakes(&self) {
+        self.write(|entry| entry.last_turn = Some(Instant::now()));
     }
 
     /// The follower's loop ended in order.
@@ -195,7 +208,7 @@ mod tests {
 
     fn board() -> (Arc<Board>, Post) {
         let config = Config::parse("dbs: [{path: /a.db, replica: {url: 'file:///x'}}]").unwrap();
-        let (board, mut posts) = Board::new(&config.databases);
+        let (board, mut posts) = Board::new(&config.databases, Watcher::start().unwrap());
         (board, posts.remove(0))
     }
 

@@ -19,8 +19,9 @@ use crate::database::{Database, DatabaseError, EnforceWal, Followed, Settled};
 use crate::disk;
 use crate::exit::{Exit, Failure};
 use crate::first_view;
+use crate::pace::{Next, Pace};
 use crate::slot_file::{NextSlot, SlotFile, cut};
-use crate::watch::{LookAgain, Watch, Woken};
+use crate::watch::{Watch, Woken};
 use lifeboat_wire::Verdict;
 
 /// What the thread is told.
@@ -89,11 +90,9 @@ pub struct Task {
 }
 
 /// Runs the loop until it is told to finish, or cannot go on.
-pub fn run(task: Task, mut watch: Watch, orders: &Receiver<Order>, reports: &Sender<Report>, post: &Post) {
-    let ended = open(&task, &mut watch, orders, reports).and_then(|opened| match opened {
-        Some((database, file_id)) => {
-            Capture::new(database, task, post).run(&mut watch, orders, reports, file_id)
-        }
+pub fn run(task: Task, watch: &Watch, orders: &Receiver<Order>, reports: &Sender<Report>, post: &Post) {
+    let ended = open(&task, watch, orders, reports).and_then(|opened| match opened {
+        Some((database, file_id)) => Capture::new(database, task, post, watch).run(orders, reports, file_id),
         None => Ok(Report::Finished),
     });
     post.ended();
@@ -105,25 +104,35 @@ pub fn run(task: Task, mut watch: Watch, orders: &Receiver<Order>, reports: &Sen
 /// there is still no database.
 fn open(
     task: &Task,
-    watch: &mut Watch,
+    watch: &Watch,
     orders: &Receiver<Order>,
     reports: &Sender<Report>,
 ) -> Result<Option<(Database, String)>, Failure> {
     let (mut said, mut is_last) = (String::new(), false);
     loop {
-        match Database::open(&task.path, task.enforce).and_then(|database| with_id(database, &task.path)) {
+        let is_told = watch.arm();
+        let error = match Database::open(&task.path, task.enforce)
+            .and_then(|database| with_id(database, &task.path))
+        {
             Ok(opened) => return Ok(Some(opened)),
-            Err(DatabaseError::Absent { .. } | DatabaseError::Empty { .. }) if is_last => return Ok(None),
-            Err(error) if error.verdict() == Verdict::Retry => {
-                let failure = Failure::from(error);
-                if said != failure.message {
-                    said.clone_from(&failure.message);
-                    let _ = reports.blocking_send(Report::Waiting(failure));
-                }
-            }
+            Err(error) if error.verdict() == Verdict::Retry => error,
             Err(error) => return Err(error.into()),
+        };
+        let is_missing = matches!(error, DatabaseError::Absent { .. } | DatabaseError::Empty { .. });
+        if is_missing && is_last {
+            return Ok(None);
         }
-        let _ = watch.wait(if is_last { BUSY_POLL } else { OPEN_PAUSE });
+        let failure = Failure::from(error);
+        if said != failure.message {
+            said.clone_from(&failure.message);
+            let _ = reports.blocking_send(Report::Waiting(failure));
+        }
+        let _ = match is_missing {
+            _ if is_last => watch.pause(BUSY_POLL),
+            true => watch.wait(if is_told { None } else { Some(OPEN_PAUSE) }),
+            // What is in the way of an open database says nothing when it goes.
+            false => watch.pause(OPEN_PAUSE),
+        };
         match orders.try_recv() {
             Ok(Order::Finish) => is_last = true,
             Err(TryRecvError::Disconnected) => return Ok(None),
@@ -176,17 +185,20 @@ struct Capture<'a> {
     waiting: Backlog,
     flying: Backlog,
     finish: Finish,
-    is_quiet: bool,
-    settle_pause: Duration,
-    look_again: LookAgain,
+    watch: &'a Watch,
+    pace: Pace,
+    /// Whether the watch is armed, and if so, whether the kernel will tell.
+    armed: Option<bool>,
     busy_since: Option<Instant>,
     identity_checked: Instant,
+    /// An event may have been about the names of the files.
+    is_name_suspect: bool,
     not_before: Option<Instant>,
     begun: Instant,
 }
 
 impl<'a> Capture<'a> {
-    fn new(database: Database, task: Task, post: &'a Post) -> Self {
+    fn new(database: Database, task: Task, post: &'a Post, watch: &'a Watch) -> Self {
         Self {
             flush: Flush::new(millis(task.interval)),
             database,
@@ -198,11 +210,12 @@ impl<'a> Capture<'a> {
             waiting: Backlog::default(),
             flying: Backlog::default(),
             finish: Finish::No,
-            is_quiet: false,
-            settle_pause: BUSY_POLL,
-            look_again: LookAgain::new(),
+            watch,
+            pace: Pace::new(),
+            armed: None,
             busy_since: None,
             identity_checked: Instant::now(),
+            is_name_suspect: false,
             not_before: None,
             begun: Instant::now(),
         }
@@ -210,7 +223,6 @@ impl<'a> Capture<'a> {
 
     fn run(
         mut self,
-        watch: &mut Watch,
         orders: &Receiver<Order>,
         reports: &Sender<Report>,
         file_id: String,
@@ -223,10 +235,7 @@ impl<'a> Capture<'a> {
         let switched_to_wal = self.database.switched_to_wal();
         let _ = reports.blocking_send(Report::Opened { checksum, switched_to_wal, file_id });
         while !self.is_done() {
-            let waited = watch.wait(self.patience());
-            if waited.map_err(|error| Failure::bug(format!("cannot wait: {error}")))? == Woken::Event {
-                self.look_again.event();
-            }
+            self.wait();
             self.take_orders(orders)?;
             let is_current = self.look()?;
             if self.is_replaced()? {
@@ -278,35 +287,29 @@ impl<'a> Capture<'a> {
         match self.database.follow(&mut self.dirty) {
             Ok(Followed::Continued(gained)) => {
                 self.waiting.add(gained.bytes);
-                self.is_quiet = gained.frames == 0;
                 if gained.frames > 0 {
-                    self.look_again.news();
-                    self.settle_pause = BUSY_POLL;
+                    self.pace.news(gained.frames);
+                    self.armed = None;
+                } else {
+                    self.settle()?;
                 }
             }
             Ok(Followed::Lost { why }) => {
                 tracing::warn!("{}: {why}; every page is compared with the bucket", self.task.path.display());
-                self.is_quiet = false;
+                self.pace.failed();
             }
             Err(error) => return self.endure(error).map(|()| false),
         }
         if self.busy_since.take().is_some_and(|since| since.elapsed() > BUSY_MAX) {
             self.post.recovered();
         }
-        if self.is_quiet {
-            self.settle()?;
-        }
         Ok(true)
     }
 
-    /// A reader of the application may keep the WAL from being settled for long, so the pauses grow.
     fn settle(&mut self) -> Result<(), Failure> {
         match self.database.settle(&mut self.dirty) {
-            Ok(Settled::Yes) => {}
-            Ok(Settled::NotYet) => {
-                self.is_quiet = false;
-                self.settle_pause = (self.settle_pause * 2).min(SAFETY_POLL);
-            }
+            Ok(Settled::Yes) => self.pace.settled(),
+            Ok(Settled::NotYet) => self.pace.hindered(),
             Err(error) => return self.endure(error),
         }
         Ok(())
@@ -314,7 +317,7 @@ impl<'a> Capture<'a> {
 
     /// A busy database is tried again; the pin still holds, so nothing is missed meanwhile. If it stays busy, it is said.
     fn endure(&mut self, error: DatabaseError) -> Result<(), Failure> {
-        self.is_quiet = false;
+        self.pace.failed();
         if !matches!(error, DatabaseError::Busy { .. }) {
             return Err(error.into());
         }
@@ -326,7 +329,8 @@ impl<'a> Capture<'a> {
 
     /// SQLite does not notice that its file was replaced, and would go on with the old one for ever.
     fn is_replaced(&mut self) -> Result<bool, Failure> {
-        if self.identity_checked.elapsed() < SAFETY_POLL && self.finish == Finish::No {
+        let is_suspect = std::mem::take(&mut self.is_name_suspect) || self.finish != Finish::No;
+        if self.identity_checked.elapsed() < SAFETY_POLL && !is_suspect {
             return Ok(false);
         }
         self.identity_checked = Instant::now();
@@ -391,18 +395,42 @@ impl<'a> Capture<'a> {
         self.finish == Finish::Cut && !self.flush.is_in_flight()
     }
 
-    fn patience(&mut self) -> Duration {
-        let now = self.now();
-        let quiet = match self.look_again.next_pause() {
-            Some(pause) => pause,
-            None if self.is_quiet => SAFETY_POLL,
-            None => self.settle_pause,
+    /// Waits until the next look is due, or an order comes.
+    fn wait(&mut self) {
+        let due = self.due();
+        let within = |pause: Duration| due.map_or(pause, |due| due.min(pause));
+        let limit = match (self.pace.next_wait(), self.armed) {
+            (Next::Pause(pause), _) => {
+                self.watch.pause(within(pause));
+                return;
+            }
+            // What happened until now is found by the look that follows.
+            (Next::EventWithin(_) | Next::Event, None) => {
+                self.armed = Some(self.watch.arm());
+                return;
+            }
+            (Next::EventWithin(pause), Some(_)) => Some(within(pause)),
+            (Next::Event, Some(false)) => Some(within(SAFETY_POLL)),
+            (Next::Event, Some(true)) => due,
         };
+        self.post.rests();
+        if self.watch.wait(limit) == Woken::Event {
+            (self.armed, self.is_name_suspect) = (None, true);
+            self.pace.event();
+        }
+        self.post.wakes();
+    }
+
+    /// When a slot is due, if commits wait.
+    fn due(&self) -> Option<Duration> {
+        let now = self.now();
         match self.flush.decide(now, !self.dirty.is_empty()) {
-            Decision::Cut if self.not_before.is_some_and(|moment| Instant::now() < moment) => SAFETY_POLL,
-            Decision::Cut if self.next.is_some() => Duration::ZERO,
-            Decision::Wait(due) => Duration::from_millis(due.saturating_sub(now)).min(quiet),
-            Decision::Cut | Decision::Idle => quiet,
+            Decision::Cut => {
+                let pause = |moment: Instant| moment.saturating_duration_since(Instant::now());
+                self.next.map(|_| self.not_before.map_or(Duration::ZERO, pause))
+            }
+            Decision::Wait(due) => Some(Duration::from_millis(due.saturating_sub(now))),
+            Decision::Idle => None,
         }
     }
 

@@ -22,7 +22,7 @@ use crate::handover::{self, HandOver};
 use crate::marks::{self, Lock, Marks};
 use crate::retry::Trying;
 use crate::slot_file::SlotFile;
-use crate::watch::{Waker, Watch};
+use crate::watch::{Watch, Watcher};
 use crate::{claim, connect, pod, upload};
 
 /// The follower of one database.
@@ -31,15 +31,17 @@ pub struct Follower {
     database: DatabaseConfig,
     config: Arc<Config>,
     post: Post,
+    watcher: Watcher,
     stop: CancellationToken,
     marks: Marks,
 }
 
 /// The capture thread, seen from outside.
 struct Capture {
-    orders: mpsc::Sender<Order>,
+    /// `None` once the thread is abandoned.
+    orders: Option<mpsc::Sender<Order>>,
     reports: Receiver<Report>,
-    waker: Waker,
+    watch: Arc<Watch>,
 }
 
 /// A database that is followed already, before anything of it is stored.
@@ -70,9 +72,15 @@ struct Writer {
 impl Follower {
     /// A follower that has done nothing yet.
     #[must_use]
-    pub fn new(database: DatabaseConfig, config: Arc<Config>, post: Post, stop: CancellationToken) -> Self {
+    pub fn new(
+        database: DatabaseConfig,
+        config: Arc<Config>,
+        post: Post,
+        watcher: Watcher,
+        stop: CancellationToken,
+    ) -> Self {
         let marks = Marks::beside(&database.path);
-        Self { database, config, post, stop, marks }
+        Self { database, config, post, watcher, stop, marks }
     }
 
     /// Follows until told to stop, then stores the last commits and closes the replica.
@@ -256,9 +264,8 @@ impl Follower {
     }
 
     fn spawn_capture(&self, is_compared: bool) -> Result<Capture, Failure> {
-        let watch = Watch::new(&self.database.path)
-            .map_err(|error| Failure::bug(format!("cannot watch: {error}")))?;
-        let waker = watch.waker();
+        let watch = Arc::new(self.watcher.watch(&self.database.path));
+        let theirs = Arc::clone(&watch);
         let (orders, their_orders) = mpsc::channel();
         let (their_reports, reports) = tokio::sync::mpsc::channel(REPORTS_MAX);
         let task = Task {
@@ -271,9 +278,9 @@ impl Follower {
         let post = self.post.clone();
         std::thread::Builder::new()
             .name("capture".to_owned())
-            .spawn(move || capture::run(task, watch, &their_orders, &their_reports, &post))
+            .spawn(move || capture::run(task, &theirs, &their_orders, &their_reports, &post))
             .map_err(|error| Failure::bug(format!("no thread: {error}")))?;
-        Ok(Capture { orders, reports, waker })
+        Ok(Capture { orders: Some(orders), reports, watch })
     }
 
     /// Whether this database may be replicated there.
@@ -388,9 +395,17 @@ impl Follower {
 
 impl Capture {
     fn tell(&self, order: Order) -> Result<(), Failure> {
-        self.orders.send(order).map_err(|_| Failure::bug("the capture thread is gone"))?;
-        self.waker.wake();
-        Ok(())
+        let sent = self.orders.as_ref().is_some_and(|orders| orders.send(order).is_ok());
+        self.watch.call();
+        if sent { Ok(()) } else { Err(Failure::bug("the capture thread is gone")) }
+    }
+}
+
+impl Drop for Capture {
+    /// The thread may be waiting for nothing but us.
+    fn drop(&mut self) {
+        self.orders = None;
+        self.watch.call();
     }
 }
 

@@ -6,7 +6,7 @@
 //! | [`database`], [`watch`] | the application's database: followed, read, never written |
 //! | [`bucket`], [`connect`], [`retry`] | the replica in its store |
 //! | [`claim`], [`handover`], [`marks`], [`pod`] | who we are, and whether we may write |
-//! | [`replicate`], [`follower`], [`capture`], [`slot_file`], [`upload`] | from a commit to a stored slot |
+//! | [`replicate`], [`follower`], [`capture`], [`pace`], [`slot_file`], [`upload`] | from a commit to a stored slot |
 //! | [`restore`], [`pod_restore`], [`rebuild`], [`progress`] | from stored files to a database |
 //! | [`board`], [`http`], [`ctl`], [`shutdown`] | what is said of it, and how it stops |
 //!
@@ -29,6 +29,7 @@ pub mod handover;
 pub mod http;
 pub mod location;
 pub mod marks;
+pub mod pace;
 pub mod pod;
 pub mod pod_restore;
 pub mod progress;

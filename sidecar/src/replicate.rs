@@ -12,6 +12,7 @@ use crate::board::{Board, Post};
 use crate::config::Config;
 use crate::exit::{Exit, Failure};
 use crate::follower::Follower;
+use crate::watch::Watcher;
 use crate::{http, pod, shutdown};
 
 /// Follows every configured database. Returns when all are done: stopped in order, fenced, or failed.
@@ -23,7 +24,9 @@ pub async fn run(args: &ReplicateArgs) -> Result<(), Failure> {
     for remark in &config.remarks {
         tracing::warn!("{remark}");
     }
-    let (board, posts) = Board::new(&config.databases);
+    let watcher =
+        Watcher::start().map_err(|error| Failure::bug(format!("no thread for the watcher: {error}")))?;
+    let (board, posts) = Board::new(&config.databases, watcher.clone());
     let serving = CancellationToken::new();
     if let Some(addr) = &config.addr {
         http::serve_status(addr, Arc::clone(&board), serving.clone()).await?;
@@ -32,16 +35,22 @@ pub async fn run(args: &ReplicateArgs) -> Result<(), Failure> {
         http::serve_control(socket, Arc::clone(&board), serving.clone())?;
     }
     let stop = shutdown::on_signal()?;
-    let ended = follow_all(&config, &posts, &stop).await;
+    let ended = follow_all(&config, &posts, &watcher, &stop).await;
     serving.cancel();
     pod::say_last_words(&last_words(&posts, &ended));
     ended.map(|_| ())
 }
 
-async fn follow_all(config: &Arc<Config>, posts: &[Post], stop: &CancellationToken) -> Result<(), Failure> {
+async fn follow_all(
+    config: &Arc<Config>,
+    posts: &[Post],
+    watcher: &Watcher,
+    stop: &CancellationToken,
+) -> Result<(), Failure> {
     let mut followers = JoinSet::new();
     for (database, post) in config.databases.iter().zip(posts) {
-        let follower = Follower::new(database.clone(), Arc::clone(config), post.clone(), stop.clone());
+        let follower =
+            Follower::new(database.clone(), Arc::clone(config), post.clone(), watcher.clone(), stop.clone());
         followers.spawn(follower.run());
     }
     let (mut gravest, mut deadline) = (Ok(()), None);

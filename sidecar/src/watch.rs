@@ -1,237 +1,239 @@
-//! Sleeps until something may have happened to a database, or somebody wakes it.
+//! Tells followers when something may have happened to their databases: one thread and one inotify for the whole process.
 //!
-//! In:  the path of a database, which need not exist yet, and neither need its folder.
+//! In:  the paths of databases, which need not exist yet, and neither need their folders.
 //! Out: a reason to look. Never what happened: that stands in the WAL-index only.
 //!
-//! Nothing depends on an event: whoever waits also looks from time to time. inotify says nothing of changes made through
-//! shared memory, and a machine may have used up its inotify instances (128 for each user, and all sidecars of a node may
-//! be one user); then the wait is cut short instead, see [`Watch::trouble`].
+//! While a database is busy its follower looks on its own and nothing is produced here. When it is quiet, the follower
+//! *arms* its [`Watch`], looks once more, and waits. The next change of the WAL rings once.
+//!
+//! Nothing depends on an event alone: once a second the watcher looks at the files of armed databases, at all of a few
+//! hundred, of thousands at a share each time. inotify says nothing of changes made elsewhere, and a machine may have used
+//! up its watches; such databases are looked at every second.
 
-use std::ffi::{OsStr, OsString};
+mod bell;
+mod register;
+mod seen;
+
 use std::io;
-use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use inotify::{EventMask, Inotify, WatchDescriptor, WatchMask};
-use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
-use rustix::io::Errno;
+use inotify::Inotify;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-/// Watches a database, its WAL and its folder.
+use bell::Bell;
+use register::{Key, Register};
+use seen::Seen;
+
+pub use bell::Woken;
+
+/// The process's watcher. Its thread ends when nobody has it any more.
+#[derive(Clone, Debug)]
+pub struct Watcher {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    register: Mutex<Register>,
+    /// When the thread last looked around.
+    turned: Mutex<Instant>,
+}
+
+/// One database, watched until this is dropped.
 #[derive(Debug)]
 pub struct Watch {
     database: PathBuf,
-    /// Where the database lies, links followed as SQLite does: its WAL is beside the file and not beside the link.
-    real: PathBuf,
-    waker: Waker,
-    notices: Result<Inotify, io::Error>,
-    folder: Option<WatchDescriptor>,
-    wal: Option<WatchDescriptor>,
+    key: Key,
+    bell: Arc<Bell>,
+    watcher: Watcher,
 }
 
-/// Wakes a [`Watch`] from another thread.
-#[derive(Clone, Debug)]
-pub struct Waker {
-    counter: Arc<OwnedFd>,
+/// Hears of files that come into folders and belong to no watched database.
+#[derive(Debug)]
+pub struct Lookout {
+    bell: Arc<Bell>,
+    watcher: Watcher,
 }
 
-/// Why a wait ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Woken {
-    /// Something happened to the WAL, or to the folder's entries of database and WAL.
-    Event,
-    /// Somebody called [`Waker::wake`].
-    Called,
-    /// The time is over.
-    Timeout,
+impl Watcher {
+    /// Starts the thread. Without inotify, because all of a user's 128 instances are used up, it goes on by looking.
+    ///
+    /// # Errors
+    ///
+    /// When the operating system has no thread left.
+    pub fn start() -> io::Result<Self> {
+        Self::start_with(Inotify::init())
+    }
+
+    fn start_with(notices: io::Result<Inotify>) -> io::Result<Self> {
+        if let Err(error) = &notices {
+            tracing::warn!("no inotify ({error}); databases are looked at every second instead");
+        }
+        let notices = notices.ok();
+        let register = Mutex::new(Register::new(notices.as_ref().map(Inotify::watches)));
+        let shared = Arc::new(Shared { register, turned: Mutex::new(Instant::now()) });
+        let theirs = Arc::downgrade(&shared);
+        std::thread::Builder::new().name("watcher".to_owned()).spawn(move || run(notices, &theirs))?;
+        Ok(Self { shared })
+    }
+
+    /// Begins to watch a database. It is not [armed](Watch::arm) yet.
+    #[must_use]
+    pub fn watch(&self, database: &Path) -> Watch {
+        let bell = Arc::new(Bell::default());
+        let key = self.register().add(real(database), Arc::clone(&bell));
+        Watch { database: database.to_owned(), key, bell, watcher: self.clone() }
+    }
+
+    /// Begins to look out for new files, in no folder yet.
+    #[must_use]
+    pub fn lookout(&self) -> Lookout {
+        Lookout { bell: Arc::new(Bell::default()), watcher: self.clone() }
+    }
+
+    /// Whether the thread still looks around.
+    #[must_use]
+    pub fn is_alive(&self) -> bool {
+        self.shared.turned.lock().unwrap_or_else(PoisonError::into_inner).elapsed() < TURN_MAX
+    }
+
+    fn register(&self) -> MutexGuard<'_, Register> {
+        self.shared.register()
+    }
 }
 
-/// When to look again after an event that brought no news.
-///
-/// A commit writes its frames, which is the event, perhaps syncs them, and becomes visible only afterwards, without a
-/// further event. So one event is followed by looks after 1, 2, 4 … 512 ms.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct LookAgain {
-    pause: Option<Duration>,
+impl Shared {
+    fn register(&self) -> MutexGuard<'_, Register> {
+        self.register.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Watch {
-    /// Begins to watch. What cannot be watched yet is looked for at every wait.
+    /// From now on the first change is an event. Whatever happened before is not: look once more after this, then wait.
     ///
-    /// # Errors
-    ///
-    /// When the kernel has no descriptor left for the [`Waker`].
-    pub fn new(database: &Path) -> io::Result<Self> {
-        let counter = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
-        let (database, waker) = (database.to_owned(), Waker { counter });
-        let (real, notices) = (database.clone(), Inotify::init());
-        let mut watch = Self { database, real, waker, notices, folder: None, wal: None };
-        watch.add_missing();
-        Ok(watch)
+    /// Returns whether the kernel will tell. If not, changes are noticed within a second by looking at the files from
+    /// outside, so whoever has the database open also looks by himself now and then.
+    pub fn arm(&self) -> bool {
+        self.bell.forget_event();
+        let real = real(&self.database);
+        let seen = Seen::of(&real);
+        self.watcher.register().arm(self.key, real, seen)
     }
 
-    /// What wakes this watch from another thread.
-    #[must_use]
-    pub fn waker(&self) -> Waker {
-        self.waker.clone()
+    /// Waits for an event or a call, at most for `timeout`. Several that came before are reported as one.
+    pub fn wait(&self, timeout: Option<Duration>) -> Woken {
+        self.bell.wait(timeout.and_then(|timeout| Instant::now().checked_add(timeout)))
     }
 
-    /// Why there will be no events, if that is so; waits are cut short then.
-    #[must_use]
-    pub fn trouble(&self) -> Option<&io::Error> {
-        self.notices.as_ref().err()
+    /// Waits for a call, at most for `timeout`: for whoever looks on his own and needs no events.
+    pub fn pause(&self, timeout: Duration) -> Woken {
+        self.bell.wait_for_call(Instant::now() + timeout)
     }
 
-    /// Waits for an event or a call, at most as long as `timeout`.
-    ///
-    /// Several events, or several calls, that came before are reported as one.
-    ///
-    /// # Errors
-    ///
-    /// When the operating system cannot wait.
-    pub fn wait(&mut self, timeout: Duration) -> io::Result<Woken> {
-        let until = Instant::now() + if self.trouble().is_some() { timeout.min(BLIND_WAIT) } else { timeout };
-        loop {
-            self.add_missing();
-            let is_in_time = self.poll(until.saturating_duration_since(Instant::now()))?;
-            if self.waker.was_called()? {
-                return Ok(Woken::Called);
-            }
-            if self.read_events()? {
-                return Ok(Woken::Event);
-            }
-            if !is_in_time {
-                return Ok(Woken::Timeout);
-            }
-        }
+    /// Waits for an event or a call, without a thread.
+    pub async fn rung(&self) -> Woken {
+        self.bell.rung().await
     }
 
-    /// Sleeps until a descriptor is readable; says whether one was before the time was over.
-    fn poll(&self, timeout: Duration) -> io::Result<bool> {
-        let mut sources = vec![PollFd::new(&self.waker.counter, PollFlags::IN)];
-        if let Ok(notices) = &self.notices {
-            sources.push(PollFd::new(notices, PollFlags::IN));
-        }
-        let timeout = Timespec::try_from(timeout).unwrap_or(LONGEST_WAIT);
-        match poll(&mut sources, Some(&timeout)) {
-            Ok(ready) => Ok(ready > 0),
-            Err(Errno::INTR) => Ok(true),
-            Err(error) => Err(error.into()),
-        }
+    /// Ends a wait, now or as soon as it begins.
+    pub fn call(&self) {
+        self.bell.call();
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.watcher.register().remove(self.key);
+    }
+}
+
+impl Lookout {
+    /// Looks out in one more folder. Returns at once where it does already.
+    pub fn add(&self, folder: &Path) {
+        self.watcher.register().look_out(&real(folder), &self.bell);
     }
 
-    /// Takes all events that are there; says whether one of them is about our database.
-    fn read_events(&mut self) -> io::Result<bool> {
-        let Ok(notices) = &mut self.notices else { return Ok(false) };
-        let name = self.real.file_name().map(OsStr::to_owned).unwrap_or_default();
-        let wal_name = with_wal_suffix(&name);
-        let (mut is_ours, mut buffer) = (false, [0; EVENT_BYTES]);
-        loop {
-            let events = match notices.read_events(&mut buffer) {
-                Ok(events) => events,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(is_ours),
-                Err(error) => return Err(error),
-            };
-            for event in events {
-                let is_wal_entry = event.name == Some(wal_name.as_os_str());
-                let is_entry = is_wal_entry || event.name == Some(name.as_os_str());
-                is_ours |= is_entry
-                    || Some(&event.wd) == self.wal.as_ref()
-                    || event.mask.contains(EventMask::Q_OVERFLOW);
-                if event.mask.contains(EventMask::IGNORED) {
-                    self.folder.take_if(|folder| *folder == event.wd);
-                    self.wal.take_if(|wal| *wal == event.wd);
-                }
-                // The name may lead to another file now.
-                if is_wal_entry {
-                    self.wal = None;
-                }
-            }
-        }
+    /// Waits until a file may have come.
+    pub async fn rung(&self) {
+        self.bell.rung().await;
     }
+}
 
-    /// Watches what could not be watched before. A file that is missing is found by a later wait.
-    fn add_missing(&mut self) {
-        let Ok(notices) = &mut self.notices else { return };
-        if self.folder.is_some() && self.wal.is_some() {
-            return;
+impl Drop for Lookout {
+    fn drop(&mut self) {
+        self.watcher.register().end_lookout(&self.bell);
+    }
+}
+
+/// The watcher's thread.
+fn run(mut notices: Option<Inotify>, shared: &Weak<Shared>) {
+    let mut next_turn = Instant::now() + TURN;
+    loop {
+        wait(notices.as_ref(), next_turn.saturating_duration_since(Instant::now()));
+        let Some(shared) = shared.upgrade() else { return };
+        if let Some(Err(error)) = notices.as_mut().map(|notices| take_events(notices, &shared)) {
+            tracing::error!("inotify ended ({error}); databases are looked at every second instead");
+            notices = None;
+            let mut register = shared.register();
+            register.go_blind();
         }
-        let real = self.database.canonicalize().unwrap_or_else(|_| self.database.clone());
-        if real != self.real {
-            (self.real, self.folder, self.wal) = (real, None, None);
-        }
-        let mut watches = notices.watches();
-        if self.folder.is_none() {
-            let folder = self.real.parent().filter(|folder| !folder.as_os_str().is_empty());
-            self.folder = watches.add(folder.unwrap_or_else(|| Path::new(".")), ENTRIES).ok();
-        }
-        if self.wal.is_none() {
-            self.wal = watches.add(with_wal_suffix(self.real.as_os_str()), WatchMask::MODIFY).ok();
+        if Instant::now() >= next_turn {
+            turn(&shared);
+            next_turn = Instant::now() + TURN;
         }
     }
 }
 
-impl Waker {
-    /// Wakes the watch now, or at its next wait.
-    pub fn wake(&self) {
-        // Fails only when the counter is full, and then the watch is about to wake anyway.
-        let _ = rustix::io::write(&self.counter, &1_u64.to_ne_bytes());
-    }
+/// Sleeps until there are events.
+fn wait(notices: Option<&Inotify>, timeout: Duration) {
+    let Some(notices) = notices else { return std::thread::sleep(timeout) };
+    let timeout = Timespec::try_from(timeout).unwrap_or(Timespec { tv_sec: 1, tv_nsec: 0 });
+    // An interrupted wait is a short one.
+    let _ = poll(&mut [PollFd::new(notices, PollFlags::IN)], Some(&timeout));
+}
 
-    /// Takes the calls made until now.
-    fn was_called(&self) -> io::Result<bool> {
-        match rustix::io::read(&self.counter, &mut [0_u8; 8]) {
-            Ok(_) => Ok(true),
-            Err(Errno::AGAIN | Errno::INTR) => Ok(false),
-            Err(error) => Err(error.into()),
+fn take_events(notices: &mut Inotify, shared: &Shared) -> io::Result<()> {
+    let mut buffer = [0; EVENT_BYTES];
+    loop {
+        let events = match notices.read_events(&mut buffer) {
+            Ok(events) => events,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error),
+        };
+        let mut register = shared.register();
+        events.for_each(|event| register.event(&event));
+    }
+}
+
+/// What happens every second. The files are looked at without the lock: a file system that hangs must not hang those who
+/// arm their watches.
+fn turn(shared: &Shared) {
+    let due = {
+        let mut register = shared.register();
+        register.find_folders();
+        register.due()
+    };
+    for (key, real, before) in due {
+        if Seen::of(&real) != before {
+            shared.register().changed(key, before);
         }
     }
+    *shared.turned.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
 }
 
-impl LookAgain {
-    /// No look is due.
-    #[must_use]
-    pub const fn new() -> Self {
-        Self { pause: None }
-    }
-
-    /// An event came: looks are due from now on, the first soon.
-    pub const fn event(&mut self) {
-        self.pause = Some(FIRST_LOOK);
-    }
-
-    /// News came, so the event is explained.
-    pub const fn news(&mut self) {
-        self.pause = None;
-    }
-
-    /// How long to wait for the next look, and moves on to the one after; `None` when no look is due.
-    pub fn next_pause(&mut self) -> Option<Duration> {
-        let pause = self.pause?;
-        self.pause = Some(pause * 2).filter(|&longer| longer <= LAST_LOOK);
-        Some(pause)
-    }
+/// Where a path leads to, as far as it leads anywhere.
+fn real(path: &Path) -> PathBuf {
+    path.canonicalize().or_else(|_| std::path::absolute(path)).unwrap_or_else(|_| path.to_owned())
 }
 
-fn with_wal_suffix(name: &OsStr) -> OsString {
-    let mut name = name.to_owned();
-    name.push("-wal");
-    name
-}
-
-/// Entries that come, go or change their file. Writes to the database file itself are checkpoints and no news.
-const ENTRIES: WatchMask =
-    WatchMask::CREATE.union(WatchMask::DELETE).union(WatchMask::MOVED_TO).union(WatchMask::MOVED_FROM);
-
-/// The longest wait without inotify.
-const BLIND_WAIT: Duration = Duration::from_millis(50);
-/// For a time out of the kernel's range.
-const LONGEST_WAIT: Timespec = Timespec { tv_sec: 3600, tv_nsec: 0 };
-/// Space for some events; an event needs 16 bytes and a file name of at most 256.
-const EVENT_BYTES: usize = 4096;
-const FIRST_LOOK: Duration = Duration::from_millis(1);
-const LAST_LOOK: Duration = Duration::from_millis(512);
+const TURN: Duration = Duration::from_secs(1);
+/// A watcher that has not looked around for this long is stuck.
+const TURN_MAX: Duration = Duration::from_secs(20);
+/// Space for many events; an event needs 16 bytes and a file name of at most 256.
+const EVENT_BYTES: usize = 16 * 1024;
 
 #[cfg(test)]
 mod tests;

@@ -20,7 +20,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use lifeboat::database::{Database, EnforceWal, Followed, Settled};
-use lifeboat::watch::{LookAgain, Watch, Woken};
+use lifeboat::pace::{Next, Pace};
+use lifeboat::watch::{Watcher, Woken};
 use lifeboat_replica::dirty_pages::DirtyPages;
 use rusqlite::Connection;
 
@@ -95,21 +96,29 @@ fn run(workload: &Workload) -> (Replica, Done) {
 /// The same, but looks when and as the sidecar does: on events, and settling when nothing came.
 fn run_as_the_sidecar(workload: &Workload) -> (Replica, Done) {
     run_with(workload, |replica, application| {
-        let mut watch = Watch::new(replica.database.path()).unwrap();
-        let (mut looks, mut is_quiet, mut last_cut) = (LookAgain::new(), false, Instant::now());
+        let watch = Watcher::start().unwrap().watch(replica.database.path());
+        let (mut pace, mut is_armed, mut last_cut) = (Pace::new(), false, Instant::now());
         while application.is_running() {
-            let pause = if is_quiet { Duration::from_secs(1) } else { Duration::from_millis(5) };
-            if watch.wait(looks.next_pause().unwrap_or(pause)).unwrap() == Woken::Event {
-                looks.event();
+            match pace.next_wait() {
+                Next::Pause(pause) => drop(watch.pause(pause)),
+                Next::EventWithin(_) | Next::Event if !is_armed => is_armed = watch.arm(),
+                next @ (Next::EventWithin(_) | Next::Event) => {
+                    let limit =
+                        if let Next::EventWithin(pause) = next { pause } else { Duration::from_secs(1) };
+                    if watch.wait(Some(limit)) == Woken::Event {
+                        (is_armed, ..) = (false, pace.event());
+                    }
+                }
             }
             let before = replica.commits;
             replica.follow();
-            is_quiet = replica.commits == before;
-            if is_quiet {
-                is_quiet =
-                    replica.database.settle(&mut replica.dirty).is_ok_and(|settled| settled == Settled::Yes);
+            if replica.commits > before {
+                pace.news(replica.commits - before);
             } else {
-                looks.news();
+                match replica.database.settle(&mut replica.dirty) {
+                    Ok(Settled::Yes) => pace.settled(),
+                    Ok(Settled::NotYet) | Err(_) => pace.hindered(),
+                }
             }
             if last_cut.elapsed() > Duration::from_millis(300) {
                 replica.cut();

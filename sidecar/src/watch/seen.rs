@@ -1,0 +1,46 @@
+//! What the names of a database and its WAL lead to, without opening either.
+
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+/// A look at a database from outside. Two different ones mean that something happened; two equal ones mean nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Seen {
+    database: Option<File>,
+    wal: Option<File>,
+    /// When the database was written, where it has no WAL.
+    written: Option<(i64, i64)>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct File {
+    device: u64,
+    inode: u64,
+    size: u64,
+    modified: (i64, i64),
+}
+
+impl Seen {
+    /// Looks at the paths. What cannot be looked at counts as absent: whoever is woken by that finds out more.
+    pub(super) fn of(database: &Path) -> Self {
+        let file = |path: &Path| {
+            let found = fs::metadata(path).ok()?;
+            let modified = (found.mtime(), found.mtime_nsec());
+            Some(File { device: found.dev(), inode: found.ino(), size: found.len(), modified })
+        };
+        let found = file(database);
+        let wal = file(Path::new(&with_suffix(database.as_os_str(), "-wal")));
+        // A checkpoint changes the database's time, and is no news.
+        let written = found.filter(|_| wal.is_none()).map(|found| found.modified);
+        Self { database: found.map(|found| File { modified: (0, 0), ..found }), wal, written }
+    }
+}
+
+/// SQLite's name for a companion of a database.
+pub(super) fn with_suffix(name: &OsStr, suffix: &str) -> OsString {
+    let mut name = name.to_owned();
+    name.push(suffix);
+    name
+}
