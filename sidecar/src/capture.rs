@@ -46,8 +46,6 @@ pub struct Begin {
     pub first: Txid,
     /// The rolling checksum of the database at the chain's end.
     pub pre_apply: Checksum,
-    /// Whether the database is what the chain ends at, so that only what changes from now on is stored.
-    pub is_same: bool,
 }
 
 /// What the thread finds.
@@ -269,10 +267,10 @@ impl<'a> Capture<'a> {
     }
 
     fn begin(&mut self, begin: Begin) {
-        if !begin.is_same {
-            self.sums = PageSums::unknown();
-            self.dirty.insert_all();
-        }
+        // That the rolling checksum is the chain's end's does not prove that the pages are: see
+        // [`Checksum`](lifeboat_ltx::Checksum). So the sums of the first view tell nothing about what the bucket has.
+        self.sums = PageSums::unknown();
+        self.dirty.insert_all();
         self.next = Some(NextSlot { txid: begin.first, epoch: begin.epoch, pre_apply: begin.pre_apply });
     }
 

@@ -177,8 +177,8 @@ impl Follower {
         let (boot_id, file_id) = (marks::boot_id()?, database.file_id.clone());
         let writer = Writer { bucket, opened, boot_id, file_id, said: None, unsaid: 0, _lock: lock };
         let chain = self.chain(&writer.bucket, &mut trying).await?;
-        let adoption = self.adopt(&database, &chain)?;
-        self.begin(&database.capture, &writer, base, adoption)?;
+        self.adopt(&database, &chain)?;
+        self.begin(&database.capture, &writer, base)?;
         Ok(Some((writer, database.capture)))
     }
 
@@ -284,7 +284,7 @@ impl Follower {
     }
 
     /// Whether this database may be replicated there.
-    fn adopt(&self, database: &OpenedDatabase, chain: &Chain) -> Result<Adoption, Failure> {
+    fn adopt(&self, database: &OpenedDatabase, chain: &Chain) -> Result<(), Failure> {
         let path = &self.database.path;
         let local = Local::Present {
             checksum: database.checksum.unwrap_or(Checksum::EMPTY),
@@ -292,7 +292,7 @@ impl Follower {
             record: self.marks.record()?,
         };
         match decide(&local, chain, &marks::boot_id()?) {
-            known @ (Adoption::Initial | Adoption::Same | Adoption::Continues) => Ok(known),
+            Adoption::Initial | Adoption::Same | Adoption::Continues => Ok(()),
             Adoption::Behind => Err(Failure::refused(
                 Reason::Diverged,
                 format!(
@@ -320,31 +320,20 @@ impl Follower {
         )
     }
 
-    fn begin(
-        &self,
-        capture: &Capture,
-        writer: &Writer,
-        base: Base,
-        adoption: Adoption,
-    ) -> Result<(), Failure> {
+    fn begin(&self, capture: &Capture, writer: &Writer, base: Base) -> Result<(), Failure> {
         let head = &writer.opened.head;
         let first = slot::next(base.txid).ok_or_else(|| Failure::bug("no txid is left"))?;
-        let is_same = adoption == Adoption::Same;
         // Before the first slot: whoever is killed right after storing it must know the file again.
         self.record(writer, base)?;
-        if is_same {
-            self.post.stored(position(base, Some(jiff::Timestamp::now())));
-        }
         let pre_apply = base.checksum.unwrap_or(Checksum::EMPTY);
         self.post.started();
-        capture.tell(Order::Begin(Begin { epoch: head.epoch, first, pre_apply, is_same }))?;
+        capture.tell(Order::Begin(Begin { epoch: head.epoch, first, pre_apply }))?;
         tracing::info!(
-            "{}: following {} to {}, epoch {}{}",
+            "{}: following {} to {}, epoch {}",
             self.database.name,
             self.database.path.display(),
             writer.bucket,
-            head.epoch,
-            if is_same { "; the bucket already has it" } else { "" }
+            head.epoch
         );
         Ok(())
     }

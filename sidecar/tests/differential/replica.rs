@@ -5,7 +5,6 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use lifeboat::database::{Database, EnforceWal, Followed, Settled};
-use lifeboat::first_view;
 use lifeboat::rebuild::{Overwrite, Rebuild};
 use lifeboat::slot_file::{NextSlot, SlotFile, cut};
 use lifeboat_ltx::{Checksum, Decoder, PageChecksum, Txid};
@@ -166,12 +165,9 @@ impl Replica {
     pub(crate) fn restart(&mut self, meanwhile: impl FnOnce()) {
         self.session = None;
         meanwhile();
-        let (mut session, mut dirty) = (Session::open(&self.path), DirtyPages::new());
-        let (mut sums, found) = first_view::read(&mut session.database, &mut dirty).unwrap();
-        if found != self.next.pre_apply {
-            sums = PageSums::unknown();
-            dirty.insert_all();
-        }
+        // Without notes of what the bucket has, page by page, everything is stored again.
+        let (session, sums, mut dirty) = (Session::open(&self.path), PageSums::unknown(), DirtyPages::new());
+        dirty.insert_all();
         (self.session, self.sums, self.dirty) = (Some(session), sums, dirty);
     }
 
