@@ -185,6 +185,8 @@ struct Capture<'a> {
     finish: Finish,
     watch: &'a Watch,
     pace: Pace,
+    /// When commits were last seen.
+    news_at: Instant,
     /// Whether the watch is armed, and if so, whether the kernel will tell.
     armed: Option<bool>,
     busy_since: Option<Instant>,
@@ -210,6 +212,7 @@ impl<'a> Capture<'a> {
             finish: Finish::No,
             watch,
             pace: Pace::new(),
+            news_at: Instant::now(),
             armed: None,
             busy_since: None,
             identity_checked: Instant::now(),
@@ -287,7 +290,7 @@ impl<'a> Capture<'a> {
                 self.waiting.add(gained.bytes);
                 if gained.frames > 0 {
                     self.pace.news(gained.frames);
-                    self.armed = None;
+                    (self.armed, self.news_at) = (None, Instant::now());
                 } else {
                     self.settle()?;
                 }
@@ -305,7 +308,7 @@ impl<'a> Capture<'a> {
     }
 
     fn settle(&mut self) -> Result<(), Failure> {
-        match self.database.settle(&mut self.dirty) {
+        match self.database.ease(self.news_at.elapsed(), &mut self.dirty) {
             Ok(Settled::Yes) => self.pace.settled(),
             Ok(Settled::NotYet) => self.pace.hindered(),
             Err(error) => return self.endure(error),
@@ -399,7 +402,9 @@ impl<'a> Capture<'a> {
         let within = |pause: Duration| due.map_or(pause, |due| due.min(pause));
         let limit = match (self.pace.next_wait(), self.armed) {
             (Next::Pause(pause), _) => {
-                self.watch.pause(within(pause));
+                let pause = within(self.database.pause_max().map_or(pause, |longest| pause.min(longest)));
+                self.database.stand_by(pause);
+                self.watch.pause(pause);
                 return;
             }
             // What happened until now is found by the look that follows.
@@ -411,6 +416,7 @@ impl<'a> Capture<'a> {
             (Next::Event, Some(false)) => Some(within(SAFETY_POLL)),
             (Next::Event, Some(true)) => due,
         };
+        self.database.stand_by(Duration::MAX);
         self.post.rests();
         if self.watch.wait(limit) == Woken::Event {
             (self.armed, self.is_name_suspect) = (None, true);

@@ -1,7 +1,6 @@
 //! Connections that are allowed to look and nothing else, and the pins made of them.
 
 use std::path::Path;
-use std::thread;
 use std::time::Duration;
 
 use rusqlite::config::DbConfig;
@@ -51,75 +50,6 @@ pub(super) fn require_wal(
         EnforceWal::No => found,
     };
     if found == WAL { Ok(true) } else { Err(DatabaseError::NotWal { path: path.to_owned(), mode: found }) }
-}
-
-/// A connection that can keep writers out for a moment. It writes nothing itself.
-#[derive(Debug)]
-pub(super) struct Locker {
-    connection: Connection,
-}
-
-impl Locker {
-    pub(super) fn open(path: &Path) -> Result<Self, DatabaseError> {
-        let connection = open(path)?;
-        let error = |source| DatabaseError::sqlite(path, "open", source);
-        // A connection that may only query cannot take the write lock.
-        connection.execute_batch("PRAGMA query_only=OFF").map_err(error)?;
-        connection.busy_timeout(Duration::ZERO).map_err(error)?;
-        Ok(Self { connection })
-    }
-
-    /// Takes the write lock, if it is free now or within a few milliseconds.
-    pub(super) fn try_lock(&self) -> bool {
-        for _ in 0..LOCK_ATTEMPTS {
-            if self.connection.execute_batch("BEGIN IMMEDIATE").is_ok() {
-                return true;
-            }
-            thread::sleep(LOCK_PAUSE);
-        }
-        false
-    }
-
-    /// Gives the write lock back.
-    pub(super) fn unlock(&self) {
-        // Nothing was written, so there is nothing to take back and nothing that could fail.
-        let _ = self.connection.execute_batch("ROLLBACK");
-    }
-}
-
-/// Takes a pin's place for a while: as long as it holds, nobody copies frames into the database, so none is overwritten.
-#[derive(Debug)]
-pub(super) struct Keeper {
-    connection: Connection,
-}
-
-impl Keeper {
-    pub(super) fn open(path: &Path) -> Result<Self, DatabaseError> {
-        let connection = open(path)?;
-        // One look maps the WAL-index.
-        let looked = connection.query_row("PRAGMA user_version", [], |_| Ok(()));
-        looked.map_err(|source| DatabaseError::sqlite(path, "read", source))?;
-        Ok(Self { connection })
-    }
-
-    /// Begins to hold; `false` when somebody is copying at this moment.
-    pub(super) fn try_hold(&self, path: &Path) -> Result<bool, DatabaseError> {
-        lifeboat_wal_index::try_hold_backfill(&self.connection)
-            .map_err(|source| DatabaseError::wal_index(path, source))
-    }
-
-    /// Ends to hold, if it does.
-    pub(super) fn release(&self, path: &Path) -> Result<(), DatabaseError> {
-        lifeboat_wal_index::release_backfill(&self.connection)
-            .map_err(|source| DatabaseError::wal_index(path, source))
-    }
-}
-
-impl Drop for Keeper {
-    /// SQLite does not know of the lock, and would leave it to the process when it closes the connection.
-    fn drop(&mut self) {
-        let _ = lifeboat_wal_index::release_backfill(&self.connection);
-    }
 }
 
 /// How far a checkpoint came.
@@ -186,10 +116,6 @@ const WAL: &str = "wal";
 
 /// How long SQLite waits for a lock by itself. Short: whoever waits does not follow.
 const BUSY_TIMEOUT: Duration = Duration::from_millis(100);
-
-/// The write lock is asked for at most this many times, so that following is not delayed.
-const LOCK_ATTEMPTS: u32 = 40;
-const LOCK_PAUSE: Duration = Duration::from_micros(50);
 
 /// First of all, an unusual schema must not keep us from reading pages: `writable_schema` makes SQLite overlook what it
 /// cannot parse, and `query_only` at the end makes sure that nothing is written all the same.

@@ -21,10 +21,12 @@
 //! *Invariants:* only this module opens a database. No descriptor of our own is ever on it or its `-shm`. Nothing is
 //! written to it, except the switch to WAL mode where that is allowed.
 
+mod calm;
 mod connection;
 mod error;
 mod file_system;
 mod follower;
+mod keeper;
 mod pressure;
 mod relief;
 mod view;
@@ -41,9 +43,11 @@ use lifeboat_wal::wal_index::{IndexHeader, WalIndex};
 use lifeboat_wal::{IndexError, PageSize};
 use rusqlite::Connection;
 
-use connection::{Checkpointed, Keeper, Locker, Pin};
+use calm::Calm;
+use connection::{Checkpointed, Pin};
 use file_system::FileIdentity;
 use follower::{Follower, Unread};
+use keeper::Keeper;
 use pressure::Pressure;
 use view::Rolled;
 
@@ -66,7 +70,6 @@ pub struct Database {
     current: usize,
     /// Makes checkpoints, and is the one through which the WAL-index is seen.
     checkpointer: Connection,
-    locker: Locker,
     keeper: Keeper,
     pressure: Pressure,
     /// Since when somebody else is checkpointing whenever we try to.
@@ -138,7 +141,6 @@ impl Database {
             pins,
             current: 0,
             checkpointer,
-            locker: Locker::open(path)?,
             keeper: Keeper::open(path)?,
             pressure: Pressure::new(page_size, &header),
             busy_since: None,
@@ -160,13 +162,32 @@ impl Database {
     ///
     /// A [`DatabaseError`]. Nothing is lost then: the next look reads the same frames.
     pub fn follow(&mut self, dirty: &mut DirtyPages) -> Result<Followed, DatabaseError> {
-        let (header, followed) = self.follow_to_header(dirty)?;
-        match self.relieve(&header, dirty) {
+        let (header, followed) = self.follow_to_header(dirty).inspect_err(|_| self.keeper.unguard())?;
+        match self.relieve(&header, dirty).inspect_err(|_| self.keeper.unguard()) {
             Ok(meanwhile) => Ok(followed.and(meanwhile)),
             // The next look tries again.
             Err(DatabaseError::Busy { .. }) => Ok(followed),
             Err(error) => Err(error),
         }
+    }
+
+    /// To be called before a pause between two looks of at most this length.
+    ///
+    /// While the WAL is long and the pause is short, the application's automatic checkpoints are kept away by the *guard*:
+    /// each costs it one failed lock, and the copying is ours. A long pause, a view and every error give the guard back,
+    /// so an application that commits now and then never meets it.
+    pub fn stand_by(&self, pause: Duration) {
+        if self.pressure.is_long() && pause <= GUARD_PAUSE_MAX && self.busy_since.is_none() {
+            self.keeper.guard();
+        } else {
+            self.keeper.unguard();
+        }
+    }
+
+    /// The longest pause between two looks that lets the guard stay, while it is of use; `None` when it is not.
+    #[must_use]
+    pub const fn pause_max(&self) -> Option<Duration> {
+        if self.pressure.is_long() { Some(GUARD_PAUSE_MAX) } else { None }
     }
 
     /// Opens a view of the newest commit, as the new pin.
@@ -178,12 +199,33 @@ impl Database {
     ///
     /// A [`DatabaseError`]. Then `dirty` is still complete, and the old pin still holds.
     pub fn view(&mut self, dirty: &mut DirtyPages) -> Result<View<'_>, DatabaseError> {
+        // Reading it may take long.
+        self.keeper.unguard();
         let (header, rolled) = self.roll(dirty)?;
         View::new(self, header, rolled)
     }
 
-    /// The housekeeping of quiet moments: brings everything into the database file, so that the next writer restarts
-    /// the WAL instead of making it longer. Cheap when nothing was committed since the last time.
+    /// The housekeeping of quiet moments, when it is worth while: brings everything into the database file, so that the
+    /// next writer restarts the WAL instead of making it longer. `quiet` is the time since the last commit was seen.
+    ///
+    /// Never waits for anybody and never holds the write lock. Commits it comes across are added to `dirty`.
+    ///
+    /// # Errors
+    ///
+    /// A [`DatabaseError`]; a later attempt may succeed.
+    pub fn ease(&mut self, quiet: Duration, dirty: &mut DirtyPages) -> Result<Settled, DatabaseError> {
+        let index = self.read_index()?;
+        if self.settled_at == Some(index.header) {
+            return Ok(Settled::Yes);
+        }
+        match calm::decide(quiet, &index, self.pressure.is_long(), self.keeper.sees_checkpoint()) {
+            Calm::Wait => Ok(Settled::NotYet),
+            Calm::Accompany => self.accompany(dirty),
+            Calm::Settle => self.settle(dirty),
+        }
+    }
+
+    /// The same without asking whether it is worth while. Cheap when nothing was committed since the last time.
     ///
     /// Never waits for anybody and never holds the write lock. Commits it comes across are added to `dirty`.
     ///
@@ -191,6 +233,7 @@ impl Database {
     ///
     /// A [`DatabaseError`]; a later attempt may succeed.
     pub fn settle(&mut self, dirty: &mut DirtyPages) -> Result<Settled, DatabaseError> {
+        self.keeper.unguard();
         if self.settled_at == Some(self.read_index()?.header) {
             return Ok(Settled::Yes);
         }
@@ -248,16 +291,23 @@ impl Database {
     /// after that header may be newer than the snapshot.
     fn roll(&mut self, dirty: &mut DirtyPages) -> Result<(IndexHeader, Rolled), DatabaseError> {
         let (header, first) = self.follow_to_header(dirty)?;
-        self.spare().begin(&self.path)?;
+        self.begin_spare()?;
         let mut later = DirtyPages::new();
         let second = self.follow_to_header(&mut later);
         dirty.merge(later.clone());
         let (_, second) = second.inspect_err(|_| self.spare().end())?;
         self.current().end();
         self.current = 1 - self.current;
-        self.keeper.release(&self.path)?;
+        self.keeper.release();
         self.pressure.rolled(&header);
         Ok((header, Rolled { followed: first.and(second), later }))
+    }
+
+    /// A reader that finds the WAL-index torn repairs it, and would wait for our own guard. While we have the write lock,
+    /// nobody can tear it.
+    fn begin_spare(&self) -> Result<(), DatabaseError> {
+        let begin = || self.spare().begin(&self.path);
+        if self.keeper.keeps_writers_out() { begin() } else { self.keeper.unguarded(begin) }
     }
 
     fn follow_to_header(&mut self, dirty: &mut DirtyPages) -> Result<(IndexHeader, Followed), DatabaseError> {
@@ -280,7 +330,10 @@ impl Database {
     }
 
     fn read_index(&self) -> Result<WalIndex, DatabaseError> {
-        let index = read_index(&self.checkpointer, &self.path)?;
+        let index = match poll_index(&self.checkpointer, &self.path)? {
+            Some(index) => index,
+            None => self.keeper.unguarded(|| repair_index(&self.checkpointer, &self.path))?,
+        };
         if index.header.page_size.is_some_and(|size| size != self.page_size) {
             return Err(DatabaseError::Replaced { path: self.path.clone() });
         }
@@ -349,10 +402,11 @@ fn read_page_size(connection: &Connection, path: &Path) -> Result<PageSize, Data
 
 /// Reads the WAL-index, however long a writer takes to change it.
 fn read_index(connection: &Connection, path: &Path) -> Result<WalIndex, DatabaseError> {
-    if let Some(index) = poll_index(connection, path)? {
-        return Ok(index);
-    }
-    // Its writer was killed half way. Whoever begins to read next repairs the WAL-index, so we do.
+    poll_index(connection, path)?.map_or_else(|| repair_index(connection, path), Ok)
+}
+
+/// Reads a WAL-index whose writer was killed half way. Whoever begins to read next repairs it, so we do.
+fn repair_index(connection: &Connection, path: &Path) -> Result<WalIndex, DatabaseError> {
     let repaired = connection.query_row("PRAGMA user_version", [], |_| Ok(()));
     repaired.map_err(|source| DatabaseError::sqlite(path, "read", source))?;
     poll_index(connection, path)?.ok_or_else(|| DatabaseError::Busy { path: path.to_owned() })
@@ -388,6 +442,9 @@ const INDEX_PAUSES: [Duration; 6] = [
     Duration::from_millis(2),
     Duration::from_millis(2),
 ];
+
+/// Whoever has to repair the WAL-index waits for the guard, so a look that lets it go must never be far away.
+const GUARD_PAUSE_MAX: Duration = Duration::from_millis(10);
 
 #[cfg(test)]
 mod tests;

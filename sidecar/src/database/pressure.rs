@@ -21,6 +21,10 @@ pub(super) struct Pressure {
     lock_at: u32,
     /// By how much `lock_at` moved last.
     pause: u32,
+    /// The last frame when somebody last looked.
+    length: u32,
+    /// Whether the application writes faster than its frames can be copied.
+    is_overrun: bool,
 }
 
 /// What to do now.
@@ -38,7 +42,9 @@ impl Pressure {
     pub(super) fn new(page_size: PageSize, header: &IndexHeader) -> Self {
         let fit = u32::try_from(HARD_BYTES / frame_bytes(page_size)).unwrap_or(HARD_FRAMES);
         let hard = HARD_FRAMES.min(fit);
-        Self { hard, salts: header.salts, rolled_at: header.last_frame, lock_at: hard, pause: hard }
+        let rolled_at = header.last_frame;
+        let (length, is_overrun) = (rolled_at.get(), false);
+        Self { hard, salts: header.salts, rolled_at, lock_at: hard, pause: hard, length, is_overrun }
     }
 
     /// What the WAL needs now that it has come to this header.
@@ -46,15 +52,39 @@ impl Pressure {
         if header.salts != self.salts {
             // The WAL was restarted; everything begins anew.
             let hard = self.hard;
-            *self = Self { hard, salts: header.salts, rolled_at: FrameNo::START, lock_at: hard, pause: hard };
+            (self.salts, self.rolled_at) = (header.salts, FrameNo::START);
+            (self.lock_at, self.pause) = (hard, hard);
         }
-        if header.last_frame.get() >= self.lock_at {
+        self.length = header.last_frame.get();
+        if self.length >= self.lock_at {
             return Relief::Restart;
         }
-        if header.last_frame.since(self.rolled_at) >= self.hard / SOFT_PART {
+        if !self.is_overrun && header.last_frame.since(self.rolled_at) >= self.hard / SOFT_PART {
             Relief::Checkpoint
         } else {
             Relief::None
+        }
+    }
+
+    /// Whether the WAL is so long that the application might begin to checkpoint, and that settling it pays.
+    pub(super) const fn is_long(&self) -> bool {
+        self.length >= self.hard / SOFT_PART
+    }
+
+    /// How many times as much as possible is copied without the write lock before it is taken. While frames come faster
+    /// than they can be copied, each such round would only find more of them, and the WAL would grow without bound; the
+    /// bound is paid with the application's speed.
+    pub(super) const fn copy_rounds(&self) -> u32 {
+        if self.is_overrun { 0 } else { COPY_ROUNDS }
+    }
+
+    /// A checkpoint ran, while the WAL grew from one header to the other.
+    pub(super) fn copied(&mut self, from: &IndexHeader, to: &IndexHeader) {
+        let arrived = if from.salts == to.salts { to.last_frame.since(from.last_frame) } else { 0 };
+        if arrived >= self.hard {
+            self.is_overrun = true;
+        } else if arrived < self.hard / 4 {
+            self.is_overrun = false;
         }
     }
 
@@ -73,7 +103,7 @@ impl Pressure {
     /// Whether a reader of the application holds back much of what our pin would let a checkpoint copy. Then the lock
     /// would be for nothing, and it waits until the WAL is longer.
     pub(super) const fn is_hindered(&mut self, index: &WalIndex) -> bool {
-        let is_hindered = self.rolled_at.since(index.backfilled) >= HINDERED_FRAMES;
+        let is_hindered = self.rolled_at.since(index.backfilled) >= self.hard / HINDERED_PART;
         if is_hindered {
             self.lock_at = index.header.last_frame.get().saturating_add(self.hard / 2);
         }
@@ -83,11 +113,14 @@ impl Pressure {
 
 /// The lock is taken when so few frames are left to copy.
 pub(super) const FEW_FRAMES: u32 = 200;
-const HINDERED_FRAMES: u32 = 1000;
+/// A reader that holds back this part of what is allowed makes the lock useless.
+const HINDERED_PART: u32 = 4;
 const HARD_FRAMES: u32 = 4000;
 const HARD_BYTES: usize = 64 * 1024 * 1024;
 /// Checkpoints without a lock are made this many times as often.
 const SOFT_PART: u32 = 8;
+/// Copying without a lock is repeated this many times, if the application is so fast that many frames came meanwhile.
+const COPY_ROUNDS: u32 = 3;
 
 #[cfg(test)]
 mod tests {
@@ -150,6 +183,32 @@ mod tests {
             }
         }
         assert_eq!(locks, [4000, 8000, 16_000, 32_000, 64_000]);
+    }
+
+    #[test]
+    fn while_frames_come_faster_than_they_are_copied_the_lock_comes_first() {
+        let mut pressure = pressure(4096);
+        assert_eq!(pressure.copy_rounds(), COPY_ROUNDS);
+        pressure.copied(&header(500, 1), &header(4499, 1));
+        assert_eq!(pressure.decide(&header(3000, 1)), Relief::Checkpoint);
+        pressure.copied(&header(500, 1), &header(4500, 1));
+        assert_eq!(pressure.decide(&header(3000, 1)), Relief::None, "no checkpoint without the lock");
+        assert_eq!((pressure.decide(&header(4000, 1)), pressure.copy_rounds()), (Relief::Restart, 0));
+        pressure.copied(&header(4000, 1), &header(5000, 1));
+        assert_eq!(pressure.copy_rounds(), 0, "not before it is clearly slower");
+        pressure.copied(&header(4000, 1), &header(4999, 1));
+        assert_eq!(pressure.copy_rounds(), COPY_ROUNDS);
+    }
+
+    #[test]
+    fn a_wal_is_long_before_the_application_would_checkpoint_it() {
+        let mut pressure = pressure(4096);
+        let mut is_long_at = |header| {
+            pressure.decide(&header);
+            pressure.is_long()
+        };
+        assert!(!is_long_at(header(499, 1)) && is_long_at(header(500, 1)));
+        assert!(!is_long_at(header(1, 2)), "it was restarted");
     }
 
     #[test]

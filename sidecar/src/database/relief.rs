@@ -8,7 +8,7 @@ use lifeboat_wal::wal_index::IndexHeader;
 
 use super::connection::{self, Checkpointed};
 use super::pressure::{FEW_FRAMES, Relief};
-use super::{Database, DatabaseError, Followed};
+use super::{Database, DatabaseError, Followed, Settled};
 
 impl Database {
     /// Keeps the WAL short under a load without pauses, as [`pressure`](super::pressure) decides.
@@ -30,7 +30,7 @@ impl Database {
     /// Copies as much as possible without a lock, then the rest under the write lock.
     fn prepare_restart(&mut self, dirty: &mut DirtyPages) -> Result<Followed, DatabaseError> {
         let mut followed = Followed::NOTHING;
-        for _ in 0..COPY_ROUNDS {
+        for _ in 0..self.pressure.copy_rounds() {
             let (meanwhile, checkpointed) = self.roll_and_checkpoint(dirty)?;
             followed = followed.and(meanwhile);
             if checkpointed == Checkpointed::Busy {
@@ -47,17 +47,21 @@ impl Database {
                 break;
             }
         }
-        if !self.locker.try_lock() {
+        if !self.keeper.lock_writers_out() {
             return Ok(followed);
         }
         let finished = self.finish_under_lock(dirty);
-        self.locker.unlock();
-        Ok(followed.and(finished?))
+        self.keeper.let_writers_in();
+        Ok(followed.and(finished?).and(self.give_way_if_stuck(dirty)?))
     }
 
     fn finish_under_lock(&mut self, dirty: &mut DirtyPages) -> Result<Followed, DatabaseError> {
+        // A torn WAL-index can be repaired only by whoever gets the write lock, so not now.
+        let Some(index) = super::poll_index(&self.checkpointer, &self.path)? else {
+            return Ok(Followed::NOTHING);
+        };
         // The application may have restarted the WAL before we had the lock.
-        if self.pressure.decide(&self.read_index()?.header) != Relief::Restart {
+        if self.pressure.decide(&index.header) != Relief::Restart {
             return Ok(Followed::NOTHING);
         }
         let (followed, _) = self.roll_and_checkpoint(dirty)?;
@@ -76,13 +80,37 @@ impl Database {
         &mut self,
         dirty: &mut DirtyPages,
     ) -> Result<(Followed, Checkpointed), DatabaseError> {
-        let (_, rolled) = self.roll(dirty)?;
-        let checkpointed = connection::checkpoint_passive(&self.checkpointer, &self.path)?;
-        self.busy_since = match checkpointed {
-            Checkpointed::Ran => None,
-            Checkpointed::Busy => self.busy_since.or_else(|| Some(Instant::now())),
-        };
+        let (header, rolled) = self.roll(dirty)?;
+        let checkpoint = || connection::checkpoint_passive(&self.checkpointer, &self.path);
+        let checkpointed = self.keeper.unguarded(checkpoint)?;
+        match checkpointed {
+            Checkpointed::Ran => {
+                self.busy_since = None;
+                self.pressure.copied(&header, &self.read_index()?.header);
+            }
+            Checkpointed::Busy => {
+                let _ = self.busy_since.get_or_insert_with(Instant::now);
+            }
+        }
         Ok((rolled.followed, checkpointed))
+    }
+
+    /// Moves the pin along while somebody else checkpoints. A checkpoint that wants to restart the WAL, and all writers
+    /// with it, waits until our pin needs nothing from the WAL: that takes one roll before everything is copied and one
+    /// after.
+    pub(super) fn accompany(&mut self, dirty: &mut DirtyPages) -> Result<Settled, DatabaseError> {
+        let _ = self.busy_since.get_or_insert_with(Instant::now);
+        let until = Instant::now() + ACCOMPANY;
+        while Instant::now() < until {
+            self.roll(dirty)?;
+            if !self.keeper.sees_checkpoint() {
+                self.busy_since = None;
+                return Ok(Settled::NotYet);
+            }
+            thread::sleep(ACCOMPANY_PAUSE);
+        }
+        self.give_way_if_stuck(dirty)?;
+        Ok(Settled::NotYet)
     }
 
     /// Gets out of the way of a checkpoint of the application that waits for our pin.
@@ -91,9 +119,7 @@ impl Database {
     /// gives readers of the same snapshot the same mark; so rolling alone might never free it, and the checkpoint, with
     /// all writers behind it, would wait as long as its busy timeout.
     pub(super) fn give_way_if_stuck(&mut self, dirty: &mut DirtyPages) -> Result<Followed, DatabaseError> {
-        if self.busy_since.is_none_or(|since| since.elapsed() < STUCK_AFTER)
-            || !self.keeper.try_hold(&self.path)?
-        {
+        if self.busy_since.is_none_or(|since| since.elapsed() < STUCK_AFTER) || !self.keeper.hold() {
             return Ok(Followed::NOTHING);
         }
         self.busy_since = None;
@@ -111,11 +137,14 @@ impl Database {
     }
 }
 
-/// Copying without a lock is repeated this many times, if the application is so fast that many frames came meanwhile.
-const COPY_ROUNDS: u32 = 3;
-
 /// A checkpoint of the application that takes longer may be waiting for us.
 const STUCK_AFTER: Duration = Duration::from_millis(100);
 /// SQLite's busy handler looks at least every 100 ms.
 const GIVE_WAY: Duration = Duration::from_millis(130);
 const LOOK_PAUSE: Duration = Duration::from_millis(5);
+/// How long a checkpoint of the application is accompanied at a time.
+const ACCOMPANY: Duration = Duration::from_millis(50);
+const ACCOMPANY_PAUSE: Duration = Duration::from_millis(1);
+
+#[cfg(test)]
+mod tests;

@@ -9,7 +9,7 @@ use tempfile::TempDir;
 use super::*;
 
 /// An application with its database in WAL mode and one table.
-fn application() -> (TempDir, PathBuf, Connection) {
+pub(super) fn application() -> (TempDir, PathBuf, Connection) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("app.db");
     let application = Connection::open(&path).unwrap();
@@ -17,19 +17,28 @@ fn application() -> (TempDir, PathBuf, Connection) {
     (folder, path, application)
 }
 
-fn insert(application: &Connection) {
+pub(super) fn insert(application: &Connection) {
     application.execute_batch("INSERT INTO t VALUES (randomblob(50))").unwrap();
 }
 
-fn checkpoint(application: &Connection, mode: &str) -> i64 {
+pub(super) fn checkpoint(application: &Connection, mode: &str) -> i64 {
     application.query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], |row| row.get(0)).unwrap()
 }
 
-fn gained(followed: Followed) -> u64 {
+pub(super) fn gained(followed: Followed) -> u64 {
     match followed {
         Followed::Continued(gained) => gained.commits,
         Followed::Lost { why } => panic!("lost: {why}"),
     }
+}
+
+/// Leaves the header of the WAL-index as a writer does that is killed between its two copies.
+pub(super) fn tear(database: &Path) {
+    let mut shared = fs::OpenOptions::new().write(true).open(database.with_file_name("app.db-shm")).unwrap();
+    shared.seek(SeekFrom::Start(16)).unwrap();
+    shared.write_all(&[0xff; 4]).unwrap();
+    // Closing it would drop SQLite's locks.
+    std::mem::forget(shared);
 }
 
 /// Every page of a view, in one piece.
@@ -307,12 +316,7 @@ fn a_header_left_torn_by_a_killed_writer_is_repaired_and_following_goes_on() {
     insert(&application);
     assert_eq!(gained(database.follow(&mut dirty).unwrap()), 1);
     insert(&application);
-    let shm = path.with_file_name("app.db-shm");
-    let mut shared = fs::OpenOptions::new().write(true).open(shm).unwrap();
-    shared.seek(SeekFrom::Start(16)).unwrap();
-    shared.write_all(&[0xff; 4]).unwrap();
-    // Closing it would drop SQLite's locks.
-    std::mem::forget(shared);
+    tear(&path);
     assert!(WalIndex::decode(&lifeboat_wal_index::read(&application).unwrap()).is_err());
     assert_eq!(gained(database.follow(&mut dirty).unwrap()), 1);
     insert(&application);
@@ -327,31 +331,6 @@ fn a_database_behind_a_link_is_followed_where_it_lies() {
     let mut database = Database::open(&link, EnforceWal::No).unwrap();
     insert(&application);
     assert_eq!(gained(database.follow(&mut DirtyPages::new()).unwrap()), 1);
-}
-
-#[test]
-fn giving_way_to_a_checkpoint_loses_no_commit() {
-    let (_folder, path, application) = application();
-    application.busy_timeout(Duration::ZERO).unwrap();
-    let mut database = Database::open(&path, EnforceWal::No).unwrap();
-    let mut dirty = DirtyPages::new();
-    insert(&application);
-    database.busy_since = Instant::now().checked_sub(Duration::from_secs(1));
-    let writer = thread::spawn(move || {
-        let until = Instant::now() + Duration::from_millis(200);
-        let mut commits = 1;
-        while Instant::now() < until {
-            insert(&application);
-            checkpoint(&application, "RESTART");
-            commits += 1;
-        }
-        commits
-    });
-    let meanwhile = gained(database.give_way_if_stuck(&mut dirty).unwrap());
-    assert!(meanwhile > 0 && !database.current().connection().is_autocommit());
-    let commits = writer.join().unwrap();
-    assert_eq!(meanwhile + gained(database.follow(&mut dirty).unwrap()), commits);
-    assert_eq!(database.settle(&mut dirty).unwrap(), Settled::Yes, "nothing is held any more");
 }
 
 #[test]

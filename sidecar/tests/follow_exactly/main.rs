@@ -98,13 +98,19 @@ fn run_as_the_sidecar(workload: &Workload) -> (Replica, Done) {
     run_with(workload, |replica, application| {
         let watch = Watcher::start().unwrap().watch(replica.database.path());
         let (mut pace, mut is_armed, mut last_cut) = (Pace::new(), false, Instant::now());
+        let mut news = Instant::now();
         while application.is_running() {
             match pace.next_wait() {
-                Next::Pause(pause) => drop(watch.pause(pause)),
+                Next::Pause(pause) => {
+                    let pause = replica.database.pause_max().map_or(pause, |longest| pause.min(longest));
+                    replica.database.stand_by(pause);
+                    watch.pause(pause);
+                }
                 Next::EventWithin(_) | Next::Event if !is_armed => is_armed = watch.arm(),
                 next @ (Next::EventWithin(_) | Next::Event) => {
                     let limit =
                         if let Next::EventWithin(pause) = next { pause } else { Duration::from_secs(1) };
+                    replica.database.stand_by(limit);
                     if watch.wait(Some(limit)) == Woken::Event {
                         (is_armed, ..) = (false, pace.event());
                     }
@@ -114,8 +120,9 @@ fn run_as_the_sidecar(workload: &Workload) -> (Replica, Done) {
             replica.follow();
             if replica.commits > before {
                 pace.news(replica.commits - before);
+                news = Instant::now();
             } else {
-                match replica.database.settle(&mut replica.dirty) {
+                match replica.database.ease(news.elapsed(), &mut replica.dirty) {
                     Ok(Settled::Yes) => pace.settled(),
                     Ok(Settled::NotYet) | Err(_) => pace.hindered(),
                 }

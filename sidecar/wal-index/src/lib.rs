@@ -2,7 +2,7 @@
 //!
 //! In:  a connection that has read a database in WAL mode.
 //! Out: the first bytes of its WAL-index (`-shm`), copied so that a change in between shows; and, if asked, a synced
-//! database file, or the lock that keeps everybody from copying frames into it.
+//! database file, or one of the locks by which connections keep out of each other's way.
 //!
 //! *Why not simply open the `-shm` file?* POSIX drops every lock a process holds on a file as soon as it closes *any*
 //! descriptor of it, SQLite's locks included. So nobody but SQLite may open the database or its `-shm`, and we go through
@@ -51,36 +51,47 @@ pub fn read(connection: &Connection) -> Result<[u8; WAL_INDEX_BYTES], WalIndexEr
     Ok(bytes)
 }
 
-/// Takes read mark 0, shared, as a reader does that needs nothing from the WAL; `false` when a checkpoint is copying.
+/// One of the locks in the shared memory by which SQLite's connections keep out of each other's way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lock {
+    /// The write lock, as a writer has it: nobody else writes.
+    Write,
+    /// The checkpoint lock, as a checkpoint has it: nobody else checkpoints, and nobody can repair the WAL-index.
+    Checkpoint,
+    /// Read mark 0, shared, as a reader has it that needs nothing from the WAL: nobody copies frames into the database.
+    Backfill,
+}
+
+/// Takes a lock if that is possible now; `false` when somebody else has it, or this connection already.
 ///
-/// Until [`release_backfill`], or the end of the connection's process, nobody copies frames into the database. The
-/// connection must be used for nothing else meanwhile: SQLite does not know that it has this lock.
+/// It is held until [`unlock`], or the end of the connection's process. The connection must be used for nothing else
+/// meanwhile: SQLite does not know that it has this lock.
 ///
 /// # Errors
 ///
 /// A [`WalIndexError`] when the lock cannot be asked for.
-pub fn try_hold_backfill(connection: &Connection) -> Result<bool, WalIndexError> {
-    match lock_read_mark_0(connection, ffi::SQLITE_SHM_LOCK)? {
+pub fn try_lock(connection: &Connection, lock: Lock) -> Result<bool, WalIndexError> {
+    match change_lock(connection, lock, ffi::SQLITE_SHM_LOCK)? {
         ffi::SQLITE_OK => Ok(true),
         ffi::SQLITE_BUSY => Ok(false),
         code => Err(WalIndexError::Sqlite { call: "xShmLock", code }),
     }
 }
 
-/// Gives back what [`try_hold_backfill`] took. Without that, does nothing.
+/// Gives back what [`try_lock`] took. Without that, does nothing.
 ///
 /// # Errors
 ///
 /// A [`WalIndexError`] when the lock cannot be given back.
-pub fn release_backfill(connection: &Connection) -> Result<(), WalIndexError> {
-    match lock_read_mark_0(connection, ffi::SQLITE_SHM_UNLOCK)? {
+pub fn unlock(connection: &Connection, lock: Lock) -> Result<(), WalIndexError> {
+    match change_lock(connection, lock, ffi::SQLITE_SHM_UNLOCK)? {
         ffi::SQLITE_OK => Ok(()),
         code => Err(WalIndexError::Sqlite { call: "xShmLock", code }),
     }
 }
 
-/// Locks or unlocks read mark 0, shared; returns SQLite's result code.
-fn lock_read_mark_0(connection: &Connection, operation: c_int) -> Result<c_int, WalIndexError> {
+/// Locks or unlocks; returns SQLite's result code.
+fn change_lock(connection: &Connection, lock: Lock, operation: c_int) -> Result<c_int, WalIndexError> {
     // The locks belong to the mapping, so there must be one.
     map(connection)?;
     let file = file_pointer(connection)?;
@@ -89,8 +100,20 @@ fn lock_read_mark_0(connection: &Connection, operation: c_int) -> Result<c_int, 
     // SAFETY: as in `map`.
     let methods = unsafe { methods.as_ref() }.ok_or(WalIndexError::NoSharedMemory)?;
     let shm_lock = methods.xShmLock.filter(|_| methods.iVersion >= 2).ok_or(WalIndexError::NoSharedMemory)?;
+    let (number, mode) = lock.number_and_mode();
     // SAFETY: the file is open and its shared memory mapped; offset, count and flags are a combination SQLite uses.
-    Ok(unsafe { shm_lock(file, READ_MARK_0, 1, operation | ffi::SQLITE_SHM_SHARED) })
+    Ok(unsafe { shm_lock(file, number, 1, operation | mode) })
+}
+
+impl Lock {
+    /// SQLite's number of the lock, and how we take it.
+    const fn number_and_mode(self) -> (c_int, c_int) {
+        match self {
+            Self::Write => (0, ffi::SQLITE_SHM_EXCLUSIVE),
+            Self::Checkpoint => (1, ffi::SQLITE_SHM_EXCLUSIVE),
+            Self::Backfill => (3, ffi::SQLITE_SHM_SHARED),
+        }
+    }
 }
 
 /// Makes what was copied into the database file durable, as SQLite does at the end of a complete checkpoint.
@@ -155,8 +178,6 @@ fn file_pointer(connection: &Connection) -> Result<*mut ffi::sqlite3_file, WalIn
 /// SQLite's size of a region of the WAL-index (`WALINDEX_PGSZ`); every caller must use the same.
 const REGION_BYTES: c_int = 32_768;
 const HEADER_WORDS: usize = 12;
-/// SQLite's number of the lock (`WAL_READ_LOCK(0)`), after those of writer, checkpointer and recovery.
-const READ_MARK_0: c_int = 3;
 
 #[cfg(test)]
 mod tests;

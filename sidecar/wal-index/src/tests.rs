@@ -60,18 +60,55 @@ fn a_database_file_can_be_synced_and_one_in_memory_cannot() {
     assert!(sync_database(&Connection::open_in_memory().unwrap()).is_err());
 }
 
+/// A connection with the WAL-index mapped, to take locks with.
+fn keeper(path: &Path) -> Connection {
+    let keeper = Connection::open(path).unwrap();
+    keeper.query_row("SELECT x FROM t", [], |_| Ok(())).unwrap();
+    keeper
+}
+
+fn is_busy(connection: &Connection, mode: &str) -> bool {
+    let pragma = format!("PRAGMA wal_checkpoint({mode})");
+    connection.query_row(&pragma, [], |row| row.get::<_, i64>(0)).unwrap() == 1
+}
+
 #[test]
 fn while_backfill_is_held_nobody_copies_frames() {
     let folder = tempfile::tempdir().unwrap();
     let (path, writer) = wal_database(folder.path());
-    let keeper = Connection::open(path).unwrap();
-    keeper.query_row("SELECT x FROM t", [], |_| Ok(())).unwrap();
-    assert_eq!(release_backfill(&keeper), Ok(()), "without a hold it does nothing");
-    assert_eq!(try_hold_backfill(&keeper), Ok(true));
-    let passive = || writer.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(())).unwrap();
-    passive();
+    let keeper = keeper(&path);
+    assert_eq!(unlock(&keeper, Lock::Backfill), Ok(()), "without a lock it does nothing");
+    assert_eq!(try_lock(&keeper, Lock::Backfill), Ok(true));
+    assert!(!is_busy(&writer, "PASSIVE"));
     assert_eq!(index(&writer).backfilled.get(), 0);
-    assert_eq!(release_backfill(&keeper), Ok(()));
-    passive();
+    assert_eq!(unlock(&keeper, Lock::Backfill), Ok(()));
+    assert!(!is_busy(&writer, "PASSIVE"));
     assert!(index(&writer).is_backfilled());
+}
+
+#[test]
+fn while_the_checkpoint_lock_is_held_checkpoints_are_busy_at_once_and_writers_write() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, writer) = wal_database(folder.path());
+    let keeper = keeper(&path);
+    assert_eq!(try_lock(&keeper, Lock::Checkpoint), Ok(true));
+    assert_eq!(try_lock(&keeper, Lock::Checkpoint), Ok(false), "it is not taken twice");
+    assert!(is_busy(&writer, "PASSIVE") && is_busy(&writer, "TRUNCATE"));
+    writer.execute_batch("INSERT INTO t VALUES (2)").unwrap();
+    assert_eq!(unlock(&keeper, Lock::Checkpoint), Ok(()));
+    assert!(!is_busy(&writer, "TRUNCATE"));
+}
+
+#[test]
+fn while_the_write_lock_is_held_nobody_writes_and_a_checkpoint_runs() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, writer) = wal_database(folder.path());
+    writer.busy_timeout(std::time::Duration::ZERO).unwrap();
+    let keeper = keeper(&path);
+    assert_eq!(try_lock(&keeper, Lock::Write), Ok(true));
+    assert!(writer.execute_batch("INSERT INTO t VALUES (2)").is_err());
+    assert!(!is_busy(&writer, "PASSIVE") && index(&writer).is_backfilled());
+    assert_eq!(unlock(&keeper, Lock::Write), Ok(()));
+    writer.execute_batch("BEGIN IMMEDIATE; INSERT INTO t VALUES (2)").unwrap();
+    assert_eq!(try_lock(&keeper, Lock::Write), Ok(false), "a writer has it");
 }

@@ -1,0 +1,167 @@
+use std::path::PathBuf;
+
+use rusqlite::Connection;
+use tempfile::TempDir;
+
+use super::*;
+use crate::database::tests::{application, checkpoint, gained, insert, tear};
+use crate::database::{EnforceWal, Settled};
+
+/// An application that never waits, whose WAL has become long, and its follower, which stands guard.
+fn on_guard() -> (TempDir, PathBuf, Connection, Database) {
+    let (folder, path, application) = application();
+    application.execute_batch("PRAGMA wal_autocheckpoint=0; PRAGMA synchronous=OFF").unwrap();
+    application.busy_timeout(Duration::ZERO).unwrap();
+    let mut database = Database::open(&path, EnforceWal::No).unwrap();
+    (0..600).for_each(|_| insert(&application));
+    assert_eq!(gained(database.follow(&mut DirtyPages::new()).unwrap()), 600);
+    assert_eq!(database.pause_max(), Some(SHORT));
+    database.stand_by(SHORT);
+    (folder, path, application, database)
+}
+
+fn is_kept_away(application: &Connection) -> bool {
+    checkpoint(application, "PASSIVE") == 1
+}
+
+#[test]
+fn on_guard_the_application_does_not_checkpoint_and_goes_on_writing() {
+    let (_folder, _path, application, mut database) = on_guard();
+    assert!(is_kept_away(&application));
+    insert(&application);
+    assert_eq!(gained(database.follow(&mut DirtyPages::new()).unwrap()), 1);
+    assert!(is_kept_away(&application), "a look leaves the guard where it is");
+}
+
+#[test]
+fn a_short_wal_is_not_guarded() {
+    let (_folder, path, application) = application();
+    let mut database = Database::open(&path, EnforceWal::No).unwrap();
+    (0..400).for_each(|_| insert(&application));
+    database.follow(&mut DirtyPages::new()).unwrap();
+    database.stand_by(SHORT);
+    assert_eq!(database.pause_max(), None);
+    assert!(!is_kept_away(&application));
+}
+
+#[test]
+fn nobody_sleeps_long_or_reads_a_view_or_ends_on_guard() {
+    let (_folder, _path, application, database) = on_guard();
+    database.stand_by(SHORT + Duration::from_millis(1));
+    assert!(!is_kept_away(&application), "a long pause");
+    let (_folder, _path, application, mut database) = on_guard();
+    let _view = database.view(&mut DirtyPages::new()).unwrap();
+    assert!(!is_kept_away(&application), "a view");
+    let (_folder, _path, application, database) = on_guard();
+    drop(database);
+    assert!(!is_kept_away(&application), "the end");
+    let (_folder, _path, application, mut database) = on_guard();
+    assert_eq!(database.ease(Duration::ZERO, &mut DirtyPages::new()).unwrap(), Settled::Yes);
+    assert!(!is_kept_away(&application), "a settled WAL");
+}
+
+#[test]
+fn our_own_checkpoint_runs_although_we_stand_guard() {
+    let (_folder, _path, application, mut database) = on_guard();
+    let (_, checkpointed) = database.roll_and_checkpoint(&mut DirtyPages::new()).unwrap();
+    assert_eq!(checkpointed, Checkpointed::Ran);
+    assert!(database.read_index().unwrap().is_backfilled());
+    assert!(is_kept_away(&application), "and then we stand guard again");
+}
+
+#[test]
+fn an_error_ends_the_guard() {
+    let (_folder, _path, application, mut database) = on_guard();
+    database.page_size = lifeboat_wal::PageSize::MIN;
+    database.follow(&mut DirtyPages::new()).unwrap_err();
+    assert!(!is_kept_away(&application));
+}
+
+#[test]
+fn a_torn_header_is_repaired_although_we_stand_guard() {
+    let (_folder, path, application, mut database) = on_guard();
+    tear(&path);
+    application.busy_timeout(PATIENCE).unwrap();
+    let application = thread::spawn(move || {
+        let start = Instant::now();
+        insert(&application);
+        start.elapsed()
+    });
+    thread::sleep(SHORT);
+    database.follow(&mut DirtyPages::new()).unwrap();
+    assert!(application.join().unwrap() < PATIENCE / 2, "the application waited for our guard");
+}
+
+#[test]
+fn a_pin_that_has_to_repair_the_header_does_not_wait_for_our_guard() {
+    let (_folder, path, application, database) = on_guard();
+    tear(&path);
+    let start = Instant::now();
+    database.begin_spare().unwrap();
+    assert!(start.elapsed() < PATIENCE / 2);
+    assert!(is_kept_away(&application), "and then we stand guard again");
+}
+
+#[test]
+fn a_torn_header_found_under_the_write_lock_is_left_to_others() {
+    let (_folder, path, application, mut database) = on_guard();
+    tear(&path);
+    assert!(database.keeper.lock_writers_out());
+    let start = Instant::now();
+    assert_eq!(database.finish_under_lock(&mut DirtyPages::new()).unwrap(), Followed::NOTHING);
+    database.keeper.let_writers_in();
+    assert!(start.elapsed() < PATIENCE / 2);
+    database.keeper.unguard();
+    insert(&application);
+}
+
+#[test]
+fn giving_way_to_a_checkpoint_loses_no_commit() {
+    let (_folder, path, application) = application();
+    application.busy_timeout(Duration::ZERO).unwrap();
+    let mut database = Database::open(&path, EnforceWal::No).unwrap();
+    let mut dirty = DirtyPages::new();
+    insert(&application);
+    database.busy_since = Instant::now().checked_sub(Duration::from_secs(1));
+    let writer = thread::spawn(move || {
+        let until = Instant::now() + Duration::from_millis(200);
+        let mut commits = 1;
+        while Instant::now() < until {
+            insert(&application);
+            checkpoint(&application, "RESTART");
+            commits += 1;
+        }
+        commits
+    });
+    let meanwhile = gained(database.give_way_if_stuck(&mut dirty).unwrap());
+    assert!(meanwhile > 0 && !database.current().connection().is_autocommit());
+    let commits = writer.join().unwrap();
+    assert_eq!(meanwhile + gained(database.follow(&mut dirty).unwrap()), commits);
+    assert_eq!(database.settle(&mut dirty).unwrap(), Settled::Yes, "nothing is held any more");
+}
+
+#[test]
+fn a_truncate_that_waits_for_our_pin_is_accompanied_to_its_end() {
+    let (_folder, path, mut application) = application();
+    application.busy_timeout(PATIENCE).unwrap();
+    let mut database = Database::open(&path, EnforceWal::No).unwrap();
+    for _ in 0..5 {
+        let waiting = thread::spawn(move || {
+            insert(&application);
+            let (start, busy) = (Instant::now(), checkpoint(&application, "TRUNCATE"));
+            (application, busy, start.elapsed())
+        });
+        while !waiting.is_finished() {
+            thread::sleep(SHORT / 2);
+            // So soon after a commit, nothing else would move the pin.
+            database.ease(Duration::ZERO, &mut DirtyPages::new()).unwrap();
+        }
+        let (again, busy, took) = waiting.join().unwrap();
+        assert!(busy == 0 && took < PATIENCE / 2, "busy: {busy}, after {took:?}");
+        application = again;
+    }
+}
+
+const SHORT: Duration = Duration::from_millis(10);
+/// Only who waits for something that never comes waits so long.
+const PATIENCE: Duration = Duration::from_secs(8);
