@@ -101,7 +101,7 @@ pub struct ReplicateArgs {
     #[arg(long, value_parser = parse_duration, value_name = "DURATION")]
     pub handover_timeout: Option<Duration>,
 
-    /// Switch a database that is not in WAL mode to it [default: true]
+    /// Switch a database that is not in WAL mode to it; else replicate it as it is [default: true]
     #[arg(long, value_name = "BOOL")]
     pub enforce_wal: Option<bool>,
 

@@ -21,6 +21,7 @@ use crate::exit::{Exit, Failure};
 use crate::first_view;
 use crate::pace::{Next, Pace};
 use crate::slot_file::{NextSlot, SlotFile, cut};
+use crate::trouble::Trouble;
 use crate::watch::{Watch, Woken};
 use lifeboat_wire::Verdict;
 
@@ -189,7 +190,7 @@ struct Capture<'a> {
     news_at: Instant,
     /// Whether the watch is armed, and if so, whether the kernel will tell.
     armed: Option<bool>,
-    busy_since: Option<Instant>,
+    trouble: Trouble,
     identity_checked: Instant,
     /// An event may have been about the names of the files.
     is_name_suspect: bool,
@@ -214,7 +215,7 @@ impl<'a> Capture<'a> {
             pace: Pace::new(),
             news_at: Instant::now(),
             armed: None,
-            busy_since: None,
+            trouble: Trouble::default(),
             identity_checked: Instant::now(),
             is_name_suspect: false,
             not_before: None,
@@ -285,6 +286,9 @@ impl<'a> Capture<'a> {
     /// Reads what was committed, and in quiet moments lets the WAL be restarted. Returns whether the look succeeded: only
     /// then nothing that was committed before it is missing.
     fn look(&mut self) -> Result<bool, Failure> {
+        if self.trouble.pause(Instant::now()).is_some() {
+            return Ok(false);
+        }
         match self.database.follow(&mut self.dirty) {
             Ok(Followed::Continued(gained)) => {
                 self.waiting.add(gained.bytes);
@@ -301,7 +305,8 @@ impl<'a> Capture<'a> {
             }
             Err(error) => return self.endure(error).map(|()| false),
         }
-        if self.busy_since.take().is_some_and(|since| since.elapsed() > BUSY_MAX) {
+        if self.trouble.over() {
+            tracing::info!("{}: it can be read again", self.task.path.display());
             self.post.recovered();
         }
         Ok(true)
@@ -316,14 +321,25 @@ impl<'a> Capture<'a> {
         Ok(())
     }
 
-    /// A busy database is tried again; the pin still holds, so nothing is missed meanwhile. If it stays busy, it is said.
+    /// What can heal is tried again. A busy database stays open, so nothing is missed meanwhile; any other is closed and
+    /// opened again, and compared page by page.
     fn endure(&mut self, error: DatabaseError) -> Result<(), Failure> {
         self.pace.failed();
-        if !matches!(error, DatabaseError::Busy { .. }) {
+        if !error.can_heal() {
             return Err(error.into());
         }
-        if self.busy_since.get_or_insert_with(Instant::now).elapsed() > BUSY_MAX {
-            self.post.troubled(&error.into());
+        let is_worth_saying = if error.is_brief() {
+            self.trouble.brief(Instant::now())
+        } else {
+            self.database.close();
+            self.trouble.lasting(Instant::now())
+        };
+        let failure = Failure { exit: Exit::Unavailable, ..error.into() };
+        if is_worth_saying {
+            tracing::warn!("{failure}; looking again from time to time");
+        }
+        if self.trouble.is_said() {
+            self.post.troubled(&failure);
         }
         Ok(())
     }
@@ -340,7 +356,7 @@ impl<'a> Capture<'a> {
 
     fn cut_if_due(&mut self) -> Result<Option<SlotFile>, Failure> {
         let Some(next) = self.next else { return Ok(None) };
-        if self.not_before.is_some_and(|moment| Instant::now() < moment) {
+        if self.rest().is_some() {
             return Ok(None);
         }
         if self.dirty.is_empty() && self.finish == Finish::Wanted {
@@ -396,8 +412,19 @@ impl<'a> Capture<'a> {
         self.finish == Finish::Cut && !self.flush.is_in_flight()
     }
 
+    /// How long no slot may be cut: after a failed attempt, or because cutting keeps the application from committing.
+    fn rest(&self) -> Option<Duration> {
+        let rests = if self.finish == Finish::No { self.database.rests_until() } else { None };
+        let until = [self.not_before, rests].into_iter().flatten().max()?;
+        until.checked_duration_since(Instant::now()).filter(|rest| !rest.is_zero())
+    }
+
     /// Waits until the next look is due, or an order comes.
     fn wait(&mut self) {
+        if let Some(pause) = self.trouble.pause(Instant::now()) {
+            self.watch.pause(pause);
+            return;
+        }
         let due = self.due();
         let within = |pause: Duration| due.map_or(pause, |due| due.min(pause));
         let limit = match (self.pace.next_wait(), self.armed) {
@@ -429,10 +456,7 @@ impl<'a> Capture<'a> {
     fn due(&self) -> Option<Duration> {
         let now = self.now();
         match self.flush.decide(now, !self.dirty.is_empty()) {
-            Decision::Cut => {
-                let pause = |moment: Instant| moment.saturating_duration_since(Instant::now());
-                self.next.map(|_| self.not_before.map_or(Duration::ZERO, pause))
-            }
+            Decision::Cut => self.next.map(|_| self.rest().unwrap_or(Duration::ZERO)),
             Decision::Wait(due) => Some(Duration::from_millis(due.saturating_sub(now))),
             Decision::Idle => None,
         }
@@ -440,22 +464,6 @@ impl<'a> Capture<'a> {
 
     fn now(&self) -> u64 {
         millis(self.begun.elapsed())
-    }
-}
-
-impl From<DatabaseError> for Failure {
-    fn from(error: DatabaseError) -> Self {
-        let mut message = error.to_string();
-        let mut cause = std::error::Error::source(&error);
-        while let Some(error) = cause {
-            message = format!("{message}: {error}");
-            cause = error.source();
-        }
-        match error.verdict() {
-            Verdict::Halt => Self::bug(message),
-            Verdict::Retry | Verdict::Rescan => Self { reason: error.reason(), ..Self::unavailable(message) },
-            Verdict::Fence | Verdict::Refuse | Verdict::Unknown => Self::refused(error.reason(), message),
-        }
     }
 }
 
@@ -475,7 +483,5 @@ const OPEN_PAUSE: Duration = Duration::from_secs(1);
 const SAFETY_POLL: Duration = Duration::from_secs(1);
 /// How long a look may be away while the WAL is not settled.
 const BUSY_POLL: Duration = Duration::from_millis(5);
-/// A database that is busy for longer is in trouble.
-const BUSY_MAX: Duration = Duration::from_secs(10);
 /// How long after a slot could not be written down the next attempt is made.
 const CUT_AGAIN: Duration = Duration::from_secs(10);

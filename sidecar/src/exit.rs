@@ -5,6 +5,8 @@ use std::process::ExitCode;
 
 use lifeboat_wire::{Reason, Verdict};
 
+use crate::database::DatabaseError;
+
 /// Exit codes. They are API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -105,3 +107,19 @@ impl fmt::Display for Failure {
 }
 
 impl std::error::Error for Failure {}
+
+impl From<DatabaseError> for Failure {
+    fn from(error: DatabaseError) -> Self {
+        let mut message = error.to_string();
+        let mut cause = std::error::Error::source(&error);
+        while let Some(error) = cause {
+            message = format!("{message}: {error}");
+            cause = error.source();
+        }
+        match error.verdict() {
+            Verdict::Halt => Self::bug(message),
+            Verdict::Retry | Verdict::Rescan => Self { reason: error.reason(), ..Self::unavailable(message) },
+            Verdict::Fence | Verdict::Refuse | Verdict::Unknown => Self::refused(error.reason(), message),
+        }
+    }
+}

@@ -3,7 +3,7 @@
 //! | modules | do |
 //! |---|---|
 //! | [`args`], [`config`], [`location`], [`exit`], [`telemetry`] | the door: what the user says, and how it ends |
-//! | [`database`], [`watch`] | the application's database: followed, read, never written |
+//! | [`database`], [`watch`], [`trouble`] | the application's database: followed, read, never written |
 //! | [`bucket`], [`connect`], [`retry`] | the replica in its store |
 //! | [`claim`], [`handover`], [`marks`], [`pod`] | who we are, and whether we may write |
 //! | [`replicate`], [`follower`], [`capture`], [`pace`], [`slot_file`], [`upload`] | from a commit to a stored slot |
@@ -40,5 +40,6 @@ pub mod retry;
 pub mod shutdown;
 pub mod slot_file;
 pub mod telemetry;
+pub mod trouble;
 pub mod upload;
 pub mod watch;

@@ -16,7 +16,7 @@ use crate::args::RestoreArgs;
 use crate::board::position;
 use crate::bucket::Bucket;
 use crate::config::{Config, DatabaseConfig};
-use crate::database::{Database, DatabaseError, EnforceWal};
+use crate::database::{Database, DatabaseError, EnforceWal, roll_back};
 use crate::exit::{Exit, Failure};
 use crate::handover::{self, HandOver};
 use crate::marks::{self, Marks};
@@ -108,7 +108,12 @@ async fn look(database: &DatabaseConfig, marks: &Marks) -> Result<Local, Failure
 }
 
 fn checksum(path: &Path, enforce: EnforceWal) -> Result<Option<Checksum>, Failure> {
-    let mut database = match Database::open(path, enforce) {
+    let opened = match Database::open(path, enforce) {
+        // The application begins after us, so nobody else will.
+        Err(DatabaseError::HotJournal { .. }) => roll_back(path).and_then(|()| Database::open(path, enforce)),
+        opened => opened,
+    };
+    let mut database = match opened {
         Ok(database) => database,
         Err(DatabaseError::Absent { .. } | DatabaseError::Empty { .. }) => return Ok(None),
         Err(error) => return Err(error.into()),

@@ -44,7 +44,7 @@ pub struct DatabaseConfig {
     pub location: Location,
     /// The longest time commits are collected under steady load.
     pub sync_interval: Duration,
-    /// Whether a database that is not in WAL mode is switched to it.
+    /// Whether a database that is not in WAL mode is switched to it, or replicated as it is.
     pub enforce_wal: bool,
 }
 

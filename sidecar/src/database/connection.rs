@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use lifeboat_wal::PageSize;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
@@ -13,24 +14,58 @@ use super::DatabaseError;
 pub enum EnforceWal {
     /// Switch it. The only write we ever make to an application's database.
     Yes,
-    /// Refuse it.
+    /// Follow it as it is.
     No,
 }
 
 /// Opens a connection that leaves the database as it is when it works, and when it closes.
 pub(super) fn open(path: &Path) -> Result<Connection, DatabaseError> {
-    let error = |source| DatabaseError::sqlite(path, "open", source);
     // Without CREATE: a database that does not exist is the application's to create.
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = open_with(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    let read_only = connection.is_readonly("main");
+    if read_only.map_err(|source| DatabaseError::sqlite(path, "open", source))? {
+        return Err(DatabaseError::ReadOnly { path: path.to_owned() });
+    }
+    Ok(connection)
+}
+
+/// Opens a connection that cannot even do what SQLite does by itself: repair a database whose writer was killed.
+pub(super) fn open_read_only(path: &Path) -> Result<Connection, DatabaseError> {
+    open_with(path, OpenFlags::SQLITE_OPEN_READ_ONLY)
+}
+
+fn open_with(path: &Path, access: OpenFlags) -> Result<Connection, DatabaseError> {
+    let error = |source| DatabaseError::sqlite(path, "open", source);
+    let flags = access | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags).map_err(error)?;
     connection.busy_timeout(BUSY_TIMEOUT).map_err(error)?;
     // The last connection to close checkpoints the WAL and deletes it; if that is ours, the WAL must stay.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map_err(error)?;
     connection.execute_batch(SETTINGS).map_err(error)?;
-    if connection.is_readonly("main").map_err(error)? {
-        return Err(DatabaseError::ReadOnly { path: path.to_owned() });
-    }
     Ok(connection)
+}
+
+/// Whether the database is in WAL mode.
+pub(super) fn is_wal(connection: &Connection, path: &Path) -> Result<bool, DatabaseError> {
+    let mode = connection.query_row("PRAGMA journal_mode", [], |row| row.get::<_, String>(0));
+    let mode = mode.map_err(|source| DatabaseError::sqlite(path, "read the journal mode of", source))?;
+    Ok(mode == WAL)
+}
+
+/// Refuses a database in which nothing was ever committed.
+pub(super) fn require_pages(connection: &Connection, path: &Path) -> Result<(), DatabaseError> {
+    let pages = connection.query_row("PRAGMA page_count", [], |row| row.get::<_, u32>(0));
+    match pages.map_err(|source| DatabaseError::sqlite(path, "read", source))? {
+        0 => Err(DatabaseError::Empty { path: path.to_owned() }),
+        _ => Ok(()),
+    }
+}
+
+pub(super) fn read_page_size(connection: &Connection, path: &Path) -> Result<PageSize, DatabaseError> {
+    let bytes: u32 = connection
+        .query_row("PRAGMA page_size", [], |row| row.get(0))
+        .map_err(|source| DatabaseError::sqlite(path, "read the page size of", source))?;
+    PageSize::try_new(bytes).ok_or_else(|| DatabaseError::NotADatabase { path: path.to_owned() })
 }
 
 /// Makes sure that the database is in WAL mode; says whether it had to be switched.

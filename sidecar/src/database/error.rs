@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use lifeboat_wal::{PageCount, PageNo};
+use lifeboat_wal::{PageCount, PageNo, PageSize};
 use lifeboat_wal_index::WalIndexError;
 use lifeboat_wire::{Reason, Verdict};
 use rusqlite::ErrorCode;
@@ -30,8 +30,11 @@ pub enum DatabaseError {
         /// The file.
         path: PathBuf,
     },
-    /// The database is not in WAL mode, and may not be switched.
-    #[error("{} is in journal mode {mode:?}, not wal; run `PRAGMA journal_mode=WAL` or set enforce-wal", path.display())]
+    /// The database is not in WAL mode, and SQLite did not switch it.
+    #[error(
+        "{} is in journal mode {mode:?} and cannot be switched to wal; set enforce-wal to false to replicate it as it is",
+        path.display()
+    )]
     NotWal {
         /// The database.
         path: PathBuf,
@@ -53,8 +56,11 @@ pub enum DatabaseError {
         /// The database.
         path: PathBuf,
     },
-    /// The file system is not one on which processes can share memory.
-    #[error("{} is on {file_system}, where WAL mode does not work; move it to a local disk", path.display())]
+    /// The file system is not one on which processes can share locks and memory.
+    #[error(
+        "{} is on {file_system}, where locks and memory shared between processes cannot be relied on; move it to a local disk",
+        path.display()
+    )]
     UnsupportedFilesystem {
         /// The database.
         path: PathBuf,
@@ -72,6 +78,55 @@ pub enum DatabaseError {
     Replaced {
         /// The database.
         path: PathBuf,
+    },
+    /// The application changed the journal mode.
+    #[error("{} has another journal mode now; it is being opened again", path.display())]
+    ModeChanged {
+        /// The database.
+        path: PathBuf,
+    },
+    /// A killed writer left half a transaction in the file. Who reads it as it is reads garbage.
+    #[error(
+        "{} holds half a transaction of a process that was killed; the application repairs it when it opens the database again",
+        path.display()
+    )]
+    HotJournal {
+        /// The database.
+        path: PathBuf,
+    },
+    /// The file is shorter than the database in it.
+    #[error(
+        "{} has {found} bytes, but the database in it needs {expected}; something cut it short. Restore it",
+        path.display()
+    )]
+    Truncated {
+        /// The database.
+        path: PathBuf,
+        /// Bytes there are.
+        found: u64,
+        /// Bytes there must be at least.
+        expected: u64,
+    },
+    /// SQLite finds that the database is not well-formed, or a page cannot be read.
+    #[error("a page of {} cannot be read; check the disk, and restore the database if it is damaged", path.display())]
+    Unreadable {
+        /// The database.
+        path: PathBuf,
+        /// SQLite's own words.
+        source: rusqlite::Error,
+    },
+    /// The page size is not the one it was.
+    #[error(
+        "{} has pages of {} bytes now and had {}; a replica keeps its page size, so give the database a new, empty prefix",
+        path.display(), is.get(), was.get()
+    )]
+    PageSizeChanged {
+        /// The database.
+        path: PathBuf,
+        /// Size of the pages that were followed.
+        was: PageSize,
+        /// Size of the pages there are.
+        is: PageSize,
     },
     /// A page was asked for that the view does not have.
     #[error("{} has {page_count} pages in this view; page {page} is beyond its end", path.display())]
@@ -123,11 +178,16 @@ impl DatabaseError {
             | Self::Busy { .. }
             | Self::LockHeld { .. }
             | Self::Replaced { .. }
+            | Self::ModeChanged { .. }
+            | Self::HotJournal { .. }
+            | Self::Truncated { .. }
+            | Self::Unreadable { .. }
             | Self::Sqlite { .. }
             | Self::WalIndex { .. }
             | Self::Io { .. } => Verdict::Retry,
             Self::NotADatabase { .. }
             | Self::NotWal { .. }
+            | Self::PageSizeChanged { .. }
             | Self::UnsupportedFilesystem { .. }
             | Self::ReadOnly { .. } => Verdict::Refuse,
             Self::PageBeyondEnd { .. } => Verdict::Halt,
@@ -140,7 +200,10 @@ impl DatabaseError {
         match self {
             Self::Absent { .. } | Self::Empty { .. } => Reason::WaitingForDatabase,
             Self::NotWal { .. } => Reason::NotWal,
-            Self::Busy { .. } | Self::LockHeld { .. } => Reason::LockHeld,
+            Self::Busy { .. } | Self::LockHeld { .. } | Self::ModeChanged { .. } => Reason::LockHeld,
+            Self::HotJournal { .. } => Reason::HotJournal,
+            Self::Truncated { .. } | Self::Unreadable { .. } => Reason::DatabaseDamaged,
+            Self::PageSizeChanged { .. } => Reason::Diverged,
             Self::NotADatabase { .. }
             | Self::UnsupportedFilesystem { .. }
             | Self::ReadOnly { .. }
@@ -152,16 +215,49 @@ impl DatabaseError {
         }
     }
 
+    /// Whether only time is needed: somebody else is in the way, and what we have open stays as good as it is.
+    #[must_use]
+    pub const fn is_brief(&self) -> bool {
+        matches!(self, Self::Busy { .. } | Self::ModeChanged { .. } | Self::HotJournal { .. })
+    }
+
+    /// Whether a database that was followed until now can become readable again, so that it is worth looking at it from
+    /// time to time.
+    #[must_use]
+    pub const fn can_heal(&self) -> bool {
+        !matches!(
+            self,
+            Self::Replaced { .. }
+                | Self::PageSizeChanged { .. }
+                | Self::UnsupportedFilesystem { .. }
+                | Self::PageBeyondEnd { .. }
+        )
+    }
+
     /// Sorts what SQLite says by what the caller can do about it.
     pub(super) fn sqlite(path: &Path, doing: &'static str, source: rusqlite::Error) -> Self {
         let path = path.to_owned();
+        let extended = source.sqlite_error().map(|error| error.extended_code);
         match source.sqlite_error_code() {
             Some(
                 ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked | ErrorCode::FileLockingProtocolFailed,
             ) => Self::Busy { path },
+            Some(ErrorCode::ReadOnly) if extended == Some(rusqlite::ffi::SQLITE_READONLY_ROLLBACK) => {
+                Self::HotJournal { path }
+            }
             Some(ErrorCode::NotADatabase) => Self::NotADatabase { path },
             Some(ErrorCode::ReadOnly) => Self::ReadOnly { path },
+            Some(ErrorCode::DatabaseCorrupt) => Self::Unreadable { path, source },
             _ => Self::Sqlite { path, doing, source },
+        }
+    }
+
+    /// The same while the pages of a view are read: the file was a database when the view began.
+    pub(super) fn page(path: &Path, source: rusqlite::Error) -> Self {
+        let path = path.to_owned();
+        match source.sqlite_error_code() {
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Self::Busy { path },
+            _ => Self::Unreadable { path, source },
         }
     }
 

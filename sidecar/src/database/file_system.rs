@@ -28,6 +28,30 @@ impl FileIdentity {
     }
 }
 
+/// What changes about a file that is written to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Stamp {
+    bytes: u64,
+    modified: (i64, i64),
+}
+
+impl Stamp {
+    /// The file at the path now.
+    pub(super) fn of(path: &Path) -> io::Result<Self> {
+        let found = fs::metadata(path)?;
+        Ok(Self { bytes: found.len(), modified: (found.mtime(), found.mtime_nsec()) })
+    }
+}
+
+/// Refuses a file that is shorter than what it must hold.
+pub(super) fn require_length(path: &Path, expected: u64) -> Result<(), DatabaseError> {
+    let found = Stamp::of(path).map_err(|error| DatabaseError::io(path, "look at", error))?.bytes;
+    if found < expected {
+        return Err(DatabaseError::Truncated { path: path.to_owned(), found, expected });
+    }
+    Ok(())
+}
+
 /// Looks whether there is a file worth opening, on a file system that can share memory between processes.
 pub(super) fn require_database_file(path: &Path) -> Result<FileIdentity, DatabaseError> {
     let found = match fs::metadata(path) {

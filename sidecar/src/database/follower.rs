@@ -1,7 +1,7 @@
 //! Reads the `-wal` file from the place reached up to a header of the WAL-index.
 //!
 //! The file has no locks, so a descriptor of our own does no harm. What makes its frames readable is the pin that
-//! [`Database`](super::Database) holds; what proves that they were is [`continuity`](lifeboat_wal::continuity).
+//! [`WalDatabase`](super::WalDatabase) holds; what proves that they were is [`continuity`](lifeboat_wal::continuity).
 
 use std::fs::File;
 use std::io::{self, ErrorKind};

@@ -21,11 +21,14 @@
 //! *Invariants:* only this module opens a database. No descriptor of our own is ever on it or its `-shm`. Nothing is
 //! written to it, except the switch to WAL mode where that is allowed.
 
+mod any;
 mod calm;
 mod connection;
 mod error;
 mod file_system;
 mod follower;
+mod hot_journal;
+mod journal;
 mod keeper;
 mod pressure;
 mod relief;
@@ -51,13 +54,15 @@ use keeper::Keeper;
 use pressure::Pressure;
 use view::Rolled;
 
+pub use any::Database;
 pub use connection::EnforceWal;
 pub use error::DatabaseError;
+pub use hot_journal::roll_back;
 pub use view::{Pages, View};
 
-/// An application's database that we follow.
+/// A database in WAL mode that we follow.
 #[derive(Debug)]
-pub struct Database {
+pub struct WalDatabase {
     path: PathBuf,
     wal_path: PathBuf,
     identity: FileIdentity,
@@ -90,7 +95,7 @@ pub enum Followed {
     },
 }
 
-/// How much was read from the WAL.
+/// How much was read from the WAL. Without a WAL it is only known that something was committed: one commit, one page.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Gained {
     /// Transactions.
@@ -110,7 +115,7 @@ pub enum Settled {
     NotYet,
 }
 
-impl Database {
+impl WalDatabase {
     /// Opens the database and the first pin. From here on no commit is missed.
     ///
     /// What was committed earlier is not known, so the first view has to be shipped whole, or compared.
@@ -123,7 +128,7 @@ impl Database {
         // SQLite too follows links first, so that the WAL lies beside the file and not beside the link.
         let path = &path.canonicalize().map_err(|error| DatabaseError::io(path, "find", error))?;
         let (checkpointer, switched_to_wal) = open_checkpointer(path, enforce)?;
-        let page_size = read_page_size(&checkpointer, path)?;
+        let page_size = connection::read_page_size(&checkpointer, path)?;
         let pins = [Pin::open(path)?, Pin::open(path)?];
         pins[0].begin(path)?;
         let header = read_index(&checkpointer, path)?.header;
@@ -201,8 +206,11 @@ impl Database {
     pub fn view(&mut self, dirty: &mut DirtyPages) -> Result<View<'_>, DatabaseError> {
         // Reading it may take long.
         self.keeper.unguard();
-        let (header, rolled) = self.roll(dirty)?;
-        View::new(self, header, rolled)
+        let (_, rolled) = self.roll(dirty)?;
+        // Nothing can be copied into the file, nor cut off it, past the new pin.
+        let is_all_in_file = self.read_index()?.is_backfilled();
+        let pages = Pages::open(self.current().connection(), &self.path, self.page_size, is_all_in_file)?;
+        Ok(View::new(pages, rolled, None))
     }
 
     /// The housekeeping of quiet moments, when it is worth while: brings everything into the database file, so that the
@@ -300,7 +308,7 @@ impl Database {
         self.current = 1 - self.current;
         self.keeper.release();
         self.pressure.rolled(&header);
-        Ok((header, Rolled { followed: first.and(second), later }))
+        Ok((header, Rolled { followed: first.and(second), later, header: Some(header) }))
     }
 
     /// A reader that finds the WAL-index torn repairs it, and would wait for our own guard. While we have the write lock,
@@ -388,16 +396,8 @@ fn open_checkpointer(path: &Path, enforce: EnforceWal) -> Result<(Connection, bo
 fn try_open_checkpointer(path: &Path, enforce: EnforceWal) -> Result<(Connection, bool), DatabaseError> {
     let connection = connection::open(path)?;
     let switched = connection::require_wal(&connection, path, enforce)?;
-    let error = |source| DatabaseError::sqlite(path, "read", source);
-    let pages: u32 = connection.query_row("PRAGMA page_count", [], |row| row.get(0)).map_err(error)?;
-    if pages == 0 { Err(DatabaseError::Empty { path: path.to_owned() }) } else { Ok((connection, switched)) }
-}
-
-fn read_page_size(connection: &Connection, path: &Path) -> Result<PageSize, DatabaseError> {
-    let bytes: u32 = connection
-        .query_row("PRAGMA page_size", [], |row| row.get(0))
-        .map_err(|source| DatabaseError::sqlite(path, "read the page size of", source))?;
-    PageSize::try_new(bytes).ok_or_else(|| DatabaseError::NotADatabase { path: path.to_owned() })
+    connection::require_pages(&connection, path)?;
+    Ok((connection, switched))
 }
 
 /// Reads the WAL-index, however long a writer takes to change it.

@@ -1,7 +1,7 @@
 //! When a WAL that keeps growing needs help: a decision, without doing anything.
 //!
 //! Our pin is what keeps the WAL from restarting, so its length is our business. In quiet moments
-//! [`Database::settle`](super::Database::settle) is enough. An application that never pauses leaves no such moment; then
+//! [`WalDatabase::settle`](super::WalDatabase::settle) is enough. An application that never pauses leaves no such moment; then
 //! first a checkpoint is made from time to time, which disturbs nobody, and at last the write lock is taken, for as long as
 //! the last few frames need to be copied.
 

@@ -8,9 +8,9 @@ use lifeboat_wal::wal_index::IndexHeader;
 
 use super::connection::{self, Checkpointed};
 use super::pressure::{FEW_FRAMES, Relief};
-use super::{Database, DatabaseError, Followed, Settled};
+use super::{DatabaseError, Followed, Settled, WalDatabase};
 
-impl Database {
+impl WalDatabase {
     /// Keeps the WAL short under a load without pauses, as [`pressure`](super::pressure) decides.
     pub(super) fn relieve(
         &mut self,

@@ -6,6 +6,7 @@ use lifeboat_wal::wal_index::WalIndex;
 use lifeboat_wire::{Reason, Verdict};
 use tempfile::TempDir;
 
+use super::WalDatabase as Database;
 use super::*;
 
 /// An application with its database in WAL mode and one table.

@@ -4,22 +4,25 @@ use std::path::Path;
 
 use lifeboat_replica::dirty_pages::DirtyPages;
 use lifeboat_wal::continuity::Discontinuity;
+use lifeboat_wal::database_header::{DATABASE_HEADER_BYTES, DatabaseHeader};
 use lifeboat_wal::wal_index::IndexHeader;
 use lifeboat_wal::{PageCount, PageNo, PageSize};
 use rusqlite::{Connection, Statement};
 
-use super::{Database, DatabaseError, Followed, Gained};
+use super::file_system::require_length;
+use super::journal::ReadLock;
+use super::{DatabaseError, Followed, Gained};
 
 /// The database as of one commit, read through SQLite while the application goes on writing.
 ///
 /// Memory stays bounded whatever is read: SQLite keeps a small cache and we keep none.
 #[derive(Debug)]
 pub struct View<'d> {
-    database: &'d Database,
-    header: IndexHeader,
-    page_count: PageCount,
-    /// What the roll that opened this view found out.
+    pages: Pages<'d>,
+    /// What the way to this view found out.
     rolled: Rolled,
+    /// Without a WAL: what keeps the application from committing meanwhile. Ends with the view.
+    lock: Option<ReadLock<'d>>,
 }
 
 /// The pages that one open read transaction shows, whoever holds it.
@@ -29,6 +32,8 @@ pub struct Pages<'c> {
     path: &'c Path,
     page_size: PageSize,
     page_count: PageCount,
+    /// Whether the database file itself holds every page, and no WAL a newer one.
+    is_all_in_file: bool,
 }
 
 /// What a roll of the pin found out.
@@ -37,36 +42,40 @@ pub(super) struct Rolled {
     pub(super) followed: Followed,
     /// Pages of frames that the view may not show yet.
     pub(super) later: DirtyPages,
+    /// A committed state of the WAL that the view shows, or that is a little older; none without a WAL.
+    pub(super) header: Option<IndexHeader>,
 }
 
 impl<'d> View<'d> {
-    /// A view through the pin that the database holds now.
-    pub(super) fn new(
-        database: &'d Database,
-        header: IndexHeader,
-        rolled: Rolled,
-    ) -> Result<Self, DatabaseError> {
-        let connection = database.current().connection();
-        let page_count = Pages::open(connection, &database.path, database.page_size)?.page_count;
-        Ok(Self { database, header, page_count, rolled })
+    /// A view of these pages, whose read transaction ends with `lock` if there is one.
+    pub(super) const fn new(pages: Pages<'d>, rolled: Rolled, lock: Option<ReadLock<'d>>) -> Self {
+        Self { pages, rolled, lock }
+    }
+
+    /// Whether the application's commits have to wait as long as this view is open, as they do without a WAL. Then
+    /// nothing slow may be done with it.
+    #[must_use]
+    pub const fn blocks_writers(&self) -> bool {
+        self.lock.is_some()
     }
 
     /// Size of the database in this view, in pages.
     #[must_use]
     pub const fn page_count(&self) -> PageCount {
-        self.page_count
+        self.pages.page_count
     }
 
     /// Size of every page.
     #[must_use]
     pub const fn page_size(&self) -> PageSize {
-        self.database.page_size
+        self.pages.page_size
     }
 
-    /// A committed state of the WAL that this view shows, or that is a little older: a lower bound.
+    /// A committed state of the WAL that this view shows, or that is a little older: a lower bound. None without a
+    /// WAL.
     #[must_use]
-    pub const fn header(&self) -> &IndexHeader {
-        &self.header
+    pub const fn header(&self) -> Option<&IndexHeader> {
+        self.rolled.header.as_ref()
     }
 
     /// What was read from the WAL on the way to this view; unknown, and therefore nothing, if continuity was lost.
@@ -95,13 +104,8 @@ impl<'d> View<'d> {
 
     /// The pages of this view.
     #[must_use]
-    pub fn pages(&self) -> Pages<'_> {
-        Pages {
-            connection: self.database.current().connection(),
-            path: &self.database.path,
-            page_size: self.database.page_size,
-            page_count: self.page_count,
-        }
+    pub const fn pages(&self) -> Pages<'_> {
+        self.pages
     }
 
     /// Reads one page. The lock page reads as zeros.
@@ -141,15 +145,22 @@ impl<'d> View<'d> {
 }
 
 impl<'c> Pages<'c> {
-    /// What the read transaction that is open on `connection` shows.
+    /// What the read transaction that is open on `connection` shows. `is_all_in_file` says whether the database file
+    /// itself holds every page, and no WAL a newer one.
     pub(super) fn open(
         connection: &'c Connection,
         path: &'c Path,
         page_size: PageSize,
+        is_all_in_file: bool,
     ) -> Result<Self, DatabaseError> {
         let pages = connection.query_row("PRAGMA page_count", [], |row| row.get(0));
-        let pages = pages.map_err(|source| DatabaseError::sqlite(path, "read pages of", source))?;
-        Ok(Self { connection, path, page_size, page_count: PageCount::new(pages) })
+        let page_count = pages.map(PageCount::new).map_err(|source| DatabaseError::page(path, source))?;
+        if page_count.get() == 0 {
+            return Err(DatabaseError::Empty { path: path.to_owned() });
+        }
+        let pages = Self { connection, path, page_size, page_count, is_all_in_file };
+        pages.require_whole_file()?;
+        Ok(pages)
     }
 
     /// Size of the database, in pages.
@@ -175,13 +186,15 @@ impl<'c> Pages<'c> {
         mut use_page: impl FnMut(PageNo, &[u8]) -> Result<(), E>,
     ) -> Result<(), E> {
         if pages.is_all() {
-            return self.for_every_page(&mut use_page);
+            self.for_every_page(&mut use_page)?;
+        } else {
+            let mut statement = self.one_page()?;
+            for page in pages.iter(self.page_count, self.page_size) {
+                self.with_page(&mut statement, page, &mut use_page)?;
+            }
         }
-        let mut statement = self.one_page()?;
-        for page in pages.iter(self.page_count, self.page_size) {
-            self.with_page(&mut statement, page, &mut use_page)?;
-        }
-        Ok(())
+        // It may have become shorter while it was read.
+        Ok(self.require_whole_file()?)
     }
 
     /// One scan over all pages: one statement instead of one for each page.
@@ -223,12 +236,29 @@ impl<'c> Pages<'c> {
         use_page(page, self.image(row.map_err(|error| self.failed(error))?)?)
     }
 
+    /// SQLite reads what lies beyond the end of a file as zeros, and takes a file that was cut short for a smaller
+    /// database. Neither may be shipped.
+    fn require_whole_file(&self) -> Result<(), DatabaseError> {
+        if !self.is_all_in_file {
+            return Ok(());
+        }
+        let mut needed = self.page_count;
+        self.with_page(&mut self.one_page()?, PageNo::FIRST, &mut |_, image| {
+            let header = image.first_chunk::<DATABASE_HEADER_BYTES>().map(DatabaseHeader::decode);
+            if let Some(Ok(header)) = header {
+                needed = needed.max(header.trusted_page_count());
+            }
+            Ok::<(), DatabaseError>(())
+        })?;
+        require_length(self.path, needed.bytes(self.page_size))
+    }
+
     fn image<'r>(&self, row: &'r rusqlite::Row<'_>) -> Result<&'r [u8], DatabaseError> {
         image(row, self.page_size).map_err(|error| self.failed(error))
     }
 
     fn failed(&self, source: rusqlite::Error) -> DatabaseError {
-        DatabaseError::sqlite(self.path, "read a page of", source)
+        DatabaseError::page(self.path, source)
     }
 }
 

@@ -55,7 +55,7 @@ impl Replica {
         assert_eq!(view.lost(), None);
         self.commits += view.gained().commits;
         self.cuts += 1;
-        self.runs.insert(view.header().salts.0);
+        self.runs.extend(view.header().map(|header| header.salts.0));
         self.model.apply(&mut view, &self.dirty);
         self.model.assert_equals(&mut view);
         let still_dirty = view.still_dirty().clone();

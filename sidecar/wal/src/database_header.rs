@@ -16,6 +16,8 @@ pub struct DatabaseHeader {
     pub change_counter: u32,
     /// Size of the database in pages as of the last write to this header; 0 in files of very old SQLite.
     pub page_count: PageCount,
+    /// The change counter at the time of that write. Programs that know only the counter leave this behind.
+    pub counted_at: u32,
 }
 
 impl DatabaseHeader {
@@ -34,7 +36,14 @@ impl DatabaseHeader {
             is_wal: at(bytes, 18) == [2, 2],
             change_counter: u32::from_be_bytes(at(bytes, 24)),
             page_count: PageCount::new(u32::from_be_bytes(at(bytes, 28))),
+            counted_at: u32::from_be_bytes(at(bytes, 92)),
         })
+    }
+
+    /// The size of the database in pages, as far as this header can be believed: else 0, and the file's length counts.
+    #[must_use]
+    pub const fn trusted_page_count(&self) -> PageCount {
+        if self.counted_at == self.change_counter { self.page_count } else { PageCount::new(0) }
     }
 }
 
@@ -63,6 +72,14 @@ mod tests {
         let header = DatabaseHeader::decode(&example()).unwrap();
         assert_eq!((header.page_size, header.is_wal), (PageSize::MAX, true));
         assert_eq!((header.change_counter, header.page_count), (258, PageCount::new(9)));
+    }
+
+    #[test]
+    fn a_size_that_was_written_for_another_change_is_not_believed() {
+        let mut bytes = example();
+        assert_eq!(DatabaseHeader::decode(&bytes).unwrap().trusted_page_count(), PageCount::new(0));
+        bytes[92..96].copy_from_slice(&[0, 0, 1, 2]);
+        assert_eq!(DatabaseHeader::decode(&bytes).unwrap().trusted_page_count(), PageCount::new(9));
     }
 
     #[test]

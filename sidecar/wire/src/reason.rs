@@ -48,6 +48,10 @@ pub enum Reason {
     NotWal,
     /// The application holds the database exclusively.
     LockHeld,
+    /// A killed writer left half a transaction in the database file.
+    HotJournal,
+    /// The database file is cut short, malformed, or has a page that cannot be read.
+    DatabaseDamaged,
     /// The database file does not exist yet.
     WaitingForDatabase,
     /// The previous writer is still making progress.
@@ -84,6 +88,8 @@ impl Reason {
             Self::SealedByNewerEpoch => "SealedByNewerEpoch",
             Self::NotWal => "NotWal",
             Self::LockHeld => "LockHeld",
+            Self::HotJournal => "HotJournal",
+            Self::DatabaseDamaged => "DatabaseDamaged",
             Self::WaitingForDatabase => "WaitingForDatabase",
             Self::WaitingForPredecessor => "WaitingForPredecessor",
             Self::DatabaseUnreadable => "DatabaseUnreadable",
@@ -96,7 +102,7 @@ impl Reason {
     }
 
     /// Every reason this release can give, in the order of the documentation.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 21] = [
         Self::StoreUnavailable,
         Self::StoreAccessDenied,
         Self::BucketNotFound,
@@ -109,6 +115,8 @@ impl Reason {
         Self::SealedByNewerEpoch,
         Self::NotWal,
         Self::LockHeld,
+        Self::HotJournal,
+        Self::DatabaseDamaged,
         Self::WaitingForDatabase,
         Self::WaitingForPredecessor,
         Self::DatabaseUnreadable,

@@ -8,11 +8,11 @@ use crate::database::tests::{application, checkpoint, gained, insert, tear};
 use crate::database::{EnforceWal, Settled};
 
 /// An application that never waits, whose WAL has become long, and its follower, which stands guard.
-fn on_guard() -> (TempDir, PathBuf, Connection, Database) {
+fn on_guard() -> (TempDir, PathBuf, Connection, WalDatabase) {
     let (folder, path, application) = application();
     application.execute_batch("PRAGMA wal_autocheckpoint=0; PRAGMA synchronous=OFF").unwrap();
     application.busy_timeout(Duration::ZERO).unwrap();
-    let mut database = Database::open(&path, EnforceWal::No).unwrap();
+    let mut database = WalDatabase::open(&path, EnforceWal::No).unwrap();
     (0..600).for_each(|_| insert(&application));
     assert_eq!(gained(database.follow(&mut DirtyPages::new()).unwrap()), 600);
     assert_eq!(database.pause_max(), Some(SHORT));
@@ -36,7 +36,7 @@ fn on_guard_the_application_does_not_checkpoint_and_goes_on_writing() {
 #[test]
 fn a_short_wal_is_not_guarded() {
     let (_folder, path, application) = application();
-    let mut database = Database::open(&path, EnforceWal::No).unwrap();
+    let mut database = WalDatabase::open(&path, EnforceWal::No).unwrap();
     (0..400).for_each(|_| insert(&application));
     database.follow(&mut DirtyPages::new()).unwrap();
     database.stand_by(SHORT);
@@ -119,7 +119,7 @@ fn a_torn_header_found_under_the_write_lock_is_left_to_others() {
 fn giving_way_to_a_checkpoint_loses_no_commit() {
     let (_folder, path, application) = application();
     application.busy_timeout(Duration::ZERO).unwrap();
-    let mut database = Database::open(&path, EnforceWal::No).unwrap();
+    let mut database = WalDatabase::open(&path, EnforceWal::No).unwrap();
     let mut dirty = DirtyPages::new();
     insert(&application);
     database.busy_since = Instant::now().checked_sub(Duration::from_secs(1));
@@ -144,7 +144,7 @@ fn giving_way_to_a_checkpoint_loses_no_commit() {
 fn a_truncate_that_waits_for_our_pin_is_accompanied_to_its_end() {
     let (_folder, path, mut application) = application();
     application.busy_timeout(PATIENCE).unwrap();
-    let mut database = Database::open(&path, EnforceWal::No).unwrap();
+    let mut database = WalDatabase::open(&path, EnforceWal::No).unwrap();
     for _ in 0..5 {
         let waiting = thread::spawn(move || {
             insert(&application);

@@ -1,0 +1,246 @@
+//! A database in whatever journal mode it is, opened again when it changed its mode or could not be read.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use lifeboat_replica::dirty_pages::DirtyPages;
+use lifeboat_wal::PageSize;
+
+use super::file_system::{self, FileIdentity};
+use super::journal::JournalDatabase;
+use super::{DatabaseError, EnforceWal, Followed, Settled, View, WalDatabase, hot_journal};
+
+/// An application's database that we follow.
+#[derive(Debug)]
+pub struct Database {
+    path: PathBuf,
+    enforce: EnforceWal,
+    identity: FileIdentity,
+    page_size: PageSize,
+    switched_to_wal: bool,
+    /// None between [`close`](Self::close) and the next look.
+    mode: Option<Mode>,
+}
+
+/// How it is followed.
+#[derive(Debug)]
+enum Mode {
+    Wal(Box<WalDatabase>),
+    Journal(Box<JournalDatabase>),
+}
+
+impl Database {
+    /// Opens the database. From here on no commit is missed.
+    ///
+    /// What was committed earlier is not known, so the first view has to be shipped whole, or compared.
+    ///
+    /// # Errors
+    ///
+    /// A [`DatabaseError`]; its [`verdict`](DatabaseError::verdict) says whether to try again.
+    pub fn open(path: &Path, enforce: EnforceWal) -> Result<Self, DatabaseError> {
+        let identity = file_system::require_database_file(path)?;
+        // SQLite too follows links first, so that WAL and journal lie beside the file and not beside the link.
+        let path = path.canonicalize().map_err(|error| DatabaseError::io(path, "find", error))?;
+        let mode = Mode::open(&path, enforce)?;
+        let (page_size, switched_to_wal) = (mode.page_size(), mode.switched_to_wal());
+        let database = Self { path, enforce, identity, page_size, switched_to_wal, mode: Some(mode) };
+        if database.is_replaced()? { Err(database.replaced()) } else { Ok(database) }
+    }
+
+    /// Notes in `dirty` which pages may have changed since the last look.
+    ///
+    /// After [`close`](Self::close), and when the application changed the journal mode, this opens the database again;
+    /// every page counts as dirty then.
+    ///
+    /// # Errors
+    ///
+    /// A [`DatabaseError`]. Nothing is lost then: the next look finds the same commits.
+    pub fn follow(&mut self, dirty: &mut DirtyPages) -> Result<Followed, DatabaseError> {
+        match self.opened(dirty)?.follow(dirty) {
+            Err(DatabaseError::ModeChanged { .. }) => {
+                self.close();
+                self.opened(dirty)?.follow(dirty)
+            }
+            followed => followed,
+        }
+    }
+
+    /// Opens a view of the newest commit.
+    ///
+    /// Afterwards `dirty` holds every page that a file of this view must carry. When that file is stored, what is
+    /// [still dirty](View::still_dirty) begins the next set; until then `dirty` must be kept.
+    ///
+    /// # Errors
+    ///
+    /// A [`DatabaseError`]. Then `dirty` is still complete.
+    pub fn view(&mut self, dirty: &mut DirtyPages) -> Result<View<'_>, DatabaseError> {
+        match self.opened(dirty)? {
+            Mode::Wal(database) => database.view(dirty),
+            Mode::Journal(database) => database.view(dirty),
+        }
+    }
+
+    /// The housekeeping of quiet moments, of which only a WAL needs any: see [`WalDatabase::ease`].
+    ///
+    /// # Errors
+    ///
+    /// A [`DatabaseError`]; a later attempt may succeed.
+    pub fn ease(&mut self, quiet: Duration, dirty: &mut DirtyPages) -> Result<Settled, DatabaseError> {
+        match &mut self.mode {
+            Some(Mode::Wal(database)) => database.ease(quiet, dirty),
+            Some(Mode::Journal(_)) | None => Ok(Settled::Yes),
+        }
+    }
+
+    /// The same without asking whether it is worth while: see [`WalDatabase::settle`].
+    ///
+    /// # Errors
+    ///
+    /// A [`DatabaseError`]; a later attempt may succeed.
+    pub fn settle(&mut self, dirty: &mut DirtyPages) -> Result<Settled, DatabaseError> {
+        match &mut self.mode {
+            Some(Mode::Wal(database)) => database.settle(dirty),
+            Some(Mode::Journal(_)) | None => Ok(Settled::Yes),
+        }
+    }
+
+    /// To be called before the database is left alone for this long: see [`WalDatabase::stand_by`].
+    pub fn stand_by(&self, pause: Duration) {
+        if let Some(Mode::Wal(database)) = &self.mode {
+            database.stand_by(pause);
+        }
+    }
+
+    /// For how long the database may be left alone, if that matters: see [`WalDatabase::pause_max`].
+    #[must_use]
+    pub fn pause_max(&self) -> Option<Duration> {
+        match &self.mode {
+            Some(Mode::Wal(database)) => database.pause_max(),
+            Some(Mode::Journal(_)) | None => None,
+        }
+    }
+
+    /// Lets go of the database until the next look. While it cannot be read, nothing of ours may stay in its
+    /// application's way.
+    pub fn close(&mut self) {
+        self.mode = None;
+    }
+
+    /// The database file, links followed.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether opening switched the database to WAL mode.
+    #[must_use]
+    pub const fn switched_to_wal(&self) -> bool {
+        self.switched_to_wal
+    }
+
+    /// Whether commits are written to the database file itself, because there is no WAL.
+    #[must_use]
+    pub const fn is_written_in_place(&self) -> bool {
+        matches!(self.mode, Some(Mode::Journal(_)))
+    }
+
+    /// Until when no view should be opened, so that the application can commit most of the time; none if a view keeps
+    /// nobody from committing.
+    #[must_use]
+    pub fn rests_until(&self) -> Option<Instant> {
+        match &self.mode {
+            Some(Mode::Journal(database)) => database.rests_until(),
+            Some(Mode::Wal(_)) | None => None,
+        }
+    }
+
+    /// Size of every page.
+    #[must_use]
+    pub const fn page_size(&self) -> PageSize {
+        self.page_size
+    }
+
+    /// Whether the path, or that of the WAL, leads to another file than the one we opened, or to none. SQLite does not
+    /// notice that, and would go on with the old file.
+    ///
+    /// # Errors
+    ///
+    /// [`DatabaseError::Io`] when the paths cannot be looked at.
+    pub fn is_replaced(&self) -> Result<bool, DatabaseError> {
+        if let Some(Mode::Wal(database)) = &self.mode
+            && database.is_replaced()?
+        {
+            return Ok(true);
+        }
+        let found = FileIdentity::of(&self.path);
+        Ok(found.map_err(|error| DatabaseError::io(&self.path, "look at", error))? != Some(self.identity))
+    }
+
+    /// The open database. Whoever has to open it again knows nothing of what changed meanwhile.
+    fn opened(&mut self, dirty: &mut DirtyPages) -> Result<&mut Mode, DatabaseError> {
+        let mode = match self.mode.take() {
+            Some(mode) => mode,
+            None => self.reopened(dirty)?,
+        };
+        Ok(self.mode.insert(mode))
+    }
+
+    fn reopened(&self, dirty: &mut DirtyPages) -> Result<Mode, DatabaseError> {
+        file_system::require_database_file(&self.path)?;
+        let mode = Mode::open(&self.path, self.enforce)?;
+        dirty.insert_all();
+        if self.is_replaced()? {
+            return Err(self.replaced());
+        }
+        let (was, is) = (self.page_size, mode.page_size());
+        if was == is {
+            Ok(mode)
+        } else {
+            Err(DatabaseError::PageSizeChanged { path: self.path.clone(), was, is })
+        }
+    }
+
+    fn replaced(&self) -> DatabaseError {
+        DatabaseError::Replaced { path: self.path.clone() }
+    }
+}
+
+impl Mode {
+    fn open(path: &Path, enforce: EnforceWal) -> Result<Self, DatabaseError> {
+        hot_journal::require_super_journal(path)?;
+        if enforce == EnforceWal::No {
+            match JournalDatabase::open(path) {
+                Err(DatabaseError::ModeChanged { .. }) => {}
+                opened => return Ok(Self::Journal(Box::new(opened?))),
+            }
+        }
+        match WalDatabase::open(path, enforce) {
+            // Between the two looks the application left WAL mode.
+            Err(DatabaseError::NotWal { .. }) if enforce == EnforceWal::No => {
+                Err(DatabaseError::ModeChanged { path: path.to_owned() })
+            }
+            opened => Ok(Self::Wal(Box::new(opened?))),
+        }
+    }
+
+    fn follow(&mut self, dirty: &mut DirtyPages) -> Result<Followed, DatabaseError> {
+        match self {
+            Self::Wal(database) => database.follow(dirty),
+            Self::Journal(database) => database.follow(dirty),
+        }
+    }
+
+    const fn page_size(&self) -> PageSize {
+        match self {
+            Self::Wal(database) => database.page_size(),
+            Self::Journal(database) => database.page_size(),
+        }
+    }
+
+    const fn switched_to_wal(&self) -> bool {
+        match self {
+            Self::Wal(database) => database.switched_to_wal(),
+            Self::Journal(_) => false,
+        }
+    }
+}
