@@ -35,6 +35,13 @@ pub enum Command {
     /// `lifeboat restore -o out.db s3://bucket/path` restores from a URL; `lifeboat restore app.db` restores a database
     /// of the config file to its place. The file appears whole and verified, or not at all.
     Restore(RestoreArgs),
+    /// Wait until everything committed until now is stored.
+    ///
+    /// Asks the running `lifeboat replicate`, which stores at once what it would collect otherwise. `lifeboat sync` asks for
+    /// all of its databases, `lifeboat sync app.db` for one.
+    Sync(SyncArgs),
+    /// Show what the running `lifeboat replicate` says of its databases.
+    Status(StatusArgs),
     /// Ask the replicating process of this pod; used by its probes.
     Ctl(CtlArgs),
 }
@@ -93,6 +100,14 @@ pub struct ReplicateArgs {
     #[arg(long, value_parser = parse_duration, value_name = "DURATION")]
     pub sync_interval: Option<Duration>,
 
+    /// Slots a day and database, as a budget: under unbroken load the interval is stretched for it [default: none]
+    #[arg(long, value_name = "N")]
+    pub max_requests_per_day: Option<u32>,
+
+    /// The longest time a commit waits because of the budget; it wins over the budget [default: 5m]
+    #[arg(long, value_parser = parse_duration, value_name = "DURATION")]
+    pub max_lag: Option<Duration>,
+
     /// How long the last commits may take to be stored after SIGTERM or SIGINT [default: 25s]
     #[arg(long, value_parser = parse_duration, value_name = "DURATION")]
     pub flush_timeout: Option<Duration>,
@@ -109,8 +124,41 @@ pub struct ReplicateArgs {
     #[arg(long, value_name = "HOST:PORT")]
     pub addr: Option<String>,
 
-    /// The control socket [default: off outside a pod]
-    #[arg(long, value_name = "PATH")]
+    /// The control socket, for `lifeboat sync` and `lifeboat status`; `off` for none [default: /run/lifeboat/lifeboat.sock or
+    /// $XDG_RUNTIME_DIR/lifeboat/lifeboat.sock, the first that can be had]
+    #[arg(long, value_name = "PATH", env = "LIFEBOAT_SOCKET")]
+    pub socket: Option<PathBuf>,
+}
+
+/// Arguments of `sync`.
+#[derive(Args, Debug)]
+pub struct SyncArgs {
+    /// Names or paths of databases [default: all that the process follows]
+    #[arg(value_name = "DB")]
+    pub databases: Vec<String>,
+
+    /// How long to wait; then it ends with 5 and says what is missing
+    #[arg(long, value_parser = parse_duration, value_name = "DURATION", default_value = "30s")]
+    pub timeout: Duration,
+
+    /// Print one JSON object for each database.
+    #[arg(long)]
+    pub json: bool,
+
+    /// The process's control socket [default: the first of the usual ones where a process answers]
+    #[arg(long, value_name = "PATH", env = "LIFEBOAT_SOCKET")]
+    pub socket: Option<PathBuf>,
+}
+
+/// Arguments of `status`.
+#[derive(Args, Debug)]
+pub struct StatusArgs {
+    /// Print what `/v1/status` answers.
+    #[arg(long)]
+    pub json: bool,
+
+    /// The process's control socket [default: the first of the usual ones where a process answers]
+    #[arg(long, value_name = "PATH", env = "LIFEBOAT_SOCKET")]
     pub socket: Option<PathBuf>,
 }
 
@@ -162,9 +210,9 @@ pub struct CtlArgs {
     #[command(subcommand)]
     pub verb: CtlVerb,
 
-    /// The control socket.
-    #[arg(long, global = true, default_value = "/run/lifeboat/lifeboat.sock", env = "LIFEBOAT_SOCKET")]
-    pub socket: PathBuf,
+    /// The control socket [default: the first of the usual ones where a process answers]
+    #[arg(long, global = true, value_name = "PATH", env = "LIFEBOAT_SOCKET")]
+    pub socket: Option<PathBuf>,
 }
 
 /// What a probe may ask.

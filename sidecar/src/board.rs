@@ -8,6 +8,7 @@ use lifeboat_wire::{DatabaseStatus, Position, Status};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::DatabaseConfig;
+use crate::demand::Demand;
 use crate::exit::Failure;
 use crate::watch::Watcher;
 
@@ -28,6 +29,9 @@ struct Entry {
     is_open: bool,
     is_started: bool,
     last_turn: Option<Instant>,
+    /// Requests a day beyond the budget, and since when that is known.
+    pace: Option<(u64, Instant)>,
+    demand: Arc<Demand>,
 }
 
 /// The place on the board where one follower writes.
@@ -35,6 +39,7 @@ struct Entry {
 pub struct Post {
     board: Arc<Board>,
     number: usize,
+    demand: Arc<Demand>,
 }
 
 impl Board {
@@ -43,8 +48,20 @@ impl Board {
     pub fn new(databases: &[DatabaseConfig], watcher: Watcher) -> (Arc<Self>, Vec<Post>) {
         let entries = Mutex::new(databases.iter().map(Entry::new).collect());
         let board = Arc::new(Self { entries, watcher, hurry: CancellationToken::new() });
-        let posts = (0..databases.len()).map(|number| Post { board: Arc::clone(&board), number }).collect();
+        let posts = (0..databases.len()).filter_map(|number| board.post(number)).collect();
         (board, posts)
+    }
+
+    /// The place of the database of that name.
+    #[must_use]
+    pub fn find(self: &Arc<Self>, name: &str) -> Option<Post> {
+        let number = self.entries().iter().position(|entry| entry.status.name == name)?;
+        self.post(number)
+    }
+
+    fn post(self: &Arc<Self>, number: usize) -> Option<Post> {
+        let demand = Arc::clone(&self.entries().get(number)?.demand);
+        Some(Post { board: Arc::clone(self), number, demand })
     }
 
     /// The present status.
@@ -119,6 +136,11 @@ impl Post {
         self.write(|entry| entry.last_turn = Some(Instant::now()));
     }
 
+    /// A slot was cut; at this pace that many requests a day are made, if that is more than the budget allows.
+    pub fn paced(&self, requests_per_day: Option<u64>) {
+        self.write(|entry| entry.pace = requests_per_day.map(|requests| (requests, Instant::now())));
+    }
+
     /// The follower's loop ended in order.
     pub fn ended(&self) {
         self.write(|entry| entry.last_turn = None);
@@ -136,6 +158,12 @@ impl Post {
     /// The trouble is over.
     pub fn recovered(&self) {
         self.write(Entry::clear);
+    }
+
+    /// What is demanded of the follower.
+    #[must_use]
+    pub fn demand(&self) -> &Demand {
+        &self.demand
     }
 
     /// Cancelled when nothing may wait for an interval any more.
@@ -166,11 +194,20 @@ impl Entry {
             position: None,
             lag_seconds: None,
             unreplicated_bytes: None,
+            requests_per_day: None,
             verdict: None,
             reason: None,
             message: String::new(),
         };
-        Self { status, waits_since: None, is_open: false, is_started: false, last_turn: None }
+        Self {
+            status,
+            waits_since: None,
+            is_open: false,
+            is_started: false,
+            last_turn: None,
+            pace: None,
+            demand: Arc::default(),
+        }
     }
 
     fn status(&self) -> DatabaseStatus {
@@ -178,6 +215,10 @@ impl Entry {
         if status.unreplicated_bytes.is_some() {
             status.lag_seconds = Some(self.waits_since.map_or(0.0, |since| since.elapsed().as_secs_f64()));
         }
+        // A pace that was not kept up is none any more.
+        let is_kept =
+            |(requests, since): &(u64, Instant)| since.elapsed() < 2 * DAY / pace_divisor(*requests);
+        status.requests_per_day = self.pace.filter(is_kept).map(|(requests, _)| requests);
         status
     }
 
@@ -198,6 +239,11 @@ pub fn position(slot: Base, time: Option<jiff::Timestamp>) -> Position {
     }
 }
 
+fn pace_divisor(requests: u64) -> u32 {
+    u32::try_from(requests).unwrap_or(u32::MAX).max(1)
+}
+
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 /// A follower that has not turned for this long is stuck.
 const TURN_MAX: Duration = Duration::from_secs(20);
 

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use lifeboat_ltx::{Checksum, Txid};
 use lifeboat_replica::dirty_pages::DirtyPages;
 use lifeboat_replica::epoch::Epoch;
-use lifeboat_replica::flush::{Decision, Flush};
+use lifeboat_replica::flush::{Decision, Flush, Rhythm};
 use lifeboat_replica::page_sums::PageSums;
 use tokio::sync::mpsc::Sender;
 
@@ -34,6 +34,8 @@ pub enum Order {
     Stored,
     /// Nothing waits for the interval any more.
     Hurry,
+    /// Everything committed until now is to be stored now: the demand of this number.
+    Sync(u64),
     /// Store what is there, then end.
     Finish,
 }
@@ -80,8 +82,8 @@ pub struct Task {
     pub path: PathBuf,
     /// Whether it may be switched to WAL mode.
     pub enforce: EnforceWal,
-    /// The longest time commits are collected.
-    pub interval: Duration,
+    /// How often slots may be cut.
+    pub rhythm: Rhythm,
     /// Whether the first view is to be compared with the bucket.
     pub is_compared: bool,
     /// Where large slots are spooled.
@@ -135,7 +137,8 @@ fn open(
         match orders.try_recv() {
             Ok(Order::Finish) => is_last = true,
             Err(TryRecvError::Disconnected) => return Ok(None),
-            Ok(Order::Begin(_) | Order::Stored | Order::Hurry) | Err(TryRecvError::Empty) => {}
+            Ok(Order::Begin(_) | Order::Stored | Order::Hurry | Order::Sync(_))
+            | Err(TryRecvError::Empty) => {}
         }
     }
 }
@@ -201,7 +204,7 @@ struct Capture<'a> {
 impl<'a> Capture<'a> {
     fn new(database: Database, task: Task, post: &'a Post, watch: &'a Watch) -> Self {
         Self {
-            flush: Flush::new(millis(task.interval)),
+            flush: Flush::new(task.rhythm),
             database,
             task,
             post,
@@ -246,6 +249,7 @@ impl<'a> Capture<'a> {
             if is_current && let Some(slot) = self.cut_if_due()? {
                 let _ = reports.blocking_send(Report::Slot(Box::new(slot)));
             }
+            self.post.demand().meet(self.flush.met());
             self.post
                 .turned(self.waiting.bytes + self.flying.bytes, self.flying.since.or(self.waiting.since));
         }
@@ -258,6 +262,11 @@ impl<'a> Capture<'a> {
                 Ok(Order::Begin(begin)) => self.begin(begin),
                 Ok(Order::Stored) => self.stored(),
                 Ok(Order::Hurry) => self.flush.hurry(),
+                Ok(Order::Sync(number)) => {
+                    self.flush.demand(number);
+                    // What is stored of a file that was replaced is no answer.
+                    self.is_name_suspect = true;
+                }
                 Ok(Order::Finish) => {
                     self.flush.hurry();
                     self.finish = Finish::Wanted;
@@ -356,6 +365,7 @@ impl<'a> Capture<'a> {
 
     fn cut_if_due(&mut self) -> Result<Option<SlotFile>, Failure> {
         let Some(next) = self.next else { return Ok(None) };
+        self.flush.looked(!self.dirty.is_empty());
         if self.rest().is_some() {
             return Ok(None);
         }
@@ -390,13 +400,16 @@ impl<'a> Capture<'a> {
         }
         let cut = std::mem::take(&mut self.waiting);
         // Without a slot, what was written is what the bucket has already.
-        if let Some(slot) = &slot {
-            self.flush.cut(self.now());
-            self.flying = cut;
-            let txid = next.txid.next().ok_or_else(|| Failure::bug("no txid is left"))?;
-            self.next = Some(NextSlot { txid, pre_apply: slot.post_apply, ..next });
-        }
-        Ok(slot)
+        let Some(slot) = slot else {
+            self.flush.nothing_to_cut();
+            return Ok(None);
+        };
+        self.flush.cut(self.now());
+        self.post.paced(self.flush.requests_per_day());
+        self.flying = cut;
+        let txid = next.txid.next().ok_or_else(|| Failure::bug("no txid is left"))?;
+        self.next = Some(NextSlot { txid, pre_apply: slot.post_apply, ..next });
+        Ok(Some(slot))
     }
 
     /// A slot that could not be written down is cut anew later; its pages stay dirty.
@@ -453,7 +466,7 @@ impl<'a> Capture<'a> {
     }
 
     /// When a slot is due, if commits wait.
-    fn due(&self) -> Option<Duration> {
+    fn due(&mut self) -> Option<Duration> {
         let now = self.now();
         match self.flush.decide(now, !self.dirty.is_empty()) {
             Decision::Cut => self.next.map(|_| self.rest().unwrap_or(Duration::ZERO)),

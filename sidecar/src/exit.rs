@@ -27,6 +27,37 @@ pub enum Exit {
     Bug = 70,
 }
 
+impl Exit {
+    /// The exit of that code; `None` for one that no release has given.
+    #[must_use]
+    pub const fn from_code(code: u8) -> Option<Self> {
+        Some(match code {
+            0 => Self::Done,
+            2 => Self::Usage,
+            3 => Self::Fenced,
+            4 => Self::Refused,
+            5 => Self::Unavailable,
+            6 => Self::Damaged,
+            70 => Self::Bug,
+            _ => return None,
+        })
+    }
+
+    /// Of several ends the gravest counts; that of being fenced more than a refusal.
+    #[must_use]
+    pub const fn gravity(self) -> u8 {
+        match self {
+            Self::Done => 0,
+            Self::Unavailable => 1,
+            Self::Usage => 2,
+            Self::Refused => 3,
+            Self::Fenced => 4,
+            Self::Damaged => 5,
+            Self::Bug => 6,
+        }
+    }
+}
+
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
         Self::from(exit as u8)

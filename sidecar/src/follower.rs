@@ -95,6 +95,7 @@ impl Follower {
             }
             self.post.troubled(failure);
         }
+        self.post.demand().end();
         ended
     }
 
@@ -271,7 +272,7 @@ impl Follower {
         let task = Task {
             path: self.database.path.clone(),
             enforce: self.database.enforce(),
-            interval: self.database.sync_interval,
+            rhythm: self.database.rhythm(),
             is_compared,
             folder: self.marks.folder().to_owned(),
         };
@@ -341,11 +342,17 @@ impl Follower {
     /// The loop: whatever the thread cuts is stored, until it has finished.
     async fn store_all(&self, writer: &mut Writer, capture: &mut Capture) -> Result<Ended, Failure> {
         let (mut is_stopping, mut is_hurried) = (false, false);
+        let (demand, mut demanded) = (self.post.demand(), 0);
         loop {
             tokio::select! {
                 report = capture.reports.recv() => match report {
                     Some(Report::Slot(slot)) => {
                         self.store(writer, &slot).await?;
+                        // First what was demanded meanwhile: then one next slot is enough for all of it.
+                        if demand.newest() > demanded {
+                            demanded = demand.newest();
+                            capture.tell(Order::Sync(demanded))?;
+                        }
                         capture.tell(Order::Stored)?;
                     }
                     Some(Report::Finished) => return Ok(Ended::Finished),
@@ -357,6 +364,10 @@ impl Follower {
                 () = self.stop.cancelled(), if !is_stopping => {
                     is_stopping = true;
                     capture.tell(Order::Finish)?;
+                }
+                newest = demand.newer_than(demanded) => {
+                    demanded = newest;
+                    capture.tell(Order::Sync(demanded))?;
                 }
                 () = self.post.hurry().cancelled(), if !is_hurried => {
                     is_hurried = true;

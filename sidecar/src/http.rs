@@ -1,20 +1,23 @@
-//! The endpoints: status and health over TCP, and the pod's own questions over a Unix socket.
+//! The endpoints: status, health and demands; the pod's own questions only over the Unix socket.
 
-use std::path::Path;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
-use axum::extract::State;
-use axum::http::StatusCode;
+use axum::extract::{ConnectInfo, Request, State};
+use axum::http::{StatusCode, header};
+use axum::middleware::{Next, from_fn};
+use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use lifeboat_wire::{STATUS_PATH, Status};
 use tokio::net::{TcpListener, UnixListener};
 use tokio_util::sync::CancellationToken;
 
+use crate::answer;
 use crate::board::Board;
 use crate::exit::Failure;
 
-/// Serves the status endpoint on `addr` until `stop`.
+/// Serves status and health on `addr` until `stop`, and demands from this machine.
 ///
 /// # Errors
 /// Usage when the address cannot be listened on.
@@ -24,9 +27,10 @@ pub async fn serve_status(addr: &str, board: Arc<Board>, stop: CancellationToken
     let listener = TcpListener::bind(addr)
         .await
         .map_err(|error| Failure::usage(format!("addr {addr}: {error}; choose another with --addr")))?;
+    let demands = demand_routes(Arc::clone(&board)).layer(from_fn(only_from_this_machine));
+    let routes = status_routes(board).merge(demands).into_make_service_with_connect_info::<SocketAddr>();
     tokio::spawn(async move {
-        let served =
-            axum::serve(listener, status_routes(board)).with_graceful_shutdown(stop.cancelled_owned());
+        let served = axum::serve(listener, routes).with_graceful_shutdown(stop.cancelled_owned());
         if let Err(error) = served.await {
             tracing::error!("the status endpoint ended: {error}");
         }
@@ -34,26 +38,16 @@ pub async fn serve_status(addr: &str, board: Arc<Board>, stop: CancellationToken
     Ok(())
 }
 
-/// Serves the control socket at `path` until `stop`.
-///
-/// # Errors
-/// Usage when the socket cannot be made.
-pub fn serve_control(path: &Path, board: Arc<Board>, stop: CancellationToken) -> Result<(), Failure> {
-    let refuse =
-        |error| Failure::usage(format!("socket {}: {error}; choose another with --socket", path.display()));
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(refuse(error)),
-        Ok(()) | Err(_) => {}
-    }
-    let listener = UnixListener::bind(path).map_err(refuse)?;
+/// Serves the control socket until `stop`.
+pub fn serve_control(listener: UnixListener, board: Arc<Board>, stop: CancellationToken) {
     tokio::spawn(async move {
-        let routes = status_routes(Arc::clone(&board)).merge(control_routes(board));
+        let routes = status_routes(Arc::clone(&board)).merge(demand_routes(Arc::clone(&board)));
+        let routes = routes.merge(control_routes(board));
         if let Err(error) = axum::serve(listener, routes).with_graceful_shutdown(stop.cancelled_owned()).await
         {
             tracing::error!("the control socket ended: {error}");
         }
     });
-    Ok(())
 }
 
 fn status_routes(board: Arc<Board>) -> Router {
@@ -64,11 +58,29 @@ fn status_routes(board: Arc<Board>) -> Router {
         .with_state(board)
 }
 
+fn demand_routes(board: Arc<Board>) -> Router {
+    Router::new().route("/v1/databases/{name}/sync", post(answer::sync)).with_state(board)
+}
+
 fn control_routes(board: Arc<Board>) -> Router {
     Router::new()
         .route("/startedz", get(async |State(board): State<Arc<Board>>| word(board.is_started())))
         .route("/v1/prestop", post(prestop))
         .with_state(board)
+}
+
+/// A demand costs a request to the bucket, so a stranger may not make one, and neither may a web page through the browser
+/// of this machine, which always says where it comes from.
+async fn only_from_this_machine(
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    request: Request,
+    next: Next,
+) -> Response {
+    if peer.ip().to_canonical().is_loopback() && !request.headers().contains_key(header::ORIGIN) {
+        return next.run(request).await;
+    }
+    (StatusCode::FORBIDDEN, "only programs of this machine may demand; ask over the loopback or the socket\n")
+        .into_response()
 }
 
 async fn status(State(board): State<Arc<Board>>) -> Json<Status> {

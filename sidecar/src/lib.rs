@@ -8,10 +8,13 @@
 //! | [`claim`], [`handover`], [`marks`], [`pod`] | who we are, and whether we may write |
 //! | [`replicate`], [`follower`], [`capture`], [`pace`], [`slot_file`], [`upload`] | from a commit to a stored slot |
 //! | [`restore`], [`pod_restore`], [`rebuild`], [`progress`] | from stored files to a database |
-//! | [`board`], [`http`], [`ctl`], [`shutdown`] | what is said of it, and how it stops |
+//! | [`board`], [`demand`], [`http`], [`answer`], [`socket`] | what is said of it and asked of it |
+//! | [`store_now`], [`show`], [`ctl`] | whoever asks: `lifeboat sync`, `lifeboat status`, the probes |
+//! | [`shutdown`] | how it stops |
 //!
 //! What to do next is decided in `lifeboat_replica`; here it is done.
 
+pub mod answer;
 pub mod args;
 pub mod board;
 pub mod bucket;
@@ -21,6 +24,7 @@ pub mod config;
 pub mod connect;
 pub mod ctl;
 pub mod database;
+pub mod demand;
 pub mod disk;
 pub mod exit;
 pub mod first_view;
@@ -37,8 +41,11 @@ pub mod rebuild;
 pub mod replicate;
 pub mod restore;
 pub mod retry;
+pub mod show;
 pub mod shutdown;
 pub mod slot_file;
+pub mod socket;
+pub mod store_now;
 pub mod telemetry;
 pub mod trouble;
 pub mod upload;

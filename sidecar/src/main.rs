@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use lifeboat::args::{Cli, Command};
 use lifeboat::exit::{Exit, Failure};
-use lifeboat::{ctl, replicate, restore, telemetry};
+use lifeboat::{ctl, replicate, restore, show, store_now, telemetry};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -25,6 +25,8 @@ async fn run(command: Command) -> Result<(), Failure> {
     match command {
         Command::Replicate(args) => replicate::run(&args).await,
         Command::Restore(args) => restore::run(&args).await,
+        Command::Sync(args) => store_now::run(&args).await,
+        Command::Status(args) => show::run(&args).await,
         Command::Ctl(args) => ctl::run(&args).await,
     }
 }

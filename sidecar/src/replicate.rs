@@ -13,7 +13,7 @@ use crate::config::Config;
 use crate::exit::{Exit, Failure};
 use crate::follower::Follower;
 use crate::watch::Watcher;
-use crate::{http, pod, shutdown};
+use crate::{http, pod, shutdown, socket};
 
 /// Follows every configured database. Returns when all are done: stopped in order, fenced, or failed.
 ///
@@ -31,8 +31,8 @@ pub async fn run(args: &ReplicateArgs) -> Result<(), Failure> {
     if let Some(addr) = &config.addr {
         http::serve_status(addr, Arc::clone(&board), serving.clone()).await?;
     }
-    if let Some(socket) = &config.socket {
-        http::serve_control(socket, Arc::clone(&board), serving.clone())?;
+    if let Some(listener) = socket::open(&config.socket)? {
+        http::serve_control(listener, Arc::clone(&board), serving.clone());
     }
     let stop = shutdown::on_signal()?;
     let ended = follow_all(&config, &posts, &watcher, &stop).await;
@@ -78,19 +78,9 @@ async fn follow_all(
     }
 }
 
-/// The failure with the higher exit code counts, but that of being fenced more than a refusal.
 fn graver(known: Result<(), Failure>, new: Failure) -> Result<(), Failure> {
-    let weight = |exit: Exit| match exit {
-        Exit::Done => 0,
-        Exit::Unavailable => 1,
-        Exit::Usage => 2,
-        Exit::Refused => 3,
-        Exit::Fenced => 4,
-        Exit::Damaged => 5,
-        Exit::Bug => 6,
-    };
     match known {
-        Err(known) if weight(known.exit) >= weight(new.exit) => Err(known),
+        Err(known) if known.exit.gravity() >= new.exit.gravity() => Err(known),
         Ok(()) | Err(_) => Err(new),
     }
 }

@@ -150,6 +150,7 @@ fn main_status() -> DatabaseStatus {
         }),
         lag_seconds: Some(0.0),
         unreplicated_bytes: Some(0),
+        requests_per_day: None,
         verdict: None,
         reason: None,
         message: String::new(),

@@ -9,11 +9,12 @@
 //! | [`adoption`] | whether the database on this machine continues what the bucket holds |
 //! | [`inventory`], [`restore`] | which files lead to a restore target |
 //! | [`dirty_pages`] | which pages the next slot must carry |
-//! | [`flush`] | when the next slot is cut |
+//! | [`flush`], [`budget`] | when the next slot is cut, and how many requests a day that may cost |
 //! | [`page_sums`] | which of them differ from what the bucket has |
 //! | [`page_log`] | the same, kept beside the database for the process that comes after this one |
 
 pub mod adoption;
+pub mod budget;
 pub mod claim;
 pub mod dirty_pages;
 pub mod epoch;

@@ -19,6 +19,8 @@ pub(super) struct File {
     pub(super) addr: Option<String>,
     pub(super) socket: Option<String>,
     pub(super) sync_interval: Option<String>,
+    pub(super) max_lag: Option<String>,
+    pub(super) max_requests_per_day: Option<u32>,
     pub(super) flush_timeout: Option<String>,
     pub(super) handover_timeout: Option<String>,
     pub(super) handover_dir: Option<String>,
@@ -38,6 +40,8 @@ pub(super) struct Database {
     #[serde(default)]
     pub(super) replicas: Vec<Replica>,
     pub(super) sync_interval: Option<String>,
+    pub(super) max_lag: Option<String>,
+    pub(super) max_requests_per_day: Option<u32>,
     pub(super) enforce_wal: Option<bool>,
     #[serde(flatten)]
     pub(super) others: Others,

@@ -1,6 +1,7 @@
 //! The configuration: parsed once into values that cannot be wrong.
 
 mod file;
+mod rhythm;
 #[cfg(test)]
 mod tests;
 
@@ -13,14 +14,15 @@ use crate::args::{ConfigArgs, ReplicateArgs, StoreArgs, parse_duration};
 use crate::database::EnforceWal;
 use crate::exit::Failure;
 use crate::location::{Location, S3Location, clean_prefix};
+use crate::socket::Socket;
 
 /// Everything a process of ours is told.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     /// Address of the status endpoint, if any.
     pub addr: Option<String>,
-    /// The control socket, if any.
-    pub socket: Option<PathBuf>,
+    /// The control socket.
+    pub socket: Socket,
     /// How long the last commits may take after SIGTERM.
     pub flush_timeout: Duration,
     /// How long a predecessor that makes progress is waited for.
@@ -44,6 +46,10 @@ pub struct DatabaseConfig {
     pub location: Location,
     /// The longest time commits are collected under steady load.
     pub sync_interval: Duration,
+    /// The longest time a commit waits because of the budget of requests; `None` for the default.
+    pub max_lag: Option<Duration>,
+    /// The budget: slots a day, if they are counted.
+    pub max_requests_per_day: Option<u32>,
     /// Whether a database that is not in WAL mode is switched to it, or replicated as it is.
     pub enforce_wal: bool,
 }
@@ -69,19 +75,22 @@ impl Config {
         if config.databases.is_empty() {
             return Err(Failure::usage(NO_DATABASES));
         }
-        if config.databases.iter().any(|database| !SYNC_INTERVAL.contains(&database.sync_interval)) {
-            return Err(Failure::usage(WRONG_INTERVAL));
+        for database in &config.databases {
+            database.check_rhythm().map_err(Failure::usage)?;
+            config.remarks.extend(database.cost_of_the_lag());
         }
         Ok(config)
     }
 
     fn apply(&mut self, args: &ReplicateArgs) {
         self.addr = args.addr.clone().or_else(|| self.addr.take());
-        self.socket = args.socket.clone().or_else(|| self.socket.take());
+        self.socket = args.socket.clone().map_or_else(|| self.socket.clone(), Socket::from);
         self.flush_timeout = args.flush_timeout.unwrap_or(self.flush_timeout);
         self.handover_timeout = args.handover_timeout.unwrap_or(self.handover_timeout);
         for database in &mut self.databases {
             database.sync_interval = args.sync_interval.unwrap_or(database.sync_interval);
+            database.max_lag = args.max_lag.or(database.max_lag);
+            database.max_requests_per_day = args.max_requests_per_day.or(database.max_requests_per_day);
             database.enforce_wal = args.enforce_wal.unwrap_or(database.enforce_wal);
         }
     }
@@ -129,7 +138,7 @@ impl Config {
         config.note_others("", &file.others)?;
         let duration = |key: &str, text: &Option<String>, default| duration(key, text.as_deref(), default);
         config.addr = file.addr.clone();
-        config.socket = file.socket.clone().map(PathBuf::from);
+        config.socket = file.socket.clone().map(PathBuf::from).map_or(config.socket, Socket::from);
         config.flush_timeout = duration("flush-timeout", &file.flush_timeout, config.flush_timeout)?;
         config.handover_timeout =
             duration("handover-timeout", &file.handover_timeout, config.handover_timeout)?;
@@ -172,9 +181,10 @@ impl Config {
         let interval = [&entry.sync_interval, &replica.sync_interval, &file.sync_interval];
         let interval = interval.into_iter().flatten().next().map(String::as_str);
         database.sync_interval = duration("sync-interval", interval, database.sync_interval)?;
-        if !SYNC_INTERVAL.contains(&database.sync_interval) {
-            return Err(Failure::usage(format!("{path}: {WRONG_INTERVAL}")));
-        }
+        let lag = entry.max_lag.as_ref().or(file.max_lag.as_ref());
+        database.max_lag = lag.map(|lag| duration("max-lag", Some(lag), Duration::ZERO)).transpose()?;
+        database.max_requests_per_day = entry.max_requests_per_day.or(file.max_requests_per_day);
+        database.check_rhythm().map_err(|wrong| Failure::usage(format!("{path}: {wrong}")))?;
         database.enforce_wal = entry.enforce_wal.or(file.enforce_wal).unwrap_or(true);
         Ok(database)
     }
@@ -216,7 +226,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             addr: None,
-            socket: None,
+            socket: Socket::Usual,
             flush_timeout: Duration::from_secs(25),
             handover_timeout: Duration::from_secs(40),
             handover_dir: None,
@@ -236,7 +246,15 @@ impl DatabaseConfig {
     fn new(path: &Path, location: Location) -> Result<Self, Failure> {
         let path = absolute(path)?;
         let name = path.display().to_string();
-        Ok(Self { name, path, location, sync_interval: Duration::from_secs(1), enforce_wal: true })
+        Ok(Self {
+            name,
+            path,
+            location,
+            sync_interval: Duration::from_secs(1),
+            max_lag: None,
+            max_requests_per_day: None,
+            enforce_wal: true,
+        })
     }
 }
 
@@ -318,8 +336,5 @@ fn duration(key: &str, text: Option<&str>, default: Duration) -> Result<Duration
 /// The environment variable of a whole config.
 const INLINE: &str = "LIFEBOAT_CONFIG_INLINE";
 const CONFIG_PATHS: [&str; 2] = ["/etc/lifeboat.yml", "/etc/litestream.yml"];
-const SYNC_INTERVAL: std::ops::RangeInclusive<Duration> =
-    Duration::from_millis(10)..=Duration::from_secs(3600);
-const WRONG_INTERVAL: &str = "sync-interval is from 10ms to 1h";
 const NO_DATABASES: &str =
     "no databases: the config lists none under 'dbs'; add one, or name a database and a URL";

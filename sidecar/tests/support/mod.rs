@@ -76,6 +76,8 @@ impl Place {
 pub fn lifeboat(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_lifeboat"));
     command.args(args).env_remove("LIFEBOAT_CONFIG").env_remove("LIFEBOAT_POD_UID");
+    // Tests run side by side, and none may meet the sockets of this machine.
+    command.env("LIFEBOAT_SOCKET", "off");
     for name in
         ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE", "AWS_REGION", "AWS_ENDPOINT_URL"]
     {

@@ -6,10 +6,12 @@
 //! Both sides may be of different releases. So fields are only ever added, unknown fields are ignored, and an unknown
 //! word of an enum decodes as its `Unknown` variant: a newer sidecar must not blind an older operator.
 
+mod answer;
 mod reason;
 mod status;
 mod termination;
 
+pub use answer::{NotSynced, Synced};
 pub use reason::{Reason, Verdict};
 pub use status::{DatabaseStatus, Position, Status};
 pub use termination::{DatabaseOutcome, Outcome, Step, Termination};

@@ -30,6 +30,10 @@ pub struct DatabaseStatus {
     pub lag_seconds: Option<f64>,
     /// Bytes captured or seen but not yet stored; null for unknown.
     pub unreplicated_bytes: Option<u64>,
+    /// Slots stored a day at the present pace, where `max-lag` makes that more than `max-requests-per-day`; null where that
+    /// budget is kept, or there is none.
+    #[serde(default)]
+    pub requests_per_day: Option<u64>,
     /// What must be done; null when the database is well.
     pub verdict: Option<Verdict>,
     /// Why; null when the database is well.
@@ -70,6 +74,7 @@ mod tests {
                     }),
                     lag_seconds: Some(0.0),
                     unreplicated_bytes: Some(0),
+                    requests_per_day: Some(288),
                     verdict: None,
                     reason: None,
                     message: String::new(),
@@ -81,6 +86,7 @@ mod tests {
                     position: None,
                     lag_seconds: None,
                     unreplicated_bytes: None,
+                    requests_per_day: None,
                     verdict: Some(Verdict::Retry),
                     reason: Some(Reason::StoreUnavailable),
                     message: "bucket shop at http://s3.lab.local:7070: connection refused".to_owned(),
