@@ -83,6 +83,11 @@ crash: export CRASH_ROUNDS = $(or $(ROUNDS),500)
 crash: tools ## kill sidecar and application at every request and at any time; what was stored is never lost; ROUNDS=500 (10 minutes)
 	@cargo test $(CARGO_FLAGS) -p lifeboat --test crash -- --nocapture
 
+.PHONY: fuzz
+fuzz: export SECONDS_EACH ?= 60
+fuzz: toolchain ## every decoder of foreign bytes, with a fuzzer that sees what it reaches; TARGET=wal_scan for one, SECONDS_EACH=60
+	@fuzz/run.sh $(TARGET)
+
 .PHONY: e2e
 e2e: packages ## the tests that need a cluster, in a lab of their own; TEST=<part of a name> for some; KEEP_LAB=1 to look around
 	$(say) "tests in a cluster"

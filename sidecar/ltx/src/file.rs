@@ -7,6 +7,7 @@ use crate::encode::Encoder;
 use crate::error::{DecodeError, EncodeError};
 use crate::header::Header;
 use crate::source::from_memory;
+use crate::tail::Tail;
 use crate::trailer::Trailer;
 
 /// A whole file in memory.
@@ -52,4 +53,17 @@ pub fn decode_whole(bytes: &[u8]) -> Result<LtxFile, DecodeError> {
     }
     let decoded = from_memory(decoder.finish())?;
     Ok(LtxFile { header: decoded.header, pages })
+}
+
+/// Whatever the bytes are, decoding does not panic, what is accepted is encoded to something that decodes to the same, and
+/// its tail is accepted too.
+#[doc(hidden)]
+pub fn fuzz_ltx_file(bytes: &[u8]) {
+    let size = bytes.len() as u64;
+    let tail = Header::decode(bytes).map(|header| Tail::decode(&header, size, bytes));
+    let Ok(file) = decode_whole(bytes) else { return };
+    assert!(matches!(tail, Ok(Ok(_))), "BUG: a whole file was accepted, and its tail was not");
+    if let Ok(encoded) = file.encode() {
+        assert_eq!(decode_whole(&encoded).ok(), Some(file), "BUG: encoding changes a file");
+    }
 }

@@ -30,6 +30,8 @@ pub use checksum::{Checksum, FileChecksum, PageChecksum};
 pub use decode::{Decoded, Decoder};
 pub use encode::{Encoder, Finished};
 pub use error::{DecodeError, EncodeError, HeaderError, PageOrderError, ParseError, Part, ReadError};
+#[doc(hidden)]
+pub use file::fuzz_ltx_file;
 pub use file::{LtxFile, decode_whole};
 pub use file_name::FileName;
 pub use header::{HEADER_SIZE, Header, Mark};

@@ -235,6 +235,14 @@ mod checksum_text {
     }
 }
 
+/// Whatever the bytes are, decoding does not panic, and what is accepted is encoded to something that decodes to the same.
+#[doc(hidden)]
+pub fn fuzz_head(bytes: &[u8]) {
+    if let Ok(head) = Head::decode(bytes) {
+        assert_eq!(Head::decode(&head.encode()).ok(), Some(head), "BUG: encoding changes a head");
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

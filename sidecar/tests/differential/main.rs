@@ -16,6 +16,8 @@
 )]
 
 mod application;
+#[path = "../support/dice.rs"]
+#[allow(unreachable_pub, reason = "other tests share it")]
 mod dice;
 mod replica;
 
