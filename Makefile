@@ -97,6 +97,10 @@ e2e: packages ## the tests that need a cluster, in a lab of their own; TEST=<par
 bench: packages ## what a sidecar costs: ours, Litestream and none in turn (45 minutes); BENCH='--quick' or scenarios for less
 	@e2e/bench/run.sh $(BENCH)
 
+.PHONY: soak
+soak: toolchain ## follow every kind of application for longer; FOLLOW_SECONDS=60 for each (default 10, minutes in all)
+	@FOLLOW_SECONDS=$(or $(FOLLOW_SECONDS),10) cargo test $(CARGO_FLAGS) -p lifeboat --test follow_exactly -- --nocapture
+
 .PHONY: crds
 crds: ## write crds/ and charts/lifeboat-crds/ anew from the Rust types
 	@cargo run $(CARGO_FLAGS) --quiet -p lifeboat-operator -- crds --write .

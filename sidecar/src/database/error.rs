@@ -79,6 +79,15 @@ pub enum DatabaseError {
         /// The database.
         path: PathBuf,
     },
+    /// The WAL was deleted or replaced, and the application still has the old one open.
+    #[error(
+        "the -wal file of {} is not the one that the application writes to: it was deleted or replaced; restart the application",
+        path.display()
+    )]
+    StrayWal {
+        /// The database.
+        path: PathBuf,
+    },
     /// The application changed the journal mode.
     #[error("{} has another journal mode now; it is being opened again", path.display())]
     ModeChanged {
@@ -178,6 +187,7 @@ impl DatabaseError {
             | Self::Busy { .. }
             | Self::LockHeld { .. }
             | Self::Replaced { .. }
+            | Self::StrayWal { .. }
             | Self::ModeChanged { .. }
             | Self::HotJournal { .. }
             | Self::Truncated { .. }
@@ -208,6 +218,7 @@ impl DatabaseError {
             | Self::UnsupportedFilesystem { .. }
             | Self::ReadOnly { .. }
             | Self::Replaced { .. }
+            | Self::StrayWal { .. }
             | Self::Sqlite { .. }
             | Self::WalIndex { .. }
             | Self::Io { .. } => Reason::DatabaseUnreadable,
@@ -245,6 +256,8 @@ impl DatabaseError {
             Some(ErrorCode::ReadOnly) if extended == Some(rusqlite::ffi::SQLITE_READONLY_ROLLBACK) => {
                 Self::HotJournal { path }
             }
+            // A database file that is too short reads as zeros; a WAL does not.
+            _ if extended == Some(rusqlite::ffi::SQLITE_IOERR_SHORT_READ) => Self::StrayWal { path },
             Some(ErrorCode::NotADatabase) => Self::NotADatabase { path },
             Some(ErrorCode::ReadOnly) => Self::ReadOnly { path },
             Some(ErrorCode::DatabaseCorrupt) => Self::Unreadable { path, source },

@@ -11,7 +11,7 @@ use std::path::Path;
 use lifeboat_replica::dirty_pages::DirtyPages;
 use lifeboat_wal::PageSize;
 use lifeboat_wal::continuity::{Discontinuity, NextRead, Reading, Tally, WalPlace};
-use lifeboat_wal::frame::{FrameNo, frame_bytes};
+use lifeboat_wal::frame::{FRAME_HEADER_BYTES, FrameHeader, FrameNo, frame_bytes};
 use lifeboat_wal::header::{WAL_HEADER_BYTES, WalHeader};
 use lifeboat_wal::wal_index::IndexHeader;
 
@@ -54,6 +54,20 @@ impl Follower {
         let (place, tally) = reading.finish()?;
         self.place = place;
         Ok(tally)
+    }
+
+    /// Whether the file holds the last frame that the header names.
+    pub(super) fn holds(&self, header: &IndexHeader) -> io::Result<bool> {
+        let Some(before) = header.last_frame.get().checked_sub(1) else { return Ok(true) };
+        let mut bytes = [0; FRAME_HEADER_BYTES];
+        match self.wal.read_exact_at(&mut bytes, FrameNo::new(before).end_offset(self.page_size)) {
+            Err(error) if error.kind() == ErrorKind::UnexpectedEof => Ok(false),
+            Err(error) => Err(error),
+            Ok(()) => {
+                let frame = FrameHeader::decode(&bytes);
+                Ok(frame.salts == header.salts && frame.checksum == header.frame_checksum)
+            }
+        }
     }
 
     /// Gives up continuity and goes on from this header.

@@ -127,15 +127,23 @@ impl WalDatabase {
         let identity = file_system::require_database_file(path)?;
         // SQLite too follows links first, so that the WAL lies beside the file and not beside the link.
         let path = &path.canonicalize().map_err(|error| DatabaseError::io(path, "find", error))?;
+        let wal_path = wal_path(path);
+        let error = |error| DatabaseError::io(&wal_path, "open", error);
+        let old_wal = FileIdentity::of(&wal_path).map_err(error)?;
         let (checkpointer, switched_to_wal) = open_checkpointer(path, enforce)?;
         let page_size = connection::read_page_size(&checkpointer, path)?;
         let pins = [Pin::open(path)?, Pin::open(path)?];
         pins[0].begin(path)?;
         let header = read_index(&checkpointer, path)?.header;
-        let wal_path = wal_path(path);
-        let error = |error| DatabaseError::io(&wal_path, "open", error);
         let follower = Follower::open(&wal_path, page_size, &header).map_err(error)?;
         let wal_identity = FileIdentity::of(&wal_path).map_err(error)?;
+        // Who opened the WAL meanwhile may have another one than we look at.
+        if old_wal.is_some() && old_wal != wal_identity {
+            return Err(DatabaseError::Replaced { path: path.clone() });
+        }
+        // SQLite opens the WAL only when it is needed. Everybody shall have the same one.
+        pins[1].begin(path)?;
+        pins[1].end();
         let database = Self {
             path: path.clone(),
             identity,
@@ -155,6 +163,7 @@ impl WalDatabase {
         if database.is_replaced()? {
             return Err(DatabaseError::Replaced { path: path.clone() });
         }
+        database.require_wal(&header)?;
         Ok(database)
     }
 
@@ -329,12 +338,27 @@ impl WalDatabase {
             // It is a loss only if the frames that contradict the header are those of the header.
             let now = self.read_index()?.header;
             if now == header {
+                self.require_wal(&header)?;
                 dirty.insert_all();
                 self.follower.restart_at(&header);
                 return Ok((header, Followed::Lost { why }));
             }
             header = now;
         }
+    }
+
+    /// Refuses a WAL that does not hold what the WAL-index names: it was deleted or replaced, and the application goes on
+    /// with the file that it has open. To SQLite, what is missing at the end of a WAL are zeros, so nobody else would say
+    /// so: we would read pages of zeros, and copy them into the database.
+    fn require_wal(&self, header: &IndexHeader) -> Result<(), DatabaseError> {
+        let holds = self.follower.holds(header);
+        if holds.map_err(|error| DatabaseError::io(&self.wal_path, "read", error))?
+            // The frame may be overwritten after a WAL restart.
+            || self.read_index()?.header.salts != header.salts
+        {
+            return Ok(());
+        }
+        Err(DatabaseError::StrayWal { path: self.path.clone() })
     }
 
     fn read_index(&self) -> Result<WalIndex, DatabaseError> {

@@ -362,3 +362,39 @@ fn what_a_killed_application_left_is_read_with_its_wal() {
     let rows = Connection::open(&left).unwrap().query_row("SELECT count(*) FROM t", [], |row| row.get(0));
     assert_eq!(rows, Ok(50));
 }
+
+#[test]
+fn a_wal_that_was_deleted_under_an_open_application_is_refused_until_it_restarts() {
+    for restarts in [false, true] {
+        let (_folder, path, application) = application();
+        if restarts {
+            // Then the WAL-index names no frame when we open.
+            checkpoint(&application, "TRUNCATE");
+        }
+        fs::remove_file(wal_path(&path)).unwrap();
+        let opened = WalDatabase::open(&path, EnforceWal::No);
+        insert(&application);
+        let mut dirty = DirtyPages::new();
+        let error = opened.and_then(|mut database| database.follow(&mut dirty)).unwrap_err();
+        assert!(matches!(error, DatabaseError::StrayWal { .. }), "{restarts} {error:?}");
+        assert!(error.can_heal() && dirty.is_empty());
+        drop(application);
+        let application = Connection::open(&path).unwrap();
+        let mut database = WalDatabase::open(&path, EnforceWal::No).unwrap();
+        insert(&application);
+        assert_eq!(gained(database.follow(&mut dirty).unwrap()), 1);
+        let rows = Connection::open(&path).unwrap().query_row("SELECT count(*) FROM t", [], |row| row.get(0));
+        assert_eq!(rows, Ok(2), "the application saved what was in the deleted file");
+    }
+}
+
+#[test]
+fn a_wal_that_was_replaced_under_an_open_application_is_refused() {
+    let (folder, path, application) = application();
+    (0..5).for_each(|_| insert(&application));
+    fs::copy(wal_path(&path), folder.path().join("copy")).unwrap();
+    fs::rename(folder.path().join("copy"), wal_path(&path)).unwrap();
+    insert(&application);
+    let error = WalDatabase::open(&path, EnforceWal::No).unwrap_err();
+    assert!(matches!(error, DatabaseError::StrayWal { .. }), "{error}");
+}

@@ -2,21 +2,33 @@
 //!
 //! It is this test binary, started again to run one "test" that does what a [`Workload`] says.
 
+use std::fs::OpenOptions;
 use std::io::{BufRead, BufReader, Write, stdin};
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 /// What the application does.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Workload {
     pub(crate) page_size: u32,
     pub(crate) synchronous: &'static str,
+    /// How many processes the application has.
+    pub(crate) processes: usize,
+    /// How many writers each of them has.
     pub(crate) writers: usize,
+    /// How many readers, which each stay at one snapshot for a while.
+    pub(crate) readers: usize,
     pub(crate) work: Work,
+    pub(crate) auto_vacuum: &'static str,
+    /// Whether writers never wait for anybody, and count how often they would have had to.
+    pub(crate) is_impatient: bool,
+    /// Whether writers are killed, or so it seems, while they change the header of the WAL-index.
+    pub(crate) tears: bool,
     /// A loop of explicit checkpoints of this mode beside the writers.
     pub(crate) checkpoints: &'static str,
     /// How long each of these waits for readers and writers.
@@ -37,6 +49,10 @@ pub(crate) enum Work {
     Mixed,
     /// One row a transaction, with a connection of its own for each.
     OpenAndClose,
+    /// Transactions of 100 MB.
+    Huge,
+    /// Grows by many pages and shrinks again.
+    Shrink,
     /// One row a transaction, on a file system that does not promise to leave neighbouring bytes alone.
     Padded,
 }
@@ -45,8 +61,13 @@ impl Workload {
     pub(crate) const PLAIN: Self = Self {
         page_size: 4096,
         synchronous: "NORMAL",
+        processes: 1,
         writers: 1,
+        readers: 0,
         work: Work::Insert,
+        auto_vacuum: "NONE",
+        is_impatient: false,
+        tears: false,
         checkpoints: "",
         // Waiting for readers longer than this would leave no time for the writers.
         patience: Duration::from_millis(20),
@@ -57,27 +78,43 @@ impl Workload {
 
     fn encode(&self) -> String {
         let Self { page_size, synchronous, writers, work, checkpoints, autocheckpoint, .. } = self;
+        let Self { readers, auto_vacuum, is_impatient, tears, .. } = self;
         let [patience, rest, duration] =
-            [self.patience, self.rest, self.duration].map(|time| time.as_micros());
+            [self.patience, self.rest, self.duration()].map(|time| time.as_micros());
         let what = format!("{page_size},{synchronous},{writers},{work:?},{checkpoints},{autocheckpoint}");
-        format!("{what},{patience},{rest},{duration}")
+        format!("{what},{patience},{rest},{duration},{readers},{auto_vacuum},{is_impatient},{tears}")
     }
 
     fn decode(text: &str) -> Self {
         let fields: Vec<&'static str> = String::leak(text.to_owned()).split(',').collect();
-        let all = [Work::Insert, Work::Hot, Work::Mixed, Work::OpenAndClose, Work::Padded];
         Self {
             page_size: fields[0].parse().unwrap(),
             synchronous: fields[1],
             writers: fields[2].parse().unwrap(),
-            work: all.into_iter().find(|work| format!("{work:?}") == fields[3]).unwrap(),
+            work: Work::ALL.into_iter().find(|work| format!("{work:?}") == fields[3]).unwrap(),
             checkpoints: fields[4],
             autocheckpoint: fields[5].parse().unwrap(),
             patience: Duration::from_micros(fields[6].parse().unwrap()),
             rest: Duration::from_micros(fields[7].parse().unwrap()),
             duration: Duration::from_micros(fields[8].parse().unwrap()),
+            readers: fields[9].parse().unwrap(),
+            auto_vacuum: fields[10],
+            is_impatient: fields[11].parse().unwrap(),
+            tears: fields[12].parse().unwrap(),
+            processes: 1,
         }
     }
+
+    /// How long it works; `FOLLOW_SECONDS` in the environment makes all of them longer.
+    fn duration(&self) -> Duration {
+        let seconds = std::env::var("FOLLOW_SECONDS").ok().and_then(|seconds| seconds.parse().ok());
+        seconds.map_or(self.duration, Duration::from_secs)
+    }
+}
+
+impl Work {
+    const ALL: [Self; 7] =
+        [Self::Insert, Self::Hot, Self::Mixed, Self::OpenAndClose, Self::Huge, Self::Shrink, Self::Padded];
 }
 
 /// What the application did.
@@ -88,6 +125,19 @@ pub(crate) struct Done {
     pub(crate) commit_max: Duration,
     /// The longest that one of its explicit checkpoints took.
     pub(crate) checkpoint_max: Duration,
+    /// How often an impatient writer was told that the database is busy.
+    pub(crate) busy: u64,
+}
+
+impl Done {
+    pub(crate) fn and(self, other: Self) -> Self {
+        Self {
+            commits: self.commits + other.commits,
+            commit_max: self.commit_max.max(other.commit_max),
+            checkpoint_max: self.checkpoint_max.max(other.checkpoint_max),
+            busy: self.busy + other.busy,
+        }
+    }
 }
 
 /// The running application. It has created its database, and writes when told to.
@@ -120,13 +170,24 @@ impl Application {
         self.child.try_wait().unwrap().is_none()
     }
 
+    /// Ends it at once, wherever it is.
+    pub(crate) fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
     /// What it did since [`go`](Self::go). Waits until it has ended.
     pub(crate) fn done(mut self) -> Done {
         let line = self.wait_for("DONE");
         assert!(self.child.wait().unwrap().success());
         let numbers: Vec<u64> = line.split(' ').map(|number| number.parse().unwrap()).collect();
         let milliseconds = |at: usize| Duration::from_millis(numbers[at]);
-        Done { commits: numbers[0], commit_max: milliseconds(1), checkpoint_max: milliseconds(2) }
+        Done {
+            commits: numbers[0],
+            commit_max: milliseconds(1),
+            checkpoint_max: milliseconds(2),
+            busy: numbers[3],
+        }
     }
 
     /// Reads its output up to a line with this word, and returns the rest of that line.
@@ -142,6 +203,35 @@ impl Application {
     }
 }
 
+/// All processes of an application.
+pub(crate) struct Applications {
+    processes: Vec<Application>,
+}
+
+impl Applications {
+    pub(crate) fn start(database: &Path, workload: &Workload) -> Self {
+        Self { processes: (0..workload.processes).map(|_| Application::start(database, workload)).collect() }
+    }
+
+    pub(crate) fn go(&mut self) {
+        self.processes.iter_mut().for_each(Application::go);
+    }
+
+    pub(crate) fn is_running(&mut self) -> bool {
+        self.processes.iter_mut().any(Application::is_running)
+    }
+
+    /// Ends all of them at once, wherever they are.
+    pub(crate) fn kill(self) {
+        self.processes.into_iter().for_each(Application::kill);
+    }
+
+    /// What all of them did. Waits until they have ended.
+    pub(crate) fn done(self) -> Done {
+        self.processes.into_iter().fold(Done::default(), |done, process| done.and(process.done()))
+    }
+}
+
 #[test]
 #[ignore = "run by the other tests as a process of its own"]
 fn the_application() {
@@ -154,23 +244,28 @@ fn the_application() {
     let until = Instant::now() + workload.duration;
     let done = thread::scope(|scope| {
         let checkpointer = scope.spawn(|| checkpoint(database, &workload, until));
+        scope.spawn(|| tear(database, &workload, until));
+        for _ in 0..workload.readers {
+            scope.spawn(|| read(database, &workload, until));
+        }
         let writers: Vec<_> = (0..workload.writers)
             .map(|seed| scope.spawn(move || write(database, &workload, until, seed)))
             .collect();
-        let mut done = Done { checkpoint_max: checkpointer.join().unwrap(), ..Done::default() };
-        for (commits, longest) in writers.into_iter().map(|writer| writer.join().unwrap()) {
-            done.commits += commits;
-            done.commit_max = done.commit_max.max(longest);
-        }
-        done
+        let done = Done { checkpoint_max: checkpointer.join().unwrap(), ..Done::default() };
+        writers.into_iter().fold(done, |done, writer| done.and(writer.join().unwrap()))
     });
-    println!("DONE {} {} {}", done.commits, done.commit_max.as_millis(), done.checkpoint_max.as_millis());
+    let Done { commits, commit_max, checkpoint_max, busy } = done;
+    println!("DONE {commits} {} {} {busy}", commit_max.as_millis(), checkpoint_max.as_millis());
 }
 
 fn create(database: &Path, workload: &Workload) {
     let connection = connect(database, workload);
-    let table = "PRAGMA journal_mode=WAL; CREATE TABLE t(id INTEGER PRIMARY KEY, x); CREATE INDEX i ON t(x)";
-    connection.execute_batch(&format!("PRAGMA page_size={}; {table}", workload.page_size)).unwrap();
+    connection.busy_timeout(LONG).unwrap();
+    let (page_size, auto_vacuum) = (workload.page_size, workload.auto_vacuum);
+    let sizes = format!("PRAGMA page_size={page_size}; PRAGMA auto_vacuum={auto_vacuum};");
+    let tables = "PRAGMA journal_mode=WAL; CREATE TABLE IF NOT EXISTS t(id INTEGER PRIMARY KEY, x);
+        CREATE INDEX IF NOT EXISTS i ON t(x)";
+    connection.execute_batch(&format!("{sizes} {tables}")).unwrap();
     connection.execute_batch("INSERT INTO t(x) VALUES (randomblob(300))").unwrap();
 }
 
@@ -179,11 +274,39 @@ fn connect(database: &Path, workload: &Workload) -> Connection {
     let psow = u8::from(workload.work != Work::Padded);
     let uri = format!("file:{}?psow={psow}", database.display());
     let connection = Connection::open_with_flags(uri, flags).unwrap();
-    connection.busy_timeout(Duration::from_secs(30)).unwrap();
+    connection.busy_timeout(if workload.is_impatient { Duration::ZERO } else { LONG }).unwrap();
     let (synchronous, autocheckpoint) = (workload.synchronous, workload.autocheckpoint);
     let settings = format!("PRAGMA synchronous={synchronous}; PRAGMA wal_autocheckpoint={autocheckpoint};");
     connection.execute_batch(&format!("{settings} PRAGMA cache_size=10;")).unwrap();
     connection
+}
+
+/// Leaves the header of the WAL-index torn now and then, as a writer does that is killed between its two copies.
+fn tear(database: &Path, workload: &Workload, until: Instant) {
+    if !workload.tears {
+        return;
+    }
+    // Closing it would drop the locks of every connection in this process, so it stays open to the end.
+    let shared = OpenOptions::new().write(true).open(database.with_file_name("app.db-shm")).unwrap();
+    while Instant::now() < until {
+        thread::sleep(Duration::from_millis(50));
+        shared.write_all_at(&[0xaa; 4], 16).unwrap();
+    }
+    std::mem::forget(shared);
+}
+
+/// Stays at one snapshot for a while, again and again.
+fn read(database: &Path, workload: &Workload, until: Instant) {
+    let connection = connect(database, workload);
+    while Instant::now() < until {
+        connection.execute_batch("BEGIN").unwrap();
+        let count =
+            || connection.query_row("SELECT count(*) FROM t", [], |row| row.get::<_, i64>(0)).unwrap();
+        let before = count();
+        thread::sleep(Duration::from_millis(300));
+        assert_eq!(count(), before, "a reader's snapshot moved");
+        connection.execute_batch("COMMIT").unwrap();
+    }
 }
 
 /// Checkpoints until the time is over; returns the longest time one took.
@@ -201,10 +324,10 @@ fn checkpoint(database: &Path, workload: &Workload, until: Instant) -> Duration 
     longest
 }
 
-/// Writes until the time is over; returns the number of its commits, and the longest time one took.
-fn write(database: &Path, workload: &Workload, until: Instant, seed: usize) -> (u64, Duration) {
+/// Writes until the time is over.
+fn write(database: &Path, workload: &Workload, until: Instant, seed: usize) -> Done {
     let mut connection = connect(database, workload);
-    let (mut commits, mut longest) = (0, Duration::ZERO);
+    let mut done = Done::default();
     for round in seed.. {
         if Instant::now() >= until {
             break;
@@ -216,16 +339,27 @@ fn write(database: &Path, workload: &Workload, until: Instant, seed: usize) -> (
             Work::Insert | Work::OpenAndClose | Work::Padded => INSERT,
             Work::Hot => "UPDATE t SET x = randomblob(300) WHERE id = 1",
             Work::Mixed => MIXED[round % MIXED.len()],
+            Work::Huge => HUGE[round % HUGE.len()],
+            Work::Shrink => SHRINK[round % SHRINK.len()],
         };
         let start = Instant::now();
-        connection.execute_batch(sql).unwrap();
-        longest = longest.max(start.elapsed());
-        commits += 1;
+        let is_busy = match connection.execute_batch(sql) {
+            Ok(()) => false,
+            Err(error) if workload.is_impatient => {
+                assert_eq!(error.sqlite_error_code(), Some(ErrorCode::DatabaseBusy), "{error}");
+                true
+            }
+            Err(error) => panic!("{error}"),
+        };
+        let (commits, busy) = (u64::from(!is_busy), u64::from(is_busy));
+        done = done.and(Done { commits, commit_max: start.elapsed(), checkpoint_max: Duration::ZERO, busy });
         thread::sleep(workload.rest);
     }
-    (commits, longest)
+    done
 }
 
+/// For whoever waits as long as it takes.
+const LONG: Duration = Duration::from_secs(30);
 const INSERT: &str = "INSERT INTO t(x) VALUES (randomblob(100))";
 /// Each writer is at another place of this list. Ids wrap, so that the database does not only grow.
 const MIXED: [&str; 9] = [
@@ -240,4 +374,19 @@ const MIXED: [&str; 9] = [
     "BEGIN; UPDATE t SET x = randomblob(50) WHERE id % 2 = 1; ROLLBACK",
     "DELETE FROM t WHERE id NOT IN (SELECT id FROM t ORDER BY id DESC LIMIT 200)",
     "VACUUM",
+];
+/// A transaction that no cache holds, 50 MB in the table and as much in its index, and one that is taken back.
+const HUGE: [&str; 3] = [
+    "BEGIN; INSERT INTO t(x) WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 50)
+        SELECT zeroblob(1000000 + i) FROM n; COMMIT",
+    "BEGIN; UPDATE t SET x = randomblob(1000) WHERE length(x) > 1000; ROLLBACK",
+    "DELETE FROM t WHERE length(x) > 1000",
+];
+/// With `auto_vacuum=INCREMENTAL` the pragma gives pages back, with `FULL` each commit does.
+const SHRINK: [&str; 4] = [
+    "INSERT INTO t(x) WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 500)
+        SELECT randomblob(2000) FROM n",
+    "DELETE FROM t WHERE id % 3 > 0",
+    "PRAGMA incremental_vacuum(50)",
+    "DELETE FROM t WHERE id % 5 > 0; PRAGMA incremental_vacuum",
 ];
