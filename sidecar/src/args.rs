@@ -126,7 +126,7 @@ pub struct ReplicateArgs {
 
     /// The control socket, for `lifeboat sync` and `lifeboat status`; `off` for none [default: /run/lifeboat/lifeboat.sock or
     /// $XDG_RUNTIME_DIR/lifeboat/lifeboat.sock, the first that can be had]
-    #[arg(long, value_name = "PATH", env = "LIFEBOAT_SOCKET")]
+    #[arg(long, value_name = "PATH", env = "LIFEBOAT_SOCKET", value_parser = parse_socket)]
     pub socket: Option<PathBuf>,
 }
 
@@ -146,7 +146,7 @@ pub struct SyncArgs {
     pub json: bool,
 
     /// The process's control socket [default: the first of the usual ones where a process answers]
-    #[arg(long, value_name = "PATH", env = "LIFEBOAT_SOCKET")]
+    #[arg(long, value_name = "PATH", env = "LIFEBOAT_SOCKET", value_parser = parse_socket)]
     pub socket: Option<PathBuf>,
 }
 
@@ -158,7 +158,7 @@ pub struct StatusArgs {
     pub json: bool,
 
     /// The process's control socket [default: the first of the usual ones where a process answers]
-    #[arg(long, value_name = "PATH", env = "LIFEBOAT_SOCKET")]
+    #[arg(long, value_name = "PATH", env = "LIFEBOAT_SOCKET", value_parser = parse_socket)]
     pub socket: Option<PathBuf>,
 }
 
@@ -211,7 +211,7 @@ pub struct CtlArgs {
     pub verb: CtlVerb,
 
     /// The control socket [default: the first of the usual ones where a process answers]
-    #[arg(long, global = true, value_name = "PATH", env = "LIFEBOAT_SOCKET")]
+    #[arg(long, global = true, value_name = "PATH", env = "LIFEBOAT_SOCKET", value_parser = parse_socket)]
     pub socket: Option<PathBuf>,
 }
 
@@ -235,6 +235,11 @@ pub enum LogFormat {
     Json,
 }
 
+/// Takes any path, and also the empty one of an environment variable that is set to nothing.
+fn parse_socket(text: &str) -> Result<PathBuf, std::convert::Infallible> {
+    Ok(PathBuf::from(text))
+}
+
 /// Parses `1s`, `250ms`, `1h30m`.
 ///
 /// # Errors
@@ -246,4 +251,4 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
 }
 
 const EXIT_CODES: &str = "Exit codes: 0 done; 2 usage or config; 3 fenced by another writer; 4 refused; \
-    5 bucket unavailable; 6 stored data damaged; 70 bug.";
+    5 bucket or process unavailable; 6 stored data damaged; 70 bug.";

@@ -33,7 +33,11 @@ pub enum Socket {
 
 impl From<PathBuf> for Socket {
     fn from(path: PathBuf) -> Self {
-        if path.as_os_str() == "off" { Self::Off } else { Self::At(path) }
+        match path.as_os_str().to_str() {
+            Some("") => Self::Usual,
+            Some("off") => Self::Off,
+            Some(_) | None => Self::At(path),
+        }
     }
 }
 
@@ -120,7 +124,15 @@ pub async fn ask(
     path: &str,
     patience: Duration,
 ) -> Result<(StatusCode, Bytes), Failure> {
-    let places = named.map_or_else(usual_places, |place| vec![place.to_owned()]);
+    let places = match named.map(|path| Socket::from(path.to_owned())) {
+        None | Some(Socket::Usual) => usual_places(),
+        Some(Socket::At(place)) => vec![place],
+        Some(Socket::Off) => {
+            return Err(Failure::usage(
+                "the socket is switched off by --socket or $LIFEBOAT_SOCKET; name that of the running process",
+            ));
+        }
+    };
     let (place, stream) = connect(&places).await?;
     let lost = |why: &dyn std::fmt::Display| {
         Failure::unavailable(format!(
@@ -202,6 +214,14 @@ mod tests {
         assert!(open_first(&places).is_none());
         let (place, _) = connect(&places).await.unwrap();
         assert_eq!(place, &places[1]);
+    }
+
+    #[tokio::test]
+    async fn a_variable_that_is_set_to_nothing_is_no_socket_and_off_is_none() {
+        assert_eq!(Socket::from(PathBuf::new()), Socket::Usual);
+        assert!(open(&Socket::from(PathBuf::from("off"))).unwrap().is_none());
+        let failure = ask(Some(Path::new("off")), Method::GET, "/", Duration::ZERO).await.unwrap_err();
+        assert!(failure.message.contains("switched off"), "{failure}");
     }
 
     #[tokio::test]

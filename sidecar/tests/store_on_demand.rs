@@ -182,6 +182,7 @@ fn whoever_asks_for_the_wrong_thing_learns_what_there_is() {
     place.run(&["status", "--socket", &place.text("a.sock")]).says(5, &["no lifeboat process answers"]);
     let running = followed(&place, &[]);
     sync(&place, &["elsewhere.db"]).says(2, &["elsewhere.db is not followed", &place.text("app.db")]);
+    place.run(&["replicate", &place.url("replica"), "app.db"]).says(2, &["the database comes first"]);
     sync(&place, &["--timeout", "soon"]).says(2, &["not a duration"]);
     sync(&place, &["--timeout", "25h"]).says(2, &["at most"]);
     assert_eq!(running.stop().0, Some(0));

@@ -13,7 +13,7 @@ use lifeboat_store::Keys;
 use crate::args::{ConfigArgs, ReplicateArgs, StoreArgs, parse_duration};
 use crate::database::EnforceWal;
 use crate::exit::Failure;
-use crate::location::{Location, S3Location, clean_prefix};
+use crate::location::{Location, S3Location, clean_prefix, is_url};
 use crate::socket::Socket;
 
 /// Everything a process of ours is told.
@@ -61,6 +61,12 @@ impl Config {
     /// [`Failure`] with exit code 2 that names the file and the key.
     pub fn for_replicate(args: &ReplicateArgs) -> Result<Self, Failure> {
         let mut config = match (&args.db, &args.url) {
+            (Some(db), Some(url)) if is_url(&db.to_string_lossy()) && !is_url(url) => {
+                return Err(Failure::usage(format!(
+                    "the database comes first, then the URL: lifeboat replicate {url} {}",
+                    db.display()
+                )));
+            }
             (Some(db), Some(url)) => {
                 let mut config = Self::default();
                 config.databases.push(DatabaseConfig::new(
@@ -84,7 +90,8 @@ impl Config {
 
     fn apply(&mut self, args: &ReplicateArgs) {
         self.addr = args.addr.clone().or_else(|| self.addr.take());
-        self.socket = args.socket.clone().map_or_else(|| self.socket.clone(), Socket::from);
+        let socket = args.socket.clone().map(Socket::from).filter(|socket| *socket != Socket::Usual);
+        self.socket = socket.unwrap_or_else(|| self.socket.clone());
         self.flush_timeout = args.flush_timeout.unwrap_or(self.flush_timeout);
         self.handover_timeout = args.handover_timeout.unwrap_or(self.handover_timeout);
         for database in &mut self.databases {
@@ -302,7 +309,8 @@ fn config_path(args: &ConfigArgs) -> Result<PathBuf, Failure> {
     let usual = || CONFIG_PATHS.iter().map(PathBuf::from).find(|path| path.exists());
     named.or_else(usual).ok_or_else(|| {
         Failure::usage(format!(
-            "no config file: name one with --config or $LIFEBOAT_CONFIG, or write {}; or name a database and a URL",
+            "no config file: name one with --config or $LIFEBOAT_CONFIG, or write {}; or say what and \
+             where: `lifeboat replicate DB URL`, `lifeboat restore -o DB URL`",
             CONFIG_PATHS[0]
         ))
     })

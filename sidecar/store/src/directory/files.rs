@@ -19,8 +19,9 @@ use crate::store::{Body, ETag, Listed, Object};
 pub(super) fn check_root(root: &Path) -> Result<(), Trouble> {
     match fs::metadata(root) {
         Ok(metadata) if metadata.is_dir() => Ok(()),
-        Ok(_) => Err(Trouble::Io(io::ErrorKind::NotADirectory.into())),
+        Ok(_) => Err(Trouble::NoFolder),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Err(Trouble::RootAbsent),
+        Err(error) if error.kind() == io::ErrorKind::NotADirectory => Err(Trouble::NoFolder),
         Err(error) => Err(error.into()),
     }
 }
@@ -36,7 +37,10 @@ pub(super) fn create_folder(folder: &Path) -> Result<(), Trouble> {
     }
     match DirBuilder::new().mode(FOLDER_MODE).create(folder) {
         Ok(()) => {}
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && folder.is_dir() => {}
+        Err(error) if matches!(error.kind(), io::ErrorKind::AlreadyExists | io::ErrorKind::NotADirectory) => {
+            return Err(Trouble::NoFolder);
+        }
         Err(error) => return Err(error.into()),
     }
     sync_folder(above.unwrap_or_else(|| Path::new(".")))

@@ -146,6 +146,7 @@ impl Store for Directory {
 pub(crate) enum Trouble {
     Absent,
     RootAbsent,
+    NoFolder,
     Exists,
     LostRace,
     UploadGone,
@@ -168,6 +169,10 @@ impl Trouble {
         match self {
             Self::Absent => StoreError::Absent { place },
             Self::RootAbsent => StoreError::BucketAbsent { place: Place { key: String::new(), ..place } },
+            Self::NoFolder => StoreError::Misconfigured {
+                place,
+                reason: "a file is where a folder is needed; name another place".to_owned(),
+            },
             Self::Exists => StoreError::Exists { place },
             Self::LostRace => StoreError::LostRace { place },
             Self::UploadGone => StoreError::UploadGone { place },

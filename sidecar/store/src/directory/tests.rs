@@ -29,6 +29,19 @@ async fn a_directory_that_is_not_there_is_not_an_empty_one() {
 }
 
 #[tokio::test]
+async fn a_file_where_the_directory_should_be_is_refused_and_not_waited_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("app.db");
+    fs::write(&file, "x").unwrap();
+    for place in [file.clone(), file.join("below")] {
+        for opened in [Directory::create(place.clone()).await, Directory::open(place).await] {
+            assert!(opened.is_err_and(|error| error.is_refusal()));
+        }
+    }
+    assert_eq!(fs::read(file).unwrap(), b"x");
+}
+
+#[tokio::test]
 async fn files_and_folders_are_closed_to_others_and_keep_their_time() {
     let (folder, directory) = directory().await;
     let body = Body::from(b"x".to_vec());

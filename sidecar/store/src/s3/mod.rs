@@ -105,7 +105,9 @@ impl S3 {
         let credentials = config.credentials_dir.clone().map(CredentialsDir::new);
         let sdk = sdk_config(&config, credentials.clone()).await;
         if sdk.region().is_none() {
-            return wrong("no region is set; set one, or AWS_REGION, or an endpoint");
+            return wrong(
+                "no region is set; name it with --region or AWS_REGION, or name a server with --endpoint",
+            );
         }
         let reads = client_config(&sdk, &config).retry_config(RetryConfig::standard().with_max_attempts(2));
         let writes = client_config(&sdk, &config).retry_config(RetryConfig::disabled());
