@@ -93,6 +93,19 @@ impl Bucket {
         Ok(Inventory::new(files, self.head().await?.map(|(head, _)| head)))
     }
 
+    /// Every slot and the head; with the files of the other levels only where no slot says that there are pages.
+    ///
+    /// # Errors
+    /// As [`inventory`](Self::inventory).
+    pub async fn slots_and_head(&self) -> Result<Inventory, Failure> {
+        let slots = self.level(Level::CAPTURED).await?;
+        if slots.iter().all(FileEntry::is_seal) {
+            return self.inventory().await;
+        }
+        let inventory = Inventory::new(slots, self.head().await?.map(|(head, _)| head));
+        if inventory.holds_pages() { Ok(inventory) } else { self.inventory().await }
+    }
+
     /// Every file of every level, dead or alive.
     ///
     /// # Errors

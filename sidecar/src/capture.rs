@@ -3,11 +3,12 @@
 //! The thread owns the database. It reports what it finds and takes orders; it never talks to the bucket. Whether a slot
 //! is due is decided by [`Flush`], what a slot holds by [`PageSums`]; this loop only carries facts between them.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, TryRecvError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use lifeboat_ltx::{Checksum, Txid};
+use lifeboat_replica::adoption::Content;
 use lifeboat_replica::dirty_pages::DirtyPages;
 use lifeboat_replica::epoch::Epoch;
 use lifeboat_replica::flush::{Decision, Flush, Rhythm};
@@ -16,14 +17,14 @@ use tokio::sync::mpsc::Sender;
 
 use crate::board::Post;
 use crate::database::{Database, DatabaseError, EnforceWal, Followed, Settled};
-use crate::disk;
 use crate::exit::{Exit, Failure};
-use crate::first_view;
+use crate::first_view::Expected;
+use crate::notes::Notes;
+use crate::opening;
 use crate::pace::{Next, Pace};
 use crate::slot_file::{NextSlot, SlotFile, cut};
 use crate::trouble::Trouble;
 use crate::watch::{Watch, Woken};
-use lifeboat_wire::Verdict;
 
 /// What the thread is told.
 #[derive(Debug)]
@@ -41,8 +42,12 @@ pub enum Order {
 }
 
 /// Where a writer begins.
-#[derive(Clone, Copy, Debug)]
+///
+/// If the pages of the state that the chain ends at are known, only those that differ are stored, else all.
+#[derive(Clone, Debug)]
 pub struct Begin {
+    /// The lineage of the replica.
+    pub lineage: String,
     /// The writer.
     pub epoch: Epoch,
     /// Its first slot.
@@ -56,10 +61,12 @@ pub struct Begin {
 pub enum Report {
     /// The database does not exist yet, or not usable yet; said once for each reason.
     Waiting(Failure),
-    /// The database is open and followed; its checksum at a first view, if it was asked for.
+    /// The database is open and followed.
     Opened {
-        /// The rolling checksum of the whole database.
-        checksum: Option<Checksum>,
+        /// What it holds, compared with what was expected.
+        content: Content,
+        /// Whether the page log says what the bucket has.
+        is_known: bool,
         /// Whether opening switched it to WAL mode.
         switched_to_wal: bool,
         /// Device, inode and birth of the file that is followed.
@@ -84,70 +91,26 @@ pub struct Task {
     pub enforce: EnforceWal,
     /// How often slots may be cut.
     pub rhythm: Rhythm,
-    /// Whether the first view is to be compared with the bucket.
-    pub is_compared: bool,
-    /// Where large slots are spooled.
+    /// What the bucket ends at.
+    pub expected: Expected,
+    /// The present boot of the machine.
+    pub boot_id: String,
+    /// Where large slots are spooled, and the page log is kept.
     pub folder: PathBuf,
 }
 
 /// Runs the loop until it is told to finish, or cannot go on.
 pub fn run(task: Task, watch: &Watch, orders: &Receiver<Order>, reports: &Sender<Report>, post: &Post) {
-    let ended = open(&task, watch, orders, reports).and_then(|opened| match opened {
-        Some((database, file_id)) => Capture::new(database, task, post, watch).run(orders, reports, file_id),
+    let ended = opening::open(&task, watch, orders, reports).and_then(|opened| match opened {
+        Some((database, file_id)) => {
+            let notes = Notes::new(&task.folder, &task.boot_id, &file_id, database.page_size());
+            Capture::new(database, task, notes, post, watch).run(orders, reports, file_id)
+        }
         None => Ok(Report::Finished),
     });
     post.ended();
     // Nobody listens any more when the process is ending; then nobody needs to know.
     let _ = reports.blocking_send(ended.unwrap_or_else(Report::Failed));
-}
-
-/// Opens the database, however long its application takes to create it. Told to finish, it looks once more: `None` when
-/// there is still no database.
-fn open(
-    task: &Task,
-    watch: &Watch,
-    orders: &Receiver<Order>,
-    reports: &Sender<Report>,
-) -> Result<Option<(Database, String)>, Failure> {
-    let (mut said, mut is_last) = (String::new(), false);
-    loop {
-        let is_told = watch.arm();
-        let error = match Database::open(&task.path, task.enforce)
-            .and_then(|database| with_id(database, &task.path))
-        {
-            Ok(opened) => return Ok(Some(opened)),
-            Err(error) if error.verdict() == Verdict::Retry => error,
-            Err(error) => return Err(error.into()),
-        };
-        let is_missing = matches!(error, DatabaseError::Absent { .. } | DatabaseError::Empty { .. });
-        if is_missing && is_last {
-            return Ok(None);
-        }
-        let failure = Failure::from(error);
-        if said != failure.message {
-            said.clone_from(&failure.message);
-            let _ = reports.blocking_send(Report::Waiting(failure));
-        }
-        let _ = match is_missing {
-            _ if is_last => watch.pause(BUSY_POLL),
-            true => watch.wait(if is_told { None } else { Some(OPEN_PAUSE) }),
-            // What is in the way of an open database says nothing when it goes.
-            false => watch.pause(OPEN_PAUSE),
-        };
-        match orders.try_recv() {
-            Ok(Order::Finish) => is_last = true,
-            Err(TryRecvError::Disconnected) => return Ok(None),
-            Ok(Order::Begin(_) | Order::Stored | Order::Hurry | Order::Sync(_))
-            | Err(TryRecvError::Empty) => {}
-        }
-    }
-}
-
-/// The database with what tells its file from another under the same name.
-fn with_id(database: Database, path: &Path) -> Result<(Database, String), DatabaseError> {
-    let gone = || DatabaseError::Replaced { path: path.to_owned() };
-    let file_id = disk::file_id(path).ok().flatten().ok_or_else(gone)?;
-    if database.is_replaced()? { Err(gone()) } else { Ok((database, file_id)) }
 }
 
 /// Commits that are not stored yet.
@@ -179,6 +142,7 @@ enum Finish {
 struct Capture<'a> {
     database: Database,
     task: Task,
+    notes: Notes,
     post: &'a Post,
     dirty: DirtyPages,
     sums: PageSums,
@@ -202,11 +166,12 @@ struct Capture<'a> {
 }
 
 impl<'a> Capture<'a> {
-    fn new(database: Database, task: Task, post: &'a Post, watch: &'a Watch) -> Self {
+    fn new(database: Database, task: Task, notes: Notes, post: &'a Post, watch: &'a Watch) -> Self {
         Self {
             flush: Flush::new(task.rhythm),
             database,
             task,
+            notes,
             post,
             dirty: DirtyPages::new(),
             sums: PageSums::unknown(),
@@ -232,13 +197,10 @@ impl<'a> Capture<'a> {
         reports: &Sender<Report>,
         file_id: String,
     ) -> Result<Report, Failure> {
-        let mut checksum = None;
-        if self.task.is_compared {
-            let (sums, whole) = first_view::read(&mut self.database, &mut self.dirty)?;
-            (self.sums, checksum) = (sums, Some(whole));
-        }
-        let switched_to_wal = self.database.switched_to_wal();
-        let _ = reports.blocking_send(Report::Opened { checksum, switched_to_wal, file_id });
+        let expected = std::mem::replace(&mut self.task.expected, Expected::Nothing);
+        let content = self.notes.look(&mut self.database, expected, &mut self.dirty)?;
+        let (is_known, switched_to_wal) = (self.notes.is_known(), self.database.switched_to_wal());
+        let _ = reports.blocking_send(Report::Opened { content, is_known, switched_to_wal, file_id });
         while !self.is_done() {
             self.wait();
             self.take_orders(orders)?;
@@ -280,16 +242,17 @@ impl<'a> Capture<'a> {
     }
 
     fn begin(&mut self, begin: Begin) {
-        // That the rolling checksum is the chain's end's does not prove that the pages are: see
-        // [`Checksum`](lifeboat_ltx::Checksum). So the sums of the first view tell nothing about what the bucket has.
-        self.sums = PageSums::unknown();
-        self.dirty.insert_all();
-        self.next = Some(NextSlot { txid: begin.first, epoch: begin.epoch, pre_apply: begin.pre_apply });
+        let Begin { lineage, epoch, first, pre_apply } = begin;
+        self.sums = self.notes.begin(lineage, pre_apply, &mut self.dirty);
+        self.next = Some(NextSlot { txid: first, epoch, pre_apply });
     }
 
     fn stored(&mut self) {
         self.flush.stored();
         self.flying = Backlog::default();
+        if let Some(next) = self.next {
+            self.notes.stored(next.txid.get() - 1, &self.sums);
+        }
     }
 
     /// Reads what was committed, and in quiet moments lets the WAL be restarted. Returns whether the look succeeded: only
@@ -323,7 +286,13 @@ impl<'a> Capture<'a> {
 
     fn settle(&mut self) -> Result<(), Failure> {
         match self.database.ease(self.news_at.elapsed(), &mut self.dirty) {
-            Ok(Settled::Yes) => self.pace.settled(),
+            Ok(Settled::Yes) => {
+                self.pace.settled();
+                match self.database.anchor() {
+                    Ok(anchor) => self.notes.looked(anchor, &self.dirty),
+                    Err(error) => return self.endure(error),
+                }
+            }
             Ok(Settled::NotYet) => self.pace.hindered(),
             Err(error) => return self.endure(error),
         }
@@ -380,6 +349,9 @@ impl<'a> Capture<'a> {
         let viewed = match self.database.view(&mut self.dirty) {
             Ok(view) => {
                 let slot = cut(&view.pages(), self.dirty.clone(), &mut self.sums, next, &self.task.folder);
+                if let Ok(Some(slot)) = &slot {
+                    self.notes.cut(next.txid.get(), &self.sums, &slot.changed, &self.dirty, &view);
+                }
                 Ok((slot, view.still_dirty().clone()))
             }
             Err(error) => Err(error),
@@ -490,11 +462,7 @@ pub fn wall_ms() -> i64 {
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
-/// How long a wait for the application's database lasts when no event comes.
-const OPEN_PAUSE: Duration = Duration::from_secs(1);
 /// How long a look may be away when nothing happens.
 const SAFETY_POLL: Duration = Duration::from_secs(1);
-/// How long a look may be away while the WAL is not settled.
-const BUSY_POLL: Duration = Duration::from_millis(5);
 /// How long after a slot could not be written down the next attempt is made.
 const CUT_AGAIN: Duration = Duration::from_secs(10);

@@ -2,10 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use lifeboat_ltx::Txid;
+use lifeboat_ltx::{Checksum, Txid};
 use lifeboat_replica::adoption::{Chain, ChainSlot, Record};
 use lifeboat_replica::claim::{
-    Action, Claim, ClaimError, Claimant, Fact, Opened, Opening, OpeningStep, Patience, Sealed, Step,
+    Action, Claim, ClaimError, Claimant, Fact, Opened, Opening, OpeningStep, Patience, Sealed, SlotRead, Step,
 };
 use lifeboat_replica::epoch::Epoch;
 use lifeboat_replica::head::{Owner, hex};
@@ -149,35 +149,64 @@ pub async fn chain(
 }
 
 async fn read_chain(bucket: &Bucket, record: Option<&Record>) -> Result<Chain, Failure> {
-    let inventory = bucket.inventory().await?;
+    let inventory = bucket.slots_and_head().await?;
     if inventory.head().is_none() && !inventory.files().is_empty() {
         return Err(ClaimError::UnclaimedData { files: inventory.files().len() }.into());
     }
     let newest = inventory.slots().last().map(|file| file.max);
-    let end = match newest {
-        Some(txid) => bucket.slot(txid).await?,
+    let mut slots = Slots { bucket, read: None };
+    let checksum = match newest {
+        Some(txid) => slots.checksum(txid).await?,
         None => None,
     };
     let at_record = match record.and_then(|record| Txid::try_new(record.slot.txid)) {
-        Some(txid) => bucket.slot(txid).await?.and_then(|slot| slot.header.mark).map(|mark| mark.post_apply),
+        Some(txid) => slots.checksum(txid).await?,
         None => None,
     };
     let lineage = inventory.head().map(|head| head.lineage.clone()).unwrap_or_default();
     Ok(Chain {
         lineage,
-        checksum: end.and_then(|slot| slot.header.mark).map(|mark| mark.post_apply),
+        checksum,
         at_record,
         newest: newest.map_or(0, Txid::get),
+        newest_pages: inventory.slots().rfind(|file| !file.is_seal()).map_or(0, |file| file.max.get()),
         holds_pages: inventory.holds_pages(),
         since_record: match record {
-            Some(record) => slots_since(bucket, &inventory, record.slot.txid).await?,
+            Some(record) => slots_since(&mut slots, &inventory, record.slot.txid).await?,
             None => Vec::new(),
         },
     })
 }
 
+/// The slots of a replica, none of them read twice in a row: the newest is mostly the one that is asked for most.
+struct Slots<'b> {
+    bucket: &'b Bucket,
+    read: Option<(Txid, Option<SlotRead>)>,
+}
+
+impl Slots<'_> {
+    async fn get(&mut self, txid: Txid) -> Result<Option<SlotRead>, Failure> {
+        match &self.read {
+            Some((read, slot)) if *read == txid => Ok(slot.clone()),
+            Some(_) | None => {
+                let slot = self.bucket.slot(txid).await?;
+                self.read = Some((txid, slot.clone()));
+                Ok(slot)
+            }
+        }
+    }
+
+    async fn checksum(&mut self, txid: Txid) -> Result<Option<Checksum>, Failure> {
+        Ok(self.get(txid).await?.and_then(|slot| slot.header.mark).map(|mark| mark.post_apply))
+    }
+}
+
 /// The slots after `txid`. Where one is missing, or cannot be told apart any more, a stranger's stands for it.
-async fn slots_since(bucket: &Bucket, inventory: &Inventory, txid: u64) -> Result<Vec<ChainSlot>, Failure> {
+async fn slots_since(
+    reads: &mut Slots<'_>,
+    inventory: &Inventory,
+    txid: u64,
+) -> Result<Vec<ChainSlot>, Failure> {
     let mut slots = Vec::new();
     let mut expected = txid;
     for file in inventory.slots().filter(|file| file.max.get() > txid) {
@@ -190,15 +219,12 @@ async fn slots_since(bucket: &Bucket, inventory: &Inventory, txid: u64) -> Resul
         slots.push(match file.is_seal() {
             true => ChainSlot { is_seal: true, ..stranger },
             false => {
-                ChainSlot { epoch: epoch_of(bucket, file.max).await?.unwrap_or(stranger.epoch), ..stranger }
+                let epoch = reads.get(file.max).await?.map(|slot| slot.epoch());
+                ChainSlot { epoch: epoch.unwrap_or(stranger.epoch), ..stranger }
             }
         });
     }
     Ok(slots)
-}
-
-async fn epoch_of(bucket: &Bucket, txid: Txid) -> Result<Option<Epoch>, Failure> {
-    Ok(bucket.slot(txid).await?.map(|slot| slot.epoch()))
 }
 
 impl From<ClaimError> for Failure {

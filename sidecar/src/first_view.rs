@@ -1,16 +1,87 @@
-//! The checksum of every page of a database, at one view.
+//! The first look at a database that was not followed until now: what it holds, compared with what the bucket has.
 
 use lifeboat_ltx::Checksum;
+use lifeboat_replica::adoption::{Adoption, Content};
 use lifeboat_replica::dirty_pages::DirtyPages;
+use lifeboat_replica::page_log::{Anchor, KnownState};
 use lifeboat_replica::page_sums::PageSums;
 
 use crate::database::{Database, DatabaseError};
 
-/// Reads a whole database once. Afterwards `dirty` holds what may have changed since that view.
+/// What is known of the state that the bucket ends at, before the database is opened.
+#[derive(Debug)]
+pub enum Expected {
+    /// The bucket holds no page: there is nothing to compare with.
+    Nothing,
+    /// It holds a state of which the pages are not known.
+    Something,
+    /// It holds this state.
+    State(Box<KnownState>),
+}
+
+/// What the first look found.
+#[derive(Debug)]
+pub struct FirstView {
+    /// What the database holds.
+    pub content: Content,
+    /// What the bucket has, page by page, where that is known. What was read from the database itself tells nothing about
+    /// it, not even if the rolling checksums are equal: see [`Checksum`].
+    pub known: Option<KnownState>,
+}
+
+/// Finds out what the database holds, without reading it where that can be proved otherwise. Afterwards `dirty` holds
+/// every page that may differ from the state that is known, and that state has an anchor only where the database was just
+/// proved to come from it by commits alone.
 ///
 /// # Errors
 /// What SQLite says.
-pub fn read(database: &mut Database, dirty: &mut DirtyPages) -> Result<(PageSums, Checksum), DatabaseError> {
+pub fn look(
+    database: &mut Database,
+    expected: Expected,
+    (boot_id, file_id): (&str, &str),
+    dirty: &mut DirtyPages,
+) -> Result<FirstView, DatabaseError> {
+    let known = match expected {
+        Expected::Nothing => return Ok(FirstView { content: Content::Unread, known: None }),
+        Expected::Something => None,
+        Expected::State(known) => Some(known).filter(|known| known.page_size == database.page_size()),
+    };
+    let Some(mut known) = known else {
+        let (_, checksum, _) = read(database, dirty)?;
+        return Ok(FirstView { content: Content::Read(checksum), known: None });
+    };
+    if let Some(anchor) = known.anchor_in(boot_id, file_id)
+        && let Some(from) = known.sums.checksum()
+        && database.resume(anchor, dirty)?
+    {
+        let content = Content::Continues { from, is_changed: !dirty.is_empty() };
+        return Ok(FirstView { content, known: Some(*known) });
+    }
+    let (now, checksum, anchor) = read(database, dirty)?;
+    let differing = known.sums.differing(&now);
+    known.anchor = anchor.filter(|_| differing.is_empty());
+    dirty.merge(differing);
+    Ok(FirstView { content: Content::Read(checksum), known: Some(*known) })
+}
+
+/// What a start found, for people.
+#[must_use]
+pub const fn describe(adoption: Adoption, content: Content, is_known: bool) -> &'static str {
+    match (adoption, is_known, content) {
+        (Adoption::Same, true, Content::Continues { .. }) => {
+            "the bucket already has it; no page had to be read"
+        }
+        (_, true, Content::Continues { .. }) => "no page had to be read",
+        (_, true, Content::Read(_) | Content::Unread) => "every page was read; those that differ are stored",
+        (_, false, _) => "every page is stored",
+    }
+}
+
+/// Reads a whole database once. Afterwards `dirty` holds what may have changed since that view.
+fn read(
+    database: &mut Database,
+    dirty: &mut DirtyPages,
+) -> Result<(PageSums, Checksum, Option<Anchor>), DatabaseError> {
     let mut view = database.view(dirty)?;
     let mut sums = PageSums::unknown();
     let candidates = sums.candidates(DirtyPages::new(), view.page_count());
@@ -20,7 +91,7 @@ pub fn read(database: &mut Database, dirty: &mut DirtyPages) -> Result<(PageSums
         Ok::<(), DatabaseError>(())
     })?;
     let checksum = draft.finish().post_apply;
+    let anchor = view.anchor();
     *dirty = view.still_dirty().clone();
-    drop(view);
-    Ok((sums, checksum))
+    Ok((sums, checksum, anchor))
 }

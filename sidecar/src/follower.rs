@@ -5,7 +5,7 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use lifeboat_ltx::Checksum;
-use lifeboat_replica::adoption::{Adoption, Chain, Local, Record, decide};
+use lifeboat_replica::adoption::{Adoption, Chain, Content, Local, Record, decide};
 use lifeboat_replica::claim::Opened;
 use lifeboat_replica::head::Base;
 use lifeboat_replica::slot::{self, WriteAnswer};
@@ -18,6 +18,7 @@ use crate::bucket::Bucket;
 use crate::capture::{self, Begin, Order, Report, Task};
 use crate::config::{Config, DatabaseConfig};
 use crate::exit::{Exit, Failure};
+use crate::first_view::{self, Expected};
 use crate::handover::{self, HandOver};
 use crate::marks::{self, Lock, Marks};
 use crate::retry::Trying;
@@ -47,8 +48,20 @@ struct Capture {
 /// A database that is followed already, before anything of it is stored.
 struct OpenedDatabase {
     capture: Capture,
-    checksum: Option<Checksum>,
+    content: Content,
+    /// Whether the page log says what the bucket has.
+    is_known: bool,
     file_id: String,
+    /// Whether it took its application's time until there was a database.
+    was_waited_for: bool,
+}
+
+/// Everything that a start leads to.
+struct Started {
+    database: OpenedDatabase,
+    adoption: Adoption,
+    opened: Opened,
+    base: Base,
 }
 
 /// Why a follower has nothing more to store.
@@ -159,50 +172,56 @@ impl Follower {
         let lock = self.marks.lock(self.config.handover_timeout).await?;
         let bucket = connect::open(&self.database.location, connect::Folder::Create).await?;
         let mut trying = Trying::forever();
-        let (early, expected) = if pod::is_pod() {
-            (None, None)
+        let started = if pod::is_pod() {
+            self.claim_first(&bucket, &mut trying).await?
         } else {
-            let Some((early, newest)) = self.look_first(&bucket, &mut trying).await? else { return Ok(None) };
-            (Some(early), Some(newest))
+            self.look_first(&bucket, &mut trying).await?
         };
-        let (opened, base) = self.claim(&bucket, expected, &mut trying).await?;
-        self.post.opened(opened.head.epoch.get());
-        let database = match early {
-            Some(early) => Some(early),
-            None => {
-                let holds_pages = self.chain(&bucket, &mut trying).await?.holds_pages;
-                self.open_database(holds_pages).await?
-            }
-        };
-        let Some(database) = database else { return Ok(None) };
+        let Some(Started { database, adoption, opened, base }) = started else { return Ok(None) };
         let (boot_id, file_id) = (marks::boot_id()?, database.file_id.clone());
         let writer = Writer { bucket, opened, boot_id, file_id, said: None, unsaid: 0, _lock: lock };
-        let chain = self.chain(&writer.bucket, &mut trying).await?;
-        self.adopt(&database, &chain)?;
-        self.begin(&database.capture, &writer, base)?;
+        self.begin(&database, &writer, base, adoption)?;
         Ok(Some((writer, database.capture)))
     }
 
-    /// Waits for the database and refuses a wrong one before anything is taken from anybody. Returns with it the newest
-    /// slot that it was held against.
-    async fn look_first(
-        &self,
-        bucket: &Bucket,
-        trying: &mut Trying,
-    ) -> Result<Option<(OpenedDatabase, u64)>, Failure> {
+    /// Waits for the database and refuses a wrong one before anything is taken from anybody. The bucket is looked at once;
+    /// should another slot be there by the time of the claim, everything begins anew.
+    async fn look_first(&self, bucket: &Bucket, trying: &mut Trying) -> Result<Option<Started>, Failure> {
         let chain = self.chain(bucket, trying).await?;
-        let Some(database) = self.open_database(chain.holds_pages).await? else { return Ok(None) };
-        let chain = self.chain(bucket, trying).await?;
-        self.adopt(&database, &chain)?;
-        Ok(Some((database, chain.newest)))
+        let Some(database) = self.open_database(&chain).await? else { return Ok(None) };
+        if database.was_waited_for && self.chain(bucket, trying).await? != chain {
+            return Err(moved(bucket));
+        }
+        let adoption = self.adopt(&database, &chain)?;
+        let newest = chain.newest;
+        let (opened, base, _) = self.claim(bucket, Some(newest), trying).await?;
+        self.post.opened(opened.head.epoch.get());
+        if chain.sealed(&opened.head, base).is_none() {
+            return Err(moved(bucket));
+        }
+        Ok(Some(Started { database, adoption, opened, base }))
     }
 
+    /// Claims, and only then waits for the database.
+    async fn claim_first(&self, bucket: &Bucket, trying: &mut Trying) -> Result<Option<Started>, Failure> {
+        let (opened, base, handed) = self.claim(bucket, None, trying).await?;
+        self.post.opened(opened.head.epoch.get());
+        let chain = match handed {
+            Some(chain) => chain,
+            None => self.chain(bucket, trying).await?,
+        };
+        let Some(database) = self.open_database(&chain).await? else { return Ok(None) };
+        let adoption = self.adopt(&database, &chain)?;
+        Ok(Some(Started { database, adoption, opened, base }))
+    }
+
+    /// The claim, and what the bucket holds behind it where the init step left word of that.
     async fn claim(
         &self,
         bucket: &Bucket,
         expected: Option<u64>,
         trying: &mut Trying,
-    ) -> Result<(Opened, Base), Failure> {
+    ) -> Result<(Opened, Base, Option<Chain>), Failure> {
         let handed = match &self.config.handover_dir {
             Some(folder) => handover::take(folder, &self.database.name)?,
             None => None,
@@ -215,8 +234,8 @@ impl Follower {
                 HandOver::from(&claim::seal(bucket, claimant, trying).await?)
             }
         };
-        let base = claim.base;
-        Ok((claim::open(bucket, claim, trying).await?, base))
+        let (base, chain) = (claim.base, claim.chain.clone());
+        Ok((claim::open(bucket, claim, trying).await?, base, chain))
     }
 
     async fn chain(&self, bucket: &Bucket, trying: &mut Trying) -> Result<Chain, Failure> {
@@ -225,9 +244,9 @@ impl Follower {
     }
 
     /// Starts the capture thread and waits until the database is open; `None` when there is still none when told to stop.
-    async fn open_database(&self, is_compared: bool) -> Result<Option<OpenedDatabase>, Failure> {
-        let mut capture = self.spawn_capture(is_compared)?;
-        let mut is_stopping = false;
+    async fn open_database(&self, chain: &Chain) -> Result<Option<OpenedDatabase>, Failure> {
+        let mut capture = self.spawn_capture(self.marks.expected(chain))?;
+        let (mut is_stopping, mut was_waited_for) = (false, false);
         loop {
             let report = tokio::select! {
                 report = capture.reports.recv() => report,
@@ -239,13 +258,14 @@ impl Follower {
             };
             match report {
                 Some(Report::Waiting(failure)) => {
+                    was_waited_for = true;
                     tracing::info!("{failure}");
                     self.post.troubled(&failure);
                     if failure.reason == Reason::WaitingForDatabase {
                         self.post.started();
                     }
                 }
-                Some(Report::Opened { checksum, switched_to_wal, file_id }) => {
+                Some(Report::Opened { content, is_known, switched_to_wal, file_id }) => {
                     self.post.recovered();
                     if switched_to_wal {
                         tracing::info!(
@@ -253,7 +273,7 @@ impl Follower {
                             self.database.name
                         );
                     }
-                    return Ok(Some(OpenedDatabase { capture, checksum, file_id }));
+                    return Ok(Some(OpenedDatabase { capture, content, is_known, file_id, was_waited_for }));
                 }
                 Some(Report::Failed(failure)) => return Err(failure),
                 Some(Report::Finished) => return Ok(None),
@@ -264,7 +284,7 @@ impl Follower {
         }
     }
 
-    fn spawn_capture(&self, is_compared: bool) -> Result<Capture, Failure> {
+    fn spawn_capture(&self, expected: Expected) -> Result<Capture, Failure> {
         let watch = Arc::new(self.watcher.watch(&self.database.path));
         let theirs = Arc::clone(&watch);
         let (orders, their_orders) = mpsc::channel();
@@ -273,7 +293,8 @@ impl Follower {
             path: self.database.path.clone(),
             enforce: self.database.enforce(),
             rhythm: self.database.rhythm(),
-            is_compared,
+            expected,
+            boot_id: marks::boot_id()?,
             folder: self.marks.folder().to_owned(),
         };
         let post = self.post.clone();
@@ -285,15 +306,15 @@ impl Follower {
     }
 
     /// Whether this database may be replicated there.
-    fn adopt(&self, database: &OpenedDatabase, chain: &Chain) -> Result<(), Failure> {
+    fn adopt(&self, database: &OpenedDatabase, chain: &Chain) -> Result<Adoption, Failure> {
         let path = &self.database.path;
         let local = Local::Present {
-            checksum: database.checksum.unwrap_or(Checksum::EMPTY),
+            content: database.content,
             file_id: database.file_id.clone(),
             record: self.marks.record()?,
         };
         match decide(&local, chain, &marks::boot_id()?) {
-            Adoption::Initial | Adoption::Same | Adoption::Continues => Ok(()),
+            known @ (Adoption::Initial | Adoption::Same | Adoption::Continues) => Ok(known),
             Adoption::Behind => Err(Failure::refused(
                 Reason::Diverged,
                 format!(
@@ -321,20 +342,34 @@ impl Follower {
         )
     }
 
-    fn begin(&self, capture: &Capture, writer: &Writer, base: Base) -> Result<(), Failure> {
+    fn begin(
+        &self,
+        database: &OpenedDatabase,
+        writer: &Writer,
+        base: Base,
+        adoption: Adoption,
+    ) -> Result<(), Failure> {
         let head = &writer.opened.head;
         let first = slot::next(base.txid).ok_or_else(|| Failure::bug("no txid is left"))?;
         // Before the first slot: whoever is killed right after storing it must know the file again.
         self.record(writer, base)?;
-        let pre_apply = base.checksum.unwrap_or(Checksum::EMPTY);
+        if database.is_known {
+            self.post.stored(position(base, Some(jiff::Timestamp::now())));
+        }
         self.post.started();
-        capture.tell(Order::Begin(Begin { epoch: head.epoch, first, pre_apply }))?;
+        database.capture.tell(Order::Begin(Begin {
+            lineage: head.lineage.clone(),
+            epoch: head.epoch,
+            first,
+            pre_apply: base.checksum.unwrap_or(Checksum::EMPTY),
+        }))?;
         tracing::info!(
-            "{}: following {} to {}, epoch {}",
+            "{}: following {} to {}, epoch {}; {}",
             self.database.name,
             self.database.path.display(),
             writer.bucket,
-            head.epoch
+            head.epoch,
+            first_view::describe(adoption, database.content, database.is_known)
         );
         Ok(())
     }
@@ -391,6 +426,11 @@ impl Follower {
         let (boot_id, file_id) = (writer.boot_id.clone(), writer.file_id.clone());
         self.marks.write_record(&Record::new(&writer.opened.head, base, boot_id, file_id))
     }
+}
+
+/// Somebody stored something while we looked; whoever hears this begins anew.
+fn moved(bucket: &Bucket) -> Failure {
+    Failure::unavailable(format!("{bucket} changed while it was looked at; looking again"))
 }
 
 impl Capture {

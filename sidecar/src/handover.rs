@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use lifeboat_replica::adoption::Chain;
 use lifeboat_replica::claim::Sealed;
 use lifeboat_replica::head::{Base, Head};
 use lifeboat_wire::Reason;
@@ -17,11 +18,14 @@ pub struct HandOver {
     pub head: Head,
     /// The seal, or nothing for a creator.
     pub base: Base,
+    /// What the bucket holds up to the seal, so that nobody has to look again.
+    #[serde(default)]
+    pub chain: Option<Chain>,
 }
 
 impl From<&Sealed> for HandOver {
     fn from(sealed: &Sealed) -> Self {
-        Self { head: sealed.head.clone(), base: sealed.base }
+        Self { head: sealed.head.clone(), base: sealed.base, chain: None }
     }
 }
 
@@ -73,7 +77,7 @@ mod tests {
             name: "host".to_owned(),
             pod_uid: String::new(),
         };
-        let claim = HandOver { head: Head::create("l".to_owned(), owner), base: Base::NOTHING };
+        let claim = HandOver { head: Head::create("l".to_owned(), owner), base: Base::NOTHING, chain: None };
         let folder = tempfile::tempdir().unwrap();
         leave(folder.path(), "/data/a.db", &claim).unwrap();
         assert_eq!(take(folder.path(), "/data/a.db").unwrap(), Some(claim));

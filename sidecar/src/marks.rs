@@ -7,11 +7,12 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use lifeboat_replica::adoption::Record;
+use lifeboat_replica::adoption::{Chain, Record};
 use rustix::fs::{FlockOperation, flock};
 
 use crate::exit::Failure;
-use crate::{disk, pod};
+use crate::first_view::Expected;
+use crate::{disk, page_log_file, pod};
 use lifeboat_wire::Reason;
 
 /// The folder beside one database.
@@ -105,6 +106,18 @@ impl Marks {
     pub fn write_record(&self, record: &Record) -> Result<(), Failure> {
         let json = serde_json::to_vec_pretty(record).map_err(|error| Failure::bug(error.to_string()))?;
         disk::replace(&self.folder.join("record.json"), &json).map_err(|error| self.unwritable(&error))
+    }
+
+    /// What the database is expected to hold, after what the bucket holds and our page log says.
+    #[must_use]
+    pub fn expected(&self, chain: &Chain) -> Expected {
+        let known =
+            |checksum| page_log_file::find(&self.folder, &chain.lineage, chain.newest_pages, checksum);
+        match chain.checksum.filter(|_| chain.holds_pages).and_then(known) {
+            Some(known) => Expected::State(Box::new(known)),
+            None if chain.holds_pages => Expected::Something,
+            None => Expected::Nothing,
+        }
     }
 
     fn unwritable(&self, error: &io::Error) -> Failure {

@@ -6,10 +6,10 @@
 use std::path::Path;
 use std::time::Instant;
 
-use lifeboat_ltx::Checksum;
-use lifeboat_replica::adoption::{Adoption, Local, Record, decide};
+use lifeboat_replica::adoption::{Adoption, Chain, Content, Local, Record, decide};
 use lifeboat_replica::claim::Sealed;
 use lifeboat_replica::dirty_pages::DirtyPages;
+use lifeboat_replica::page_log::LogIdentity;
 use lifeboat_wire::{DatabaseOutcome, Outcome, Position, Reason, Step, Termination};
 
 use crate::args::RestoreArgs;
@@ -18,12 +18,14 @@ use crate::bucket::Bucket;
 use crate::config::{Config, DatabaseConfig};
 use crate::database::{Database, DatabaseError, EnforceWal, roll_back};
 use crate::exit::{Exit, Failure};
+use crate::first_view::{self, Expected};
 use crate::handover::{self, HandOver};
 use crate::marks::{self, Marks};
+use crate::page_log_file::PageLogFile;
 use crate::rebuild::Overwrite;
 use crate::restore::{default_wait, latest};
 use crate::retry::Trying;
-use crate::{claim, connect, disk, first_view, pod, rebuild};
+use crate::{claim, connect, disk, pod, rebuild};
 
 /// Prepares every database of the config for its application.
 ///
@@ -74,40 +76,50 @@ async fn prepare(
     let bucket = connect::open(&database.location, connect::Folder::Create).await?;
     let claimant = claim::claimant(database.sync_interval, config.handover_timeout, false, None)?;
     let sealed = claim::seal(&bucket, claimant, trying).await?;
-    let local = look(database, &marks).await?;
     let chain = claim::chain(&bucket, marks.record()?.as_ref(), trying, |_| ()).await?;
-    let (outcome, bytes) = match decide(&local, &chain, &marks::boot_id()?) {
-        Adoption::FirstStart => (Outcome::FirstStart, 0),
+    let local = look(database, &marks, &chain).await?;
+    let (outcome, bytes, chain) = match decide(&local, &chain, &marks::boot_id()?) {
+        Adoption::FirstStart => (Outcome::FirstStart, 0, chain),
         Adoption::Same => {
             write_record(&marks, database, &sealed)?;
-            (Outcome::UpToDate, 0)
+            (Outcome::UpToDate, 0, chain.recorded())
         }
-        Adoption::Initial | Adoption::Continues => (Outcome::UpToDate, 0),
+        Adoption::Initial | Adoption::Continues => (Outcome::UpToDate, 0, chain),
         Adoption::Restore | Adoption::Behind => {
             let bytes = bring_back(&bucket, database, &sealed, trying).await?;
             write_record(&marks, database, &sealed)?;
-            (Outcome::Restored, bytes)
+            (Outcome::Restored, bytes, chain.recorded())
         }
         Adoption::Diverged => return Err(diverged(database, &bucket)),
     };
     if let Some(folder) = &config.handover_dir {
-        handover::leave(folder, &database.name, &HandOver::from(&sealed))?;
+        let claim = HandOver { chain: Some(chain), ..HandOver::from(&sealed) };
+        handover::leave(folder, &database.name, &claim)?;
     }
     let stored = (sealed.base.txid > 0).then(|| position(sealed.base, None));
     Ok((outcome, stored, bytes))
 }
 
-/// The local database, read through SQLite: its WAL may hold commits that the file does not.
-async fn look(database: &DatabaseConfig, marks: &Marks) -> Result<Local, Failure> {
-    let (path, enforce) = (database.path.clone(), database.enforce());
-    let checked = tokio::task::spawn_blocking(move || checksum(&path, enforce)).await;
-    let Some(checksum) = checked.map_err(|error| Failure::bug(error.to_string()))?? else {
+/// The local database, looked at through SQLite: its WAL may hold commits that the file does not.
+async fn look(database: &DatabaseConfig, marks: &Marks, chain: &Chain) -> Result<Local, Failure> {
+    let (path, enforce, marks_there) = (database.path.clone(), database.enforce(), marks.clone());
+    let (expected, lineage) = (marks.expected(chain), chain.lineage.clone());
+    let looked = move || content(&path, enforce, expected, &marks_there, lineage);
+    let looked = tokio::task::spawn_blocking(looked).await;
+    let Some(content) = looked.map_err(|error| Failure::bug(error.to_string()))?? else {
         return Ok(Local::Absent);
     };
-    Ok(Local::Present { checksum, file_id: file_id(database)?, record: marks.record()? })
+    Ok(Local::Present { content, file_id: file_id(&database.path)?, record: marks.record()? })
 }
 
-fn checksum(path: &Path, enforce: EnforceWal) -> Result<Option<Checksum>, Failure> {
+/// What the database holds; `None` where there is none. What was found out is left for the sidecar in the page log.
+fn content(
+    path: &Path,
+    enforce: EnforceWal,
+    expected: Expected,
+    marks: &Marks,
+    lineage: String,
+) -> Result<Option<Content>, Failure> {
     let opened = match Database::open(path, enforce) {
         // The application begins after us, so nobody else will.
         Err(DatabaseError::HotJournal { .. }) => roll_back(path).and_then(|()| Database::open(path, enforce)),
@@ -118,8 +130,14 @@ fn checksum(path: &Path, enforce: EnforceWal) -> Result<Option<Checksum>, Failur
         Err(DatabaseError::Absent { .. } | DatabaseError::Empty { .. }) => return Ok(None),
         Err(error) => return Err(error.into()),
     };
-    let (_, checksum) = first_view::read(&mut database, &mut DirtyPages::new())?;
-    Ok(Some(checksum))
+    let identity = LogIdentity { lineage, boot_id: marks::boot_id()?, file_id: file_id(path)? };
+    let here = (identity.boot_id.as_str(), identity.file_id.as_str());
+    let found = first_view::look(&mut database, expected, here, &mut DirtyPages::new())?;
+    if let Some(known) = found.known {
+        let mut log = PageLogFile::new(marks.folder(), identity, database.page_size());
+        log.begin(known.txid, &known.sums, known.anchor.as_ref());
+    }
+    Ok(Some(found.content))
 }
 
 /// Restores to the seal exactly: what is beyond it cannot be, and less than it would lose acknowledged commits.
@@ -142,11 +160,10 @@ async fn bring_back(
 }
 
 fn write_record(marks: &Marks, database: &DatabaseConfig, sealed: &Sealed) -> Result<(), Failure> {
-    marks.write_record(&Record::new(&sealed.head, sealed.base, marks::boot_id()?, file_id(database)?))
+    marks.write_record(&Record::new(&sealed.head, sealed.base, marks::boot_id()?, file_id(&database.path)?))
 }
 
-fn file_id(database: &DatabaseConfig) -> Result<String, Failure> {
-    let path = &database.path;
+fn file_id(path: &Path) -> Result<String, Failure> {
     let found = disk::file_id(path).map_err(|error| Failure::bug(format!("{}: {error}", path.display())))?;
     Ok(found.unwrap_or_default())
 }

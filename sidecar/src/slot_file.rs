@@ -32,6 +32,8 @@ pub struct SlotFile {
     pub body: Body,
     /// What tells it apart from another writer's.
     pub identity: SlotIdentity,
+    /// The pages it holds.
+    pub changed: DirtyPages,
 }
 
 /// Where the next slot goes and what it continues.
@@ -80,14 +82,14 @@ fn encode<W: Write>(
     let mut draft = sums.begin(view.page_count());
     let written = HeaderLast::begin(next.header(view), out).map_err(Failure::from);
     let written = written.and_then(|encoder| write_changed(view, candidates, &mut draft, encoder));
-    let Change { post_apply, is_any, undo, .. } = draft.finish();
+    let Change { pages: changed, post_apply, is_any, undo } = draft.finish();
     let slot = written.and_then(|encoder| {
         if !is_any {
             return Ok(None);
         }
         let Headless { out, header, front, trailer, size } = encoder.finish(post_apply)?;
         let identity = SlotIdentity { size, header: front.to_vec(), trailer: trailer.to_vec() };
-        Ok(Some(SlotFile { header, post_apply, body: put_front(out, &front)?, identity }))
+        Ok(Some(SlotFile { header, post_apply, body: put_front(out, &front)?, identity, changed }))
     });
     if slot.is_err() {
         sums.undo(undo);

@@ -42,7 +42,7 @@ fn a_first_evening() {
     place.run(&["replicate", "--config", &config]).says(2, &["no databases", "dbs"]);
     std::fs::write(&config, format!("dbs:\n  - path: {foo}\n    replicas:\n      - url: {bucket}\n"))
         .unwrap();
-    let replicating = place.start(&["replicate", "--config", &config], "stored txid");
+    let replicating = place.start(&["replicate", "--config", &config], "the bucket already has it");
 
     // The last row, and the disaster.
     app.execute("INSERT INTO cars (name) VALUES ('Nissan Skyline')", []).unwrap();

@@ -8,7 +8,7 @@ use lifeboat_ltx::Checksum;
 use serde::{Deserialize, Serialize};
 
 use crate::epoch::Epoch;
-use crate::head::{Base, Head};
+use crate::head::{Base, Head, checksum_text};
 
 /// What a writer notes beside the database after each stored slot.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,8 +34,8 @@ pub enum Local {
     Absent,
     /// There is a database.
     Present {
-        /// Its rolling checksum now.
-        checksum: Checksum,
+        /// What it holds now.
+        content: Content,
         /// Device, inode and birth of the file now.
         file_id: String,
         /// Our record beside it, if any.
@@ -43,8 +43,35 @@ pub enum Local {
     },
 }
 
-/// One slot of the chain, for the rule about what came after the record.
+/// What is known of a local database's content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Content {
+    /// Every page was read: the rolling checksum.
+    Read(Checksum),
+    /// No page was read. The page log and the WAL prove that it is a state of the chain, or that state and commits after it.
+    Continues {
+        /// The rolling checksum of that state.
+        from: Checksum,
+        /// Whether anything was committed since.
+        is_changed: bool,
+    },
+    /// No page was read, because the bucket holds none to compare with.
+    Unread,
+}
+
+impl Content {
+    /// The rolling checksum of the database, where it is known.
+    const fn checksum(self) -> Option<Checksum> {
+        match self {
+            Self::Read(checksum) | Self::Continues { from: checksum, is_changed: false } => Some(checksum),
+            Self::Continues { is_changed: true, .. } | Self::Unread => None,
+        }
+    }
+}
+
+/// One slot of the chain, for the rule about what came after the record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct ChainSlot {
     /// Its TXID.
     pub txid: u64,
@@ -55,16 +82,21 @@ pub struct ChainSlot {
 }
 
 /// What the bucket holds.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Chain {
     /// The lineage in `head.json`.
     pub lineage: String,
     /// The checksum at the chain's end; `None` where nothing says.
+    #[serde(default, with = "checksum_text")]
     pub checksum: Option<Checksum>,
     /// The checksum at the record's slot; `None` where that slot is not there, or nothing says.
+    #[serde(default, with = "checksum_text")]
     pub at_record: Option<Checksum>,
     /// The newest slot; 0 where there is none.
     pub newest: u64,
+    /// The newest slot with pages; 0 where there is none.
+    pub newest_pages: u64,
     /// Whether any file holds pages.
     pub holds_pages: bool,
     /// Every slot after the record's, none missing; empty without a record.
@@ -93,22 +125,23 @@ pub enum Adoption {
 /// Decides what becomes of the local database. `boot_id` names the present boot of the machine.
 #[must_use]
 pub fn decide(local: &Local, chain: &Chain, boot_id: &str) -> Adoption {
-    let (checksum, file_id, record) = match local {
+    let (content, file_id, record) = match local {
         Local::Absent if chain.holds_pages => return Adoption::Restore,
         Local::Absent => return Adoption::FirstStart,
-        Local::Present { checksum, file_id, record } => (*checksum, file_id, record.as_ref()),
+        Local::Present { content, file_id, record } => (*content, file_id, record.as_ref()),
     };
     if !chain.holds_pages {
         return Adoption::Initial;
     }
-    if chain.checksum == Some(checksum) {
+    let checksum = content.checksum();
+    if checksum.is_some() && chain.checksum == checksum {
         return Adoption::Same;
     }
     let Some(record) = record.filter(|record| record.lineage == chain.lineage && chain.has(record)) else {
         return Adoption::Diverged;
     };
     let stored_since: Vec<_> = chain.since_record.iter().filter(|slot| !slot.is_seal).collect();
-    if record.slot.checksum == Some(checksum) && !stored_since.is_empty() {
+    if checksum.is_some() && record.slot.checksum == checksum && !stored_since.is_empty() {
         return Adoption::Behind;
     }
     let is_same_file = !file_id.is_empty() && record.file_id == *file_id;
@@ -122,6 +155,31 @@ pub fn decide(local: &Local, chain: &Chain, boot_id: &str) -> Adoption {
 }
 
 impl Chain {
+    /// The same chain with the seal of `head`'s owner behind it, as it is after a claim. `None` when anything else was
+    /// stored in between, or the chain is another: then it has to be read again.
+    #[must_use]
+    pub fn sealed(mut self, head: &Head, seal: Base) -> Option<Self> {
+        if !self.lineage.is_empty() && self.lineage != head.lineage {
+            return None;
+        }
+        self.lineage.clone_from(&head.lineage);
+        if seal == Base::NOTHING && self.newest == 0 {
+            return Some(self);
+        }
+        if seal.txid != self.newest + 1 || (self.checksum.is_some() && seal.checksum != self.checksum) {
+            return None;
+        }
+        (self.newest, self.checksum) = (seal.txid, seal.checksum);
+        self.since_record.push(ChainSlot { txid: seal.txid, epoch: head.epoch, is_seal: true });
+        Some(self)
+    }
+
+    /// The same chain, seen from a record that was just written about its end.
+    #[must_use]
+    pub fn recorded(self) -> Self {
+        Self { at_record: self.checksum, since_record: Vec::new(), ..self }
+    }
+
     /// Whether the state that the record speaks of is one of this chain. A bucket that was set back, or another one under
     /// the same name, proves nothing about what is newer.
     fn has(&self, record: &Record) -> bool {
@@ -162,7 +220,11 @@ mod tests {
             boot_id: boot.to_owned(),
             file_id: "file-1".to_owned(),
         };
-        Local::Present { checksum: sum(now), file_id: "file-1".to_owned(), record: Some(record) }
+        Local::Present {
+            content: Content::Read(sum(now)),
+            file_id: "file-1".to_owned(),
+            record: Some(record),
+        }
     }
 
     fn chain(end: u64, since: &[(u64, bool)]) -> Chain {
@@ -176,6 +238,7 @@ mod tests {
             checksum: Some(sum(end)),
             at_record: Some(sum(1)),
             newest: 5 + since.len() as u64,
+            newest_pages: 5,
             holds_pages: true,
             since_record: since.iter().enumerate().map(slot).collect(),
         }
@@ -183,7 +246,8 @@ mod tests {
 
     #[test]
     fn what_the_bucket_restores_to_is_adopted_even_without_a_record() {
-        let stranger = Local::Present { checksum: sum(9), file_id: "file-1".to_owned(), record: None };
+        let stranger =
+            Local::Present { content: Content::Read(sum(9)), file_id: "file-1".to_owned(), record: None };
         assert_eq!(decide(&stranger, &chain(9, &[]), HERE), Adoption::Same);
         assert_eq!(decide(&stranger, &chain(8, &[]), HERE), Adoption::Diverged);
     }
@@ -196,8 +260,8 @@ mod tests {
 
     #[test]
     fn a_new_file_under_the_old_name_continues_nothing() {
-        let Local::Present { checksum, record, .. } = local(7, 1, HERE) else { unreachable!() };
-        let replaced = Local::Present { checksum, file_id: "file-2".to_owned(), record };
+        let Local::Present { content, record, .. } = local(7, 1, HERE) else { unreachable!() };
+        let replaced = Local::Present { content, file_id: "file-2".to_owned(), record };
         assert_eq!(decide(&replaced, &chain(1, &[(4, true)]), HERE), Adoption::Diverged);
     }
 
@@ -238,11 +302,11 @@ mod tests {
 
     #[test]
     fn a_file_that_cannot_be_told_from_another_continues_nothing() {
-        let Local::Present { checksum, mut record, .. } = local(7, 1, HERE) else { unreachable!() };
+        let Local::Present { content, mut record, .. } = local(7, 1, HERE) else { unreachable!() };
         if let Some(record) = &mut record {
             record.file_id = String::new();
         }
-        let nameless = Local::Present { checksum, file_id: String::new(), record };
+        let nameless = Local::Present { content, file_id: String::new(), record };
         assert_eq!(decide(&nameless, &chain(1, &[(4, true)]), HERE), Adoption::Diverged);
     }
 

@@ -216,19 +216,19 @@ impl Head {
     }
 }
 
-mod checksum_text {
+pub(crate) mod checksum_text {
     use lifeboat_ltx::Checksum;
     use serde::{Deserialize, Deserializer, Serializer, de::Error};
 
     #[expect(clippy::ref_option, reason = "serde fixes the signature")]
-    pub(super) fn serialize<S: Serializer>(value: &Option<Checksum>, to: S) -> Result<S::Ok, S::Error> {
+    pub(crate) fn serialize<S: Serializer>(value: &Option<Checksum>, to: S) -> Result<S::Ok, S::Error> {
         match value {
             Some(checksum) => to.collect_str(checksum),
             None => to.serialize_none(),
         }
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Checksum>, D::Error> {
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Checksum>, D::Error> {
         Option::<String>::deserialize(from)?
             .map(|text| text.parse().map_err(|_| D::Error::custom("a checksum is 16 hexadecimal digits")))
             .transpose()

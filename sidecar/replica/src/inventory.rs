@@ -68,7 +68,7 @@ impl Inventory {
     }
 
     /// The live slots, ascending.
-    pub fn slots(&self) -> impl Iterator<Item = &FileEntry> {
+    pub fn slots(&self) -> impl DoubleEndedIterator<Item = &FileEntry> {
         self.files.iter().filter(|file| file.level == Level::CAPTURED)
     }
 }

@@ -1,12 +1,13 @@
 //! What the bucket has, page by page, as a file beside the database: the page log.
 //!
-//! In:  the bytes of a page log, and the checksum that the chain in the bucket ends at.
+//! In:  the bytes of a page log, and the newest slot with pages that the bucket has.
 //! Out: the checksum of every page in that state, and where the local database can be followed from; or nothing.
 //!
 //! A page log is a base, which holds the checksum of every page in one state, and behind it, for every slot cut since, the
 //! checksums of the pages it changes. A slot is noted *before* it is sent, so whichever of the two states the bucket turns
-//! out to have after a process was killed, the log has it too. Which state counts is never decided here: the bucket's own
-//! checksum picks it.
+//! out to have after a process was killed, the log has it too. Which state counts is never decided here: the bucket's
+//! newest slot picks it. Its number does, not its checksum, which may be that of the state before: pages that change alike
+//! cancel each other out. Within one lineage no two different slots ever have one number.
 //!
 //! Nothing is synced. What a power cut takes away is noticed: every entry has a checksum, a torn tail is no entry, and the
 //! pages of a state must add up to the checksum that the bucket names. So a log may be missing, old, or damaged, and
@@ -60,12 +61,21 @@ pub struct KnownState {
     pub identity: LogIdentity,
     /// Their size.
     pub page_size: PageSize,
-    /// The slot that brought the bucket to this state. For people only.
+    /// The slot that brought the bucket to this state.
     pub txid: u64,
     /// The checksum of every page.
     pub sums: PageSums,
-    /// Where to follow from.
-    pub anchor: Anchor,
+    /// Where to follow from; `None` where the local database was not in this state any more when it was written down.
+    pub anchor: Option<Anchor>,
+}
+
+impl KnownState {
+    /// The anchor, if it is about this file in this boot of the machine.
+    #[must_use]
+    pub fn anchor_in(&self, boot_id: &str, file_id: &str) -> Option<&Anchor> {
+        let LogIdentity { boot_id: boot, file_id: file, .. } = &self.identity;
+        self.anchor.as_ref().filter(|_| boot == boot_id && file == file_id && !file.is_empty())
+    }
 }
 
 /// The bytes of a new log, of one state. `None` while the pages of the state are not known.
@@ -75,7 +85,7 @@ pub fn base(
     page_size: PageSize,
     txid: u64,
     sums: &PageSums,
-    anchor: &Anchor,
+    anchor: Option<&Anchor>,
 ) -> Option<Vec<u8>> {
     let checksum = sums.checksum()?;
     let mut payload = Vec::with_capacity(sums.all().len() * 8 + BASE_BYTES_MIN);
@@ -97,7 +107,7 @@ pub fn delta(
     txid: u64,
     sums: &PageSums,
     changed: impl Iterator<Item = PageNo>,
-    anchor: &Anchor,
+    anchor: Option<&Anchor>,
 ) -> Option<Vec<u8>> {
     let mut payload = Vec::new();
     put_state(&mut payload, txid, sums.checksum()?, sums.all().len(), anchor);
@@ -110,9 +120,10 @@ pub fn delta(
     Some(bytes)
 }
 
-/// The bytes to append when the newest state can be followed from a better place.
+/// The bytes to append when the newest state can be followed from a better place; or, with `None`, when following was
+/// interrupted, and no state noted until now can be followed from anywhere.
 #[must_use]
-pub fn moved(anchor: &Anchor) -> Vec<u8> {
+pub fn moved(anchor: Option<&Anchor>) -> Vec<u8> {
     let (mut payload, mut bytes) = (Vec::new(), Vec::new());
     put_anchor(&mut payload, anchor);
     put_entry(&mut bytes, MOVED, &payload);
@@ -125,12 +136,12 @@ pub const fn is_outgrown(base_bytes: u64, appended_bytes: u64) -> bool {
     appended_bytes > base_bytes.saturating_add(SLACK_BYTES)
 }
 
-/// The state with this checksum, the newest if there are several. `None` when the log does not have it, or is none.
+/// The state that slot `txid` led to, if it had this checksum. `None` when the log does not have it, or is none.
 #[must_use]
-pub fn find(bytes: &[u8], wanted: Checksum) -> Option<KnownState> {
+pub fn find(bytes: &[u8], txid: u64, checksum: Checksum) -> Option<KnownState> {
     let entries = entries(bytes)?;
-    let found =
-        entries.iter().rposition(|entry| entry.state().is_some_and(|state| state.checksum == wanted))?;
+    let is_wanted = |state: &State| state.txid == txid && state.checksum == checksum;
+    let found = entries.iter().rposition(|entry| entry.state().is_some_and(is_wanted))?;
     let (until, after) = entries.split_at_checked(found + 1)?;
     let (Entry::Base { base, page_size, identity, sums }, deltas) = until.split_first()? else { return None };
     let (mut sums, mut state) = (read_sums(sums), base);
@@ -141,7 +152,7 @@ pub fn find(bytes: &[u8], wanted: Checksum) -> Option<KnownState> {
         }
     }
     let sums = PageSums::known(sums);
-    if sums.checksum() != Some(wanted) {
+    if sums.checksum() != Some(checksum) {
         return None;
     }
     let anchor = anchor(state, after);
@@ -149,15 +160,18 @@ pub fn find(bytes: &[u8], wanted: Checksum) -> Option<KnownState> {
 }
 
 /// The anchor of a state, with what was said of it and of the file later on.
-fn anchor(state: &State, after: &[Entry<'_>]) -> Anchor {
+fn anchor(state: &State, after: &[Entry<'_>]) -> Option<Anchor> {
     let moved = |entry: &Entry<'_>| match entry {
-        Entry::Moved(anchor) => Some(*anchor),
+        Entry::Moved(anchor) => *anchor,
         Entry::Base { .. } | Entry::Delta { .. } => None,
     };
-    let own = after.iter().map_while(moved).last().unwrap_or(state.anchor);
+    if after.iter().any(|entry| matches!(entry, Entry::Moved(None))) {
+        return None;
+    }
+    let own = after.iter().map_while(moved).last().or(state.anchor)?;
     // Whoever saw the file later was following it still: what was written until then was written by SQLite.
-    let seen = after.iter().next_back().map_or(own.stamp, |last| last.anchor().stamp);
-    Anchor { stamp: seen, is_settled: own.is_settled && own.stamp == seen, ..own }
+    let seen = after.iter().rev().find_map(Entry::anchor).map_or(own.stamp, |last| last.stamp);
+    Some(Anchor { stamp: seen, is_settled: own.is_settled && own.stamp == seen, ..own })
 }
 
 /// What base and delta both say of the state they lead to.
@@ -166,14 +180,14 @@ struct State {
     txid: u64,
     checksum: Checksum,
     page_count: u32,
-    anchor: Anchor,
+    anchor: Option<Anchor>,
 }
 
 #[derive(Clone, Debug)]
 enum Entry<'b> {
     Base { base: State, page_size: PageSize, identity: LogIdentity, sums: &'b [u8] },
     Delta { state: State, pages: &'b [u8] },
-    Moved(Anchor),
+    Moved(Option<Anchor>),
 }
 
 impl Entry<'_> {
@@ -184,10 +198,10 @@ impl Entry<'_> {
         }
     }
 
-    const fn anchor(&self) -> &Anchor {
+    const fn anchor(&self) -> Option<&Anchor> {
         match self {
-            Self::Base { base: state, .. } | Self::Delta { state, .. } => &state.anchor,
-            Self::Moved(anchor) => anchor,
+            Self::Base { base: state, .. } | Self::Delta { state, .. } => state.anchor.as_ref(),
+            Self::Moved(anchor) => anchor.as_ref(),
         }
     }
 }
@@ -247,7 +261,7 @@ fn apply(sums: &mut Vec<PageChecksum>, state: &State, pages: &[u8]) -> Option<()
     Some(())
 }
 
-fn put_state(out: &mut Vec<u8>, txid: u64, checksum: Checksum, page_count: usize, anchor: &Anchor) {
+fn put_state(out: &mut Vec<u8>, txid: u64, checksum: Checksum, page_count: usize, anchor: Option<&Anchor>) {
     out.extend(txid.to_le_bytes());
     out.extend(checksum.get().to_le_bytes());
     out.extend(u32::try_from(page_count).unwrap_or(u32::MAX).to_le_bytes());
@@ -263,20 +277,28 @@ fn take_state(rest: &mut &[u8]) -> Option<State> {
     })
 }
 
-fn put_anchor(out: &mut Vec<u8>, anchor: &Anchor) {
-    out.extend(anchor.place.encode());
-    out.extend(anchor.stamp.bytes.to_le_bytes());
-    out.extend(anchor.stamp.modified.0.to_le_bytes());
-    out.extend(anchor.stamp.modified.1.to_le_bytes());
-    out.push(u8::from(anchor.is_settled));
+fn put_anchor(out: &mut Vec<u8>, anchor: Option<&Anchor>) {
+    out.push(anchor.map_or(NO_ANCHOR, |anchor| if anchor.is_settled { SETTLED } else { ANCHOR }));
+    let Some(Anchor { place, stamp, .. }) = anchor else { return };
+    out.extend(place.encode());
+    out.extend(stamp.bytes.to_le_bytes());
+    out.extend(stamp.modified.0.to_le_bytes());
+    out.extend(stamp.modified.1.to_le_bytes());
 }
 
-fn take_anchor(rest: &mut &[u8]) -> Option<Anchor> {
+/// `None` for bytes that are no anchor, `Some(None)` for those that say that there is none.
+#[expect(clippy::option_option, reason = "one is damage and the other is an answer")]
+fn take_anchor(rest: &mut &[u8]) -> Option<Option<Anchor>> {
+    let is_settled = match take(rest)? {
+        [NO_ANCHOR] => return Some(None),
+        [ANCHOR] => false,
+        [SETTLED] => true,
+        [_] => return None,
+    };
     let place = WalPlace::decode(&take::<WAL_PLACE_BYTES>(rest)?);
     let bytes = u64::from_le_bytes(take(rest)?);
     let modified = (i64::from_le_bytes(take(rest)?), u32::from_le_bytes(take(rest)?));
-    let [is_settled] = take(rest)?;
-    Some(Anchor { place, stamp: FileStamp { bytes, modified }, is_settled: is_settled == 1 })
+    Some(Some(Anchor { place, stamp: FileStamp { bytes, modified }, is_settled }))
 }
 
 fn put_entry(out: &mut Vec<u8>, kind: u8, payload: &[u8]) {
@@ -314,7 +336,7 @@ fn crc(bytes: &[u8]) -> u64 {
 pub fn fuzz_page_log(bytes: &[u8]) {
     let Some(entries) = entries(bytes) else { return };
     for state in entries.iter().filter_map(Entry::state) {
-        if let Some(known) = find(bytes, state.checksum) {
+        if let Some(known) = find(bytes, state.txid, state.checksum) {
             assert_eq!(known.sums.checksum(), Some(state.checksum), "BUG: a state that does not add up");
         }
     }
@@ -328,6 +350,9 @@ const MAGIC: &[u8] = b"lifeboat page log 1\n";
 const BASE: u8 = 1;
 const DELTA: u8 = 2;
 const MOVED: u8 = 3;
+const NO_ANCHOR: u8 = 0;
+const ANCHOR: u8 = 1;
+const SETTLED: u8 = 2;
 /// Kind and length.
 const ENTRY_HEAD_BYTES: usize = 9;
 /// The same, and the checksum.

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use lifeboat_replica::dirty_pages::DirtyPages;
+use lifeboat_replica::page_log::Anchor;
 use lifeboat_wal::PageSize;
 
 use super::file_system::{self, FileIdentity};
@@ -101,6 +102,30 @@ impl Database {
         match &mut self.mode {
             Some(Mode::Wal(database)) => database.settle(dirty),
             Some(Mode::Journal(_)) | None => Ok(Settled::Yes),
+        }
+    }
+
+    /// Goes on at the place of an anchor, if everything committed since can be read: see [`WalDatabase::resume`].
+    ///
+    /// # Errors
+    ///
+    /// A [`DatabaseError`] when WAL or WAL-index cannot be read.
+    pub fn resume(&mut self, anchor: &Anchor, dirty: &mut DirtyPages) -> Result<bool, DatabaseError> {
+        match &mut self.mode {
+            Some(Mode::Wal(database)) => database.resume(anchor, dirty),
+            Some(Mode::Journal(_)) | None => Ok(false),
+        }
+    }
+
+    /// From where this moment's newest commit can be followed later: see [`WalDatabase::anchor`].
+    ///
+    /// # Errors
+    ///
+    /// A [`DatabaseError`] when WAL-index or file cannot be looked at.
+    pub fn anchor(&self) -> Result<Option<Anchor>, DatabaseError> {
+        match &self.mode {
+            Some(Mode::Wal(database)) => database.anchor(),
+            Some(Mode::Journal(_)) | None => Ok(None),
         }
     }
 

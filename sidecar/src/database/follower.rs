@@ -70,6 +70,16 @@ impl Follower {
         }
     }
 
+    /// The place reached.
+    pub(super) const fn place(&self) -> &WalPlace {
+        &self.place
+    }
+
+    /// Goes on from another place; returns the one before. Whether frames can be read from there shows when they are read.
+    pub(super) const fn go_to(&mut self, place: WalPlace) -> WalPlace {
+        std::mem::replace(&mut self.place, place)
+    }
+
     /// Gives up continuity and goes on from this header.
     pub(super) const fn restart_at(&mut self, header: &IndexHeader) {
         self.place = WalPlace::at(header);

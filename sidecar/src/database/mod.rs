@@ -32,6 +32,7 @@ mod journal;
 mod keeper;
 mod pressure;
 mod relief;
+mod resume;
 mod view;
 
 use std::ffi::OsString;
@@ -387,6 +388,14 @@ impl WalDatabase {
 
 impl Followed {
     const NOTHING: Self = Self::Continued(Gained { commits: 0, frames: 0, bytes: 0 });
+
+    /// Whether every commit was read.
+    const fn is_continued(self) -> bool {
+        match self {
+            Self::Continued(_) => true,
+            Self::Lost { .. } => false,
+        }
+    }
 
     /// Both looks as one.
     const fn and(self, later: Self) -> Self {

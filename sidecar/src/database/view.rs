@@ -71,6 +71,11 @@ impl<'d> View<'d> {
         self.pages.page_size
     }
 
+    /// The database file.
+    pub(super) const fn path(&self) -> &Path {
+        self.pages.path
+    }
+
     /// A committed state of the WAL that this view shows, or that is a little older: a lower bound. None without a
     /// WAL.
     #[must_use]

@@ -43,35 +43,36 @@ const THIRD: [u64; 2] = [10, 22];
 
 /// A log of three states, and where its entries end.
 fn log() -> (Vec<u8>, [usize; 3]) {
-    let mut log = base(&identity(), PageSize::MIN, 1, &sums(&FIRST), &anchored(5, 100)).unwrap();
+    let mut log = base(&identity(), PageSize::MIN, 1, &sums(&FIRST), Some(&anchored(5, 100))).unwrap();
     let first = log.len();
-    log.extend(delta(2, &sums(&SECOND), pages(&[2, 4]), &anchored(6, 100)).unwrap());
+    log.extend(delta(2, &sums(&SECOND), pages(&[2, 4]), Some(&anchored(6, 100))).unwrap());
     let second = log.len();
-    log.extend(delta(3, &sums(&THIRD), pages(&[2]), &anchored(7, 200)).unwrap());
+    log.extend(delta(3, &sums(&THIRD), pages(&[2]), Some(&anchored(7, 200))).unwrap());
     let third = log.len();
     (log, [first, second, third])
 }
 
-fn found(log: &[u8], bits: &[u64]) -> Option<KnownState> {
-    find(log, sums(bits).checksum().unwrap())
+fn found(log: &[u8], txid: u64, bits: &[u64]) -> Option<KnownState> {
+    find(log, txid, sums(bits).checksum().unwrap())
 }
 
 #[test]
 fn every_state_of_the_log_is_found_by_its_checksum() {
     let (log, _) = log();
     for (txid, bits) in [(1, &FIRST[..]), (2, &SECOND), (3, &THIRD)] {
-        let state = found(&log, bits).unwrap();
+        let state = found(&log, txid, bits).unwrap();
         assert_eq!((state.txid, state.sums, state.identity), (txid, sums(bits), identity()));
     }
-    assert_eq!(found(&log, &[1, 2, 4]), None);
+    assert_eq!(found(&log, 3, &[1, 2, 4]), None);
+    assert_eq!(found(&log, 4, &THIRD), None);
 }
 
 #[test]
 fn a_log_cut_off_anywhere_has_the_states_that_are_whole() {
     let (log, ends) = log();
     for length in 0..log.len() {
-        for (bits, end) in [(&FIRST[..], ends[0]), (&SECOND, ends[1]), (&THIRD, ends[2])] {
-            assert_eq!(found(&log[..length], bits).is_some(), length >= end, "{length}");
+        for (txid, bits, end) in [(1, &FIRST[..], ends[0]), (2, &SECOND, ends[1]), (3, &THIRD, ends[2])] {
+            assert_eq!(found(&log[..length], txid, bits).is_some(), length >= end, "{length}");
         }
     }
 }
@@ -82,8 +83,8 @@ fn one_flipped_bit_never_makes_another_state() {
     for bit in 0..log.len() * 8 {
         let mut flipped = log.clone();
         flipped[bit / 8] ^= 1 << (bit % 8);
-        for bits in [&FIRST[..], &SECOND, &THIRD] {
-            if let Some(state) = found(&flipped, bits) {
+        for (txid, bits) in [(1, &FIRST[..]), (2, &SECOND), (3, &THIRD)] {
+            if let Some(state) = found(&flipped, txid, bits) {
                 assert_eq!(state.sums, sums(bits));
             }
         }
@@ -93,29 +94,31 @@ fn one_flipped_bit_never_makes_another_state() {
 #[test]
 fn pages_that_do_not_add_up_to_the_checksum_are_no_state() {
     let wrong = sums(&[1, 2]);
-    let mut log = base(&identity(), PageSize::MIN, 1, &sums(&FIRST), &anchored(5, 100)).unwrap();
+    let mut log = base(&identity(), PageSize::MIN, 1, &sums(&FIRST), Some(&anchored(5, 100))).unwrap();
     // A delta that forgets a page it changes.
-    log.extend(delta(2, &wrong, pages(&[2]), &anchored(6, 100)).unwrap());
-    assert_eq!(find(&log, wrong.checksum().unwrap()), None);
-    assert!(found(&log, &FIRST).is_some());
+    log.extend(delta(2, &wrong, pages(&[2]), Some(&anchored(6, 100))).unwrap());
+    assert_eq!(find(&log, 2, wrong.checksum().unwrap()), None);
+    assert!(found(&log, 1, &FIRST).is_some());
 }
 
 #[test]
-fn the_newest_of_two_equal_states_is_followed_from() {
-    let (mut log, _) = log();
-    log.extend(delta(4, &sums(&FIRST), pages(&[2, 3]), &anchored(9, 300)).unwrap());
-    let state = found(&log, &FIRST).unwrap();
-    assert_eq!((state.txid, state.anchor), (4, anchored(9, 300)));
+fn two_states_with_one_checksum_are_told_apart_by_their_slots() {
+    let alike = [11, 21, 30];
+    let mut log = base(&identity(), PageSize::MIN, 1, &sums(&FIRST), Some(&anchored(5, 100))).unwrap();
+    log.extend(delta(2, &sums(&alike), pages(&[1, 2]), Some(&anchored(9, 300))).unwrap());
+    assert_eq!(sums(&FIRST).checksum(), sums(&alike).checksum());
+    assert_eq!(found(&log, 1, &FIRST).unwrap().sums, sums(&FIRST));
+    assert_eq!(found(&log, 2, &FIRST).unwrap().sums, sums(&alike));
 }
 
 #[test]
 fn a_better_place_is_that_of_the_newest_state_only() {
     let (mut log, _) = log();
-    log.extend(moved(&settled(8, 200)));
-    assert_eq!(found(&log, &THIRD).unwrap().anchor, settled(8, 200));
+    log.extend(moved(Some(&settled(8, 200))));
+    assert_eq!(found(&log, 3, &THIRD).unwrap().anchor, Some(settled(8, 200)));
     assert_eq!(
-        found(&log, &SECOND).unwrap().anchor,
-        anchored(6, 200),
+        found(&log, 2, &SECOND).unwrap().anchor,
+        Some(anchored(6, 200)),
         "its own place, the file's last stamp"
     );
 }
@@ -123,27 +126,57 @@ fn a_better_place_is_that_of_the_newest_state_only() {
 #[test]
 fn a_settled_file_that_was_written_to_later_is_not_settled_any_more() {
     let (mut log, _) = log();
-    log.extend(moved(&settled(8, 200)));
+    log.extend(moved(Some(&settled(8, 200))));
     let mut unchanged = log.clone();
-    unchanged.extend(delta(4, &sums(&[1]), pages(&[1]), &anchored(9, 200)).unwrap());
-    assert_eq!(found(&unchanged, &THIRD).unwrap().anchor, settled(8, 200));
-    log.extend(delta(4, &sums(&[1]), pages(&[1]), &anchored(9, 300)).unwrap());
-    assert_eq!(found(&log, &THIRD).unwrap().anchor, anchored(8, 300));
+    unchanged.extend(delta(4, &sums(&[1]), pages(&[1]), Some(&anchored(9, 200))).unwrap());
+    assert_eq!(found(&unchanged, 3, &THIRD).unwrap().anchor, Some(settled(8, 200)));
+    log.extend(delta(4, &sums(&[1]), pages(&[1]), Some(&anchored(9, 300))).unwrap());
+    assert_eq!(found(&log, 3, &THIRD).unwrap().anchor, Some(anchored(8, 300)));
+}
+
+#[test]
+fn a_state_that_the_file_had_left_already_is_followed_from_nowhere_whatever_was_seen_later() {
+    let mut log = base(&identity(), PageSize::MIN, 1, &sums(&FIRST), None).unwrap();
+    assert_eq!(found(&log, 1, &FIRST).unwrap().anchor, None);
+    log.extend(delta(2, &sums(&SECOND), pages(&[2, 4]), Some(&anchored(6, 100))).unwrap());
+    assert_eq!(found(&log, 1, &FIRST).unwrap().anchor, None);
+}
+
+#[test]
+fn after_an_interruption_no_state_before_it_is_followed_whatever_was_seen_later() {
+    let (mut log, _) = log();
+    log.extend(moved(None));
+    log.extend(delta(4, &sums(&[1]), pages(&[1]), Some(&anchored(9, 200))).unwrap());
+    for (txid, bits) in [(1, &FIRST[..]), (2, &SECOND), (3, &THIRD)] {
+        assert_eq!(found(&log, txid, bits).unwrap().anchor, None);
+    }
+    assert_eq!(found(&log, 4, &[1]).unwrap().anchor, Some(anchored(9, 200)));
+}
+
+#[test]
+fn an_anchor_counts_for_its_own_file_in_its_own_boot_only() {
+    let (log, _) = log();
+    let mut state = found(&log, 3, &THIRD).unwrap();
+    assert_eq!(state.anchor_in("boot-1", "1:2:3"), Some(&anchored(7, 200)));
+    assert_eq!(state.anchor_in("boot-2", "1:2:3"), None);
+    assert_eq!(state.anchor_in("boot-1", "1:2:4"), None);
+    state.identity.file_id.clear();
+    assert_eq!(state.anchor_in("boot-1", ""), None, "inodes are used again");
 }
 
 #[test]
 fn what_is_not_known_page_by_page_is_not_written_down() {
-    assert_eq!(base(&identity(), PageSize::MIN, 1, &PageSums::unknown(), &anchored(1, 1)), None);
-    assert_eq!(delta(1, &PageSums::unknown(), pages(&[]), &anchored(1, 1)), None);
+    assert_eq!(base(&identity(), PageSize::MIN, 1, &PageSums::unknown(), None), None);
+    assert_eq!(delta(1, &PageSums::unknown(), pages(&[]), Some(&anchored(1, 1))), None);
 }
 
 #[test]
 fn a_delta_asks_for_no_more_memory_than_it_fills() {
-    let mut log = base(&identity(), PageSize::MIN, 1, &sums(&FIRST), &anchored(5, 100)).unwrap();
+    let mut log = base(&identity(), PageSize::MIN, 1, &sums(&FIRST), Some(&anchored(5, 100))).unwrap();
     let mut payload = Vec::new();
-    put_state(&mut payload, 2, Checksum::EMPTY, u32::MAX as usize, &anchored(5, 100));
+    put_state(&mut payload, 2, Checksum::EMPTY, u32::MAX as usize, None);
     put_entry(&mut log, DELTA, &payload);
-    assert_eq!(find(&log, Checksum::EMPTY), None);
+    assert_eq!(find(&log, 2, Checksum::EMPTY), None);
 }
 
 proptest! {

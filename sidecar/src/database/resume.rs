@@ -1,0 +1,105 @@
+//! Goes on where an earlier process stopped, and says where a later one could.
+//!
+//! In:  an [`Anchor`] of the page log; or none, to get one.
+//! Out: whether everything committed since is known; or the anchor of this moment.
+//!
+//! **Why nothing can be missed.** An anchor speaks of a state of which every page is known, and of a place in the WAL that
+//! this state is at least as new as. Nobody but SQLite wrote to the database file since it was last seen, or its time or
+//! size would be another. So what differs from the state was committed after the place, and
+//! - in the same run through the WAL, the frames after the place are still there, and the running checksum proves that
+//!   those before it are the same ones;
+//! - in another run, the file must have held everything up to the place, and nothing was copied into it since. What was
+//!   committed after the place is in the new run then, whole, which SQLite's counter of transactions must confirm.
+//!
+//! Anything else is no error: the pages have to be compared.
+
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use lifeboat_replica::dirty_pages::DirtyPages;
+use lifeboat_replica::page_log::{Anchor, FileStamp};
+use lifeboat_wal::continuity::WalPlace;
+use lifeboat_wal::wal_index::IndexHeader;
+
+use super::{DatabaseError, View, WalDatabase};
+
+impl WalDatabase {
+    /// Goes on at the place of an anchor, if everything committed since can be read; says whether it could. Pages changed
+    /// since are added to `dirty` then.
+    ///
+    /// To be called right after [`open`](Self::open): what other writers leave of the WAL later is less.
+    ///
+    /// # Errors
+    ///
+    /// A [`DatabaseError`] when WAL or WAL-index cannot be read.
+    pub fn resume(&mut self, anchor: &Anchor, dirty: &mut DirtyPages) -> Result<bool, DatabaseError> {
+        let header = self.read_index()?.header;
+        if !may_resume(anchor, self.stamp()?, &header) {
+            return Ok(false);
+        }
+        let mut since = DirtyPages::new();
+        let is_continued = self.read_since(anchor, &mut since)?;
+        if is_continued {
+            dirty.merge(since);
+        }
+        Ok(is_continued)
+    }
+
+    /// From where this moment's newest commit can be followed. `None` while a writer or a checkpoint is at work.
+    ///
+    /// # Errors
+    ///
+    /// A [`DatabaseError`] when WAL-index or file cannot be looked at.
+    pub fn anchor(&self) -> Result<Option<Anchor>, DatabaseError> {
+        let before = self.read_index()?;
+        let stamp = self.stamp()?;
+        let place = *self.follower.place();
+        let is_here = place == WalPlace::at(&before.header);
+        if !is_here || self.read_index()? != before {
+            return Ok(None);
+        }
+        Ok(Some(Anchor { place, stamp, is_settled: before.is_backfilled() }))
+    }
+
+    /// What the database file looks like from outside.
+    fn stamp(&self) -> Result<FileStamp, DatabaseError> {
+        stamp(&self.path).map_err(|error| DatabaseError::io(&self.path, "look at", error))
+    }
+
+    fn read_since(&mut self, anchor: &Anchor, since: &mut DirtyPages) -> Result<bool, DatabaseError> {
+        let opened_at = self.follower.go_to(anchor.place);
+        match self.follow_to_header(since) {
+            Ok((_, followed)) if followed.is_continued() => Ok(true),
+            Ok(_) => {
+                self.follower.go_to(opened_at);
+                Ok(false)
+            }
+            Err(error) => {
+                self.follower.go_to(opened_at);
+                Err(error)
+            }
+        }
+    }
+}
+
+impl View<'_> {
+    /// From where this view can be followed: it is at least as new as the place. `None` without a WAL, and where the file
+    /// cannot be looked at.
+    #[must_use]
+    pub fn anchor(&self) -> Option<Anchor> {
+        let place = WalPlace::at(self.header()?);
+        Some(Anchor { place, stamp: stamp(self.path()).ok()?, is_settled: false })
+    }
+}
+
+/// Whether an anchor can be true of a file with this stamp, and of this WAL.
+fn may_resume(anchor: &Anchor, stamp: FileStamp, header: &IndexHeader) -> bool {
+    anchor.stamp == stamp && (anchor.is_settled || anchor.place.is_in_run_of(header))
+}
+
+fn stamp(path: &Path) -> io::Result<FileStamp> {
+    let found = std::fs::metadata(path)?;
+    let nanos = u32::try_from(found.mtime_nsec()).unwrap_or_default();
+    Ok(FileStamp { bytes: found.len(), modified: (found.mtime(), nanos) })
+}

@@ -1,0 +1,99 @@
+//! What the follower's thread knows, and notes, of the pages that the bucket has.
+
+use std::path::{Path, PathBuf};
+
+use lifeboat_ltx::Checksum;
+use lifeboat_replica::adoption::Content;
+use lifeboat_replica::dirty_pages::DirtyPages;
+use lifeboat_replica::page_log::{Anchor, KnownState, LogIdentity};
+use lifeboat_replica::page_sums::PageSums;
+use lifeboat_wal::PageSize;
+
+use crate::database::{Database, DatabaseError, View};
+use crate::first_view::{self, Expected};
+use crate::page_log_file::PageLogFile;
+
+/// The page log of a database that is followed: read once at the beginning, written from then on.
+#[derive(Debug)]
+pub struct Notes {
+    folder: PathBuf,
+    boot_id: String,
+    file_id: String,
+    page_size: PageSize,
+    /// What the bucket has, between the first look and the beginning.
+    known: Option<KnownState>,
+    log: Option<PageLogFile>,
+}
+
+impl Notes {
+    /// Of the database file `file_id` with its log in `folder`. Nothing is read yet.
+    #[must_use]
+    pub fn new(folder: &Path, boot_id: &str, file_id: &str, page_size: PageSize) -> Self {
+        let (folder, boot_id, file_id) = (folder.to_owned(), boot_id.to_owned(), file_id.to_owned());
+        Self { folder, boot_id, file_id, page_size, known: None, log: None }
+    }
+
+    /// Finds out what the database holds: see [`first_view::look`].
+    ///
+    /// # Errors
+    /// What SQLite says.
+    pub fn look(
+        &mut self,
+        database: &mut Database,
+        expected: Expected,
+        dirty: &mut DirtyPages,
+    ) -> Result<Content, DatabaseError> {
+        let view = first_view::look(database, expected, (&self.boot_id, &self.file_id), dirty)?;
+        self.known = view.known;
+        Ok(view.content)
+    }
+
+    /// Whether the first look found out what the bucket has, page by page.
+    #[must_use]
+    pub const fn is_known(&self) -> bool {
+        self.known.is_some()
+    }
+
+    /// Begins a log behind a chain that ends at `chain_end`. Returns the sums of the pages that the bucket has; where they
+    /// are not known, every page becomes dirty.
+    pub fn begin(&mut self, lineage: String, chain_end: Checksum, dirty: &mut DirtyPages) -> PageSums {
+        let (boot_id, file_id) = (self.boot_id.clone(), self.file_id.clone());
+        let identity = LogIdentity { lineage, boot_id, file_id };
+        let log = self.log.insert(PageLogFile::new(&self.folder, identity, self.page_size));
+        if let Some(known) = self.known.take().filter(|known| known.sums.checksum() == Some(chain_end)) {
+            log.begin(known.txid, &known.sums, known.anchor.as_ref());
+            return known.sums;
+        }
+        log.give_up();
+        dirty.insert_all();
+        PageSums::unknown()
+    }
+
+    /// Notes the slot that brings the bucket to `view`, before it is sent. It was cut because of `dirty`.
+    pub fn cut(
+        &mut self,
+        txid: u64,
+        sums: &PageSums,
+        changed: &DirtyPages,
+        dirty: &DirtyPages,
+        view: &View<'_>,
+    ) {
+        let Some(log) = &mut self.log else { return };
+        let changed = changed.iter(view.page_count(), view.page_size());
+        log.cut(txid, sums, changed, dirty, view.anchor().as_ref());
+    }
+
+    /// Slot `txid`, which led to `sums`, is proved to be in the bucket.
+    pub fn stored(&mut self, txid: u64, sums: &PageSums) {
+        if let Some(log) = &mut self.log {
+            log.stored(txid, sums);
+        }
+    }
+
+    /// The database was looked at while it was followed: see [`PageLogFile::looked`].
+    pub fn looked(&mut self, anchor: Option<Anchor>, dirty: &DirtyPages) {
+        if let Some(log) = &mut self.log {
+            log.looked(anchor, dirty);
+        }
+    }
+}
