@@ -261,3 +261,23 @@ fn a_budget_stretches_the_interval_up_to_the_lag_and_the_status_says_what_that_c
     assert_eq!(running.stop().0, Some(0));
     assert_restores(&place);
 }
+
+#[test]
+fn whoever_waits_when_the_process_is_told_to_stop_still_gets_an_answer() {
+    let (place, mut s3) = (Place::new(), S3Server::start());
+    place.open("app.db").execute_batch(TABLE).unwrap();
+    let (db, url, socket) = (place.text("app.db"), "s3://lifeboat/app", place.text("a.sock"));
+    let running = place.start_with(&["replicate", "--socket", &socket, &db, url], "stored", Some(&s3));
+    s3.stop();
+    insert(&place, "app.db", 2);
+    running.wait_for("trying again");
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| sync(&place, &["--timeout", "50s"]));
+        std::thread::sleep(Duration::from_millis(300));
+        running.signal(rustix::process::Signal::TERM);
+        running.wait_for("storing the last commits");
+        s3.start_again();
+        waiting.join().unwrap().says(0, &["is stored"]);
+    });
+    assert_eq!(running.ends().0.code(), Some(0));
+}

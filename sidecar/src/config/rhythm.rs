@@ -41,11 +41,12 @@ impl DatabaseConfig {
         let (lag, pause) = (self.longest_lag(), Budget::new(budget).even_pause());
         (millis(lag) < pause).then(|| {
             format!(
-                "{}: max-lag {lag:?} wins over max-requests-per-day {budget}: under unbroken load {} slots a day are \
-                 stored; the budget is kept from max-lag {}s on",
+                "{}: max-lag {} wins over max-requests-per-day {budget}: under unbroken load {} slots a day are stored, \
+                 and bursts come on top; the budget is kept from max-lag {} on",
                 self.name,
+                spelled(millis(lag)),
                 DAY / millis(lag).max(1),
-                pause.div_ceil(1_000)
+                spelled(pause.next_multiple_of(1_000))
             )
         })
     }
@@ -53,6 +54,12 @@ impl DatabaseConfig {
     fn longest_lag(&self) -> Duration {
         self.max_lag.unwrap_or_else(|| MAX_LAG.max(self.sync_interval))
     }
+}
+
+/// As a duration is written in the config file.
+fn spelled(millis: u64) -> String {
+    let span = jiff::SignedDuration::from_millis(i64::try_from(millis).unwrap_or(i64::MAX));
+    format!("{span:#}").replace(' ', "")
 }
 
 fn millis(span: Duration) -> u64 {
@@ -102,7 +109,12 @@ mod tests {
     fn a_lag_that_costs_more_than_the_budget_is_mentioned_with_the_cost_and_the_way_out() {
         let cost = |keys: &str| parse(keys).unwrap().databases[0].cost_of_the_lag();
         let said = cost("max-requests-per-day: 100").unwrap();
-        assert!(said.contains("288 slots a day") && said.contains("from max-lag 960s on"), "{said}");
+        assert!(
+            said.contains("max-lag 5m wins")
+                && said.contains("288 slots a day")
+                && said.contains("max-lag 16m on"),
+            "{said}"
+        );
         assert_eq!(cost("max-requests-per-day: 100, max-lag: 16m"), None);
         assert_eq!(cost("max-lag: 1s"), None);
     }

@@ -92,7 +92,9 @@ pub enum StoreError {
         reason: String,
     },
     /// There are no credentials to ask with.
-    #[error("no credentials for {place}: {reason}")]
+    #[error(
+        "no credentials for {place}; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or keys in the config file ({reason})"
+    )]
     NoCredentials {
         /// Which object.
         place: Place,

@@ -69,7 +69,8 @@ impl Failure {
         let reason = chain(error);
         match credentials_error(error) {
             Some(CredentialsError::CredentialsNotLoaded(_) | CredentialsError::InvalidConfiguration(_)) => {
-                Self::NoCredentials { reason }
+                // The chain lists every place on a line of its own.
+                Self::NoCredentials { reason: reason.split_whitespace().collect::<Vec<_>>().join(" ") }
             }
             // Somebody else issues them and did not answer.
             Some(_) => Self::NoAnswer { reason },
