@@ -352,7 +352,7 @@ impl Follower {
         let head = &writer.opened.head;
         let first = slot::next(base.txid).ok_or_else(|| Failure::bug("no txid is left"))?;
         // Before the first slot: whoever is killed right after storing it must know the file again.
-        self.record(writer, base)?;
+        self.marks.write_record(&self.record(writer, base))?;
         if database.is_known {
             self.post.stored(position(base, Some(jiff::Timestamp::now())));
         }
@@ -416,15 +416,15 @@ impl Follower {
         let begun = Instant::now();
         upload::store(&writer.bucket, slot, &self.post).await?;
         let base = Base { txid: slot.header.max_txid.get(), checksum: Some(slot.post_apply) };
-        self.record(writer, base)?;
+        self.marks.write_record_at_last(&self.record(writer, base), &self.post).await;
         self.post.stored(position(base, Some(jiff::Timestamp::now())));
         writer.say(&self.database.name, slot, begun.elapsed());
         Ok(())
     }
 
-    fn record(&self, writer: &Writer, base: Base) -> Result<(), Failure> {
+    fn record(&self, writer: &Writer, base: Base) -> Record {
         let (boot_id, file_id) = (writer.boot_id.clone(), writer.file_id.clone());
-        self.marks.write_record(&Record::new(&writer.opened.head, base, boot_id, file_id))
+        Record::new(&writer.opened.head, base, boot_id, file_id)
     }
 }
 

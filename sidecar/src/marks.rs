@@ -10,8 +10,10 @@ use std::time::{Duration, Instant};
 use lifeboat_replica::adoption::{Chain, Record};
 use rustix::fs::{FlockOperation, flock};
 
+use crate::board::Post;
 use crate::exit::Failure;
 use crate::first_view::Expected;
+use crate::retry::Trying;
 use crate::{disk, page_log_file, pod};
 use lifeboat_wire::Reason;
 
@@ -118,6 +120,20 @@ impl Marks {
             None if chain.holds_pages => Expected::Something,
             None => Expected::Nothing,
         }
+    }
+
+    /// Writes the record of a slot that is stored, however long that takes.
+    ///
+    /// Without it the next start would have to ask a human, so the next slot waits. What keeps it from being written, above
+    /// all a full disk, keeps the application from writing too.
+    pub async fn write_record_at_last(&self, record: &Record, post: &Post) {
+        let mut trying = Trying::forever();
+        while let Err(failure) = self.write_record(record) {
+            post.troubled(&failure);
+            // It has no limit, so it only waits.
+            let _ = trying.again(failure).await;
+        }
+        trying.worked();
     }
 
     fn unwritable(&self, error: &io::Error) -> Failure {

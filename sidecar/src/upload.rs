@@ -12,8 +12,8 @@ use crate::slot_file::SlotFile;
 
 /// Returns when the slot is proved to be in the bucket.
 ///
-/// A store that is away, or refuses the credentials, is asked again for ever: the database goes on, and what is not stored
-/// is collected. The trouble stands on the board meanwhile.
+/// A store that is away or refuses, whatever its words for it, is asked again for ever: it did take slots before, the
+/// database goes on, and what is not stored is collected. The trouble stands on the board meanwhile.
 ///
 /// # Errors
 /// Fenced when another writer's bytes are there; damaged when bytes are there that cannot be.
@@ -67,13 +67,15 @@ async fn look(bucket: &Bucket, slot: &SlotFile) -> Result<Attempt, Failure> {
     }
 }
 
-/// Whether time may heal it: the store comes back, credentials are renewed, a bucket is put back.
+/// Whether time, or somebody, may heal it without us: the store comes back, credentials are renewed, a bucket is put back, a
+/// full server gets room, a gateway finds its server again.
 fn is_passing(failure: &Failure) -> bool {
     match failure.exit {
         Exit::Unavailable => true,
-        Exit::Refused => {
-            matches!(failure.reason, Reason::StoreAccessDenied | Reason::BucketNotFound)
-        }
+        Exit::Refused => matches!(
+            failure.reason,
+            Reason::StoreAccessDenied | Reason::BucketNotFound | Reason::StoreUnavailable
+        ),
         Exit::Done | Exit::Usage | Exit::Fenced | Exit::Damaged | Exit::Bug => false,
     }
 }

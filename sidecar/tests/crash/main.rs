@@ -84,6 +84,45 @@ fn answers_that_are_lost_stop_nothing() {
 }
 
 #[test]
+fn refusals_that_pass_stop_nothing() {
+    let mut scene = Scene::new();
+    let application = scene.start_application();
+    let running = scene.replicate();
+    running.wait_for("stored txid");
+    // A full disk of the server, a gateway that lost it, a proxy with another idea of where it is.
+    for status in [507, 530, 400, 404, 403, 501] {
+        scene.proxy.set(Trap { hold: Hold::Refused(status), method: "PUT", part: SLOTS, nth: 1 });
+        let is_refused = || scene.proxy.is_sprung_within(Duration::from_millis(100)).then_some(());
+        eventually(&format!("a slot that is refused with {status}"), is_refused, || running.log());
+    }
+    application.kill();
+    let (code, log) = running.stop();
+    assert_eq!(code, Some(0), "{log}");
+    scene.ends_well();
+}
+
+#[test]
+fn a_record_that_cannot_be_written_for_a_while_stops_nothing() {
+    let mut scene = Scene::new();
+    let application = scene.start_application();
+    let running = scene.replicate();
+    running.wait_for("stored txid");
+    // As on a full disk: a rename onto a folder fails for everybody.
+    let record = scene.place.path(".app.db-lifeboat/record.json");
+    std::fs::remove_file(&record).unwrap();
+    while std::fs::create_dir(&record).is_err() {
+        let _ = std::fs::remove_file(&record);
+    }
+    running.wait_for("trying again");
+    std::fs::remove_dir(&record).unwrap();
+    running.wait_for("works again");
+    application.kill();
+    let (code, log) = running.stop();
+    assert_eq!(code, Some(0), "{log}");
+    scene.ends_well();
+}
+
+#[test]
 fn killed_at_any_time_the_sidecar_and_the_application_lose_nothing() {
     let (mut scene, begun, rounds) = (Scene::new(), Instant::now(), rounds().unwrap_or(ROUNDS));
     let mut application = Some(scene.start_application());

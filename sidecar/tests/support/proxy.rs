@@ -14,6 +14,8 @@ pub enum Hold {
     Request,
     /// The server has done it, and nobody hears of that.
     Answer,
+    /// Not at all: something between us and the server answers in its place, with this status.
+    Refused(u16),
 }
 
 /// Which request is held, once.
@@ -110,9 +112,18 @@ impl Road {
         let mut lines = head.lines();
         let request = lines.next().unwrap_or_default().to_owned();
         let hold = self.arrive(&request);
-        if hold == Some(Hold::Request) {
-            self.wait_for_freedom();
-            return Ok(());
+        match hold {
+            Some(Hold::Request) => {
+                self.wait_for_freedom();
+                return Ok(());
+            }
+            Some(Hold::Refused(status)) => {
+                let page = "<html>it is not you, it is us</html>";
+                let head =
+                    format!("HTTP/1.1 {status} No\r\nConnection: close\r\nContent-Length: {}", page.len());
+                return client.write_all(format!("{head}\r\n\r\n{page}").as_bytes());
+            }
+            Some(Hold::Answer) | None => {}
         }
         let mut server = TcpStream::connect(("127.0.0.1", server))?;
         // One request for each connection, so that every request comes by here.
@@ -147,7 +158,7 @@ impl Road {
         let hold = (trap.nth == 0).then_some(trap.hold)?;
         state.trap = None;
         drop(state);
-        if hold == Hold::Request {
+        if hold != Hold::Answer {
             self.spring();
         }
         Some(hold)

@@ -108,7 +108,8 @@ impl Refusal {
                     reason,
                 }
             }
-            (400, "RequestTimeout") | (408 | 429 | 500 | 502..=504, _) => {
+            // Of the many words for "not now" only 501 says "never".
+            (400, "RequestTimeout") | (408 | 429 | 500 | 502..=599, _) => {
                 StoreError::Busy { place, reason, retry_after: self.retry_after }
             }
             (400, "ExpiredToken" | "InvalidToken" | "TokenRefreshRequired") | (401 | 403, _) => {
@@ -213,7 +214,7 @@ mod tests {
 
     #[test]
     fn overload_is_worth_another_try_and_refusal_is_not() {
-        for status in [408, 429, 500, 502, 503, 504] {
+        for status in [408, 429, 500, 502, 503, 504, 507, 530] {
             assert!(refused(status, "", Asked::Create).is_retry(), "{status}");
         }
         for (status, code) in
