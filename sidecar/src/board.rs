@@ -1,5 +1,6 @@
 //! What every database's follower last said of itself: the source of `/v1/status` and of the probes.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -15,7 +16,7 @@ use crate::watch::Watcher;
 /// One entry for each database, shared by all followers and the endpoints.
 #[derive(Debug)]
 pub struct Board {
-    entries: Mutex<Vec<Entry>>,
+    entries: Mutex<BTreeMap<usize, Entry>>,
     watcher: Watcher,
     /// Cancelled when the pod is about to end: nothing waits for an interval any more.
     pub hurry: CancellationToken,
@@ -43,54 +44,61 @@ pub struct Post {
 }
 
 impl Board {
-    /// A board on which nothing is known yet, and a place on it for every database, in order.
+    /// A board without a database.
     #[must_use]
-    pub fn new(databases: &[DatabaseConfig], watcher: Watcher) -> (Arc<Self>, Vec<Post>) {
-        let entries = Mutex::new(databases.iter().map(Entry::new).collect());
-        let board = Arc::new(Self { entries, watcher, hurry: CancellationToken::new() });
-        let posts = (0..databases.len()).filter_map(|number| board.post(number)).collect();
-        (board, posts)
+    pub fn new(watcher: Watcher) -> Arc<Self> {
+        Arc::new(Self { entries: Mutex::default(), watcher, hurry: CancellationToken::new() })
+    }
+
+    /// A new place on the board, below all others, where nothing is known yet.
+    #[must_use]
+    pub fn add(self: &Arc<Self>, database: &DatabaseConfig) -> Post {
+        let entry = Entry::new(database);
+        let demand = Arc::clone(&entry.demand);
+        let mut entries = self.entries();
+        let number = entries.last_key_value().map_or(0, |(number, _)| number + 1);
+        entries.insert(number, entry);
+        Post { board: Arc::clone(self), number, demand }
     }
 
     /// The place of the database of that name.
     #[must_use]
     pub fn find(self: &Arc<Self>, name: &str) -> Option<Post> {
-        let number = self.entries().iter().position(|entry| entry.status.name == name)?;
-        self.post(number)
-    }
-
-    fn post(self: &Arc<Self>, number: usize) -> Option<Post> {
-        let demand = Arc::clone(&self.entries().get(number)?.demand);
-        Some(Post { board: Arc::clone(self), number, demand })
+        let entries = self.entries();
+        let (&number, entry) = entries.iter().find(|(_, entry)| entry.status.name == name)?;
+        Some(Post { board: Arc::clone(self), number, demand: Arc::clone(&entry.demand) })
     }
 
     /// The present status.
     #[must_use]
     pub fn status(&self) -> Status {
-        let databases = self.entries().iter().map(Entry::status).collect();
+        let databases = self.entries().values().map(Entry::status).collect();
         Status { version: env!("CARGO_PKG_VERSION").to_owned(), databases }
     }
 
     /// Whether every database's claim is open, and its file is followed or waited for.
     #[must_use]
     pub fn is_started(&self) -> bool {
-        self.entries().iter().all(|entry| entry.is_open && entry.is_started)
+        self.entries().values().all(|entry| entry.is_open && entry.is_started)
     }
 
     /// Whether every follower's loop turns or rests, and the watcher that would wake it turns.
     #[must_use]
     pub fn is_alive(&self) -> bool {
         self.watcher.is_alive()
-            && self.entries().iter().all(|entry| entry.last_turn.is_none_or(|turn| turn.elapsed() < TURN_MAX))
+            && self
+                .entries()
+                .values()
+                .all(|entry| entry.last_turn.is_none_or(|turn| turn.elapsed() < TURN_MAX))
     }
 
     /// Whether every database is open and stored once.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        self.entries().iter().all(|entry| entry.is_open && entry.status.position.is_some())
+        self.entries().values().all(|entry| entry.is_open && entry.status.position.is_some())
     }
 
-    fn entries(&self) -> MutexGuard<'_, Vec<Entry>> {
+    fn entries(&self) -> MutexGuard<'_, BTreeMap<usize, Entry>> {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -175,11 +183,16 @@ impl Post {
     /// The entry as it stands.
     #[must_use]
     pub fn status(&self) -> Option<DatabaseStatus> {
-        self.board.entries().get(self.number).map(Entry::status)
+        self.board.entries().get(&self.number).map(Entry::status)
+    }
+
+    /// Takes the entry away: the database is gone, and nobody has to be told of it any more.
+    pub fn remove(&self) {
+        self.board.entries().remove(&self.number);
     }
 
     fn write(&self, change: impl FnOnce(&mut Entry)) {
-        if let Some(entry) = self.board.entries().get_mut(self.number) {
+        if let Some(entry) = self.board.entries().get_mut(&self.number) {
             change(entry);
         }
     }
@@ -254,8 +267,9 @@ mod tests {
 
     fn board() -> (Arc<Board>, Post) {
         let config = Config::parse("dbs: [{path: /a.db, replica: {url: 'file:///x'}}]").unwrap();
-        let (board, mut posts) = Board::new(&config.databases, Watcher::start().unwrap());
-        (board, posts.remove(0))
+        let board = Board::new(Watcher::start().unwrap());
+        let post = board.add(&config.databases[0]);
+        (board, post)
     }
 
     #[test]

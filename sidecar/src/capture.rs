@@ -15,6 +15,7 @@ use lifeboat_replica::flush::{Decision, Flush, Rhythm};
 use lifeboat_replica::page_sums::PageSums;
 use tokio::sync::mpsc::Sender;
 
+use crate::backlog::Backlog;
 use crate::board::Post;
 use crate::database::{Database, DatabaseError, EnforceWal, Followed, Settled};
 use crate::exit::{Exit, Failure};
@@ -113,22 +114,6 @@ pub fn run(task: Task, watch: &Watch, orders: &Receiver<Order>, reports: &Sender
     let _ = reports.blocking_send(ended.unwrap_or_else(Report::Failed));
 }
 
-/// Commits that are not stored yet.
-#[derive(Clone, Copy, Debug, Default)]
-struct Backlog {
-    bytes: u64,
-    since: Option<Instant>,
-}
-
-impl Backlog {
-    fn add(&mut self, bytes: u64) {
-        self.bytes += bytes;
-        if bytes > 0 {
-            let _ = self.since.get_or_insert_with(Instant::now);
-        }
-    }
-}
-
 /// How far the end has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Finish {
@@ -161,6 +146,8 @@ struct Capture<'a> {
     identity_checked: Instant,
     /// An event may have been about the names of the files.
     is_name_suspect: bool,
+    /// The file was deleted, and nothing is in its place.
+    is_gone: bool,
     not_before: Option<Instant>,
     begun: Instant,
 }
@@ -186,6 +173,7 @@ impl<'a> Capture<'a> {
             trouble: Trouble::default(),
             identity_checked: Instant::now(),
             is_name_suspect: false,
+            is_gone: false,
             not_before: None,
             begun: Instant::now(),
         }
@@ -205,8 +193,14 @@ impl<'a> Capture<'a> {
             self.wait();
             self.take_orders(orders)?;
             let is_current = self.look()?;
-            if self.is_replaced()? {
-                return Ok(Report::Replaced);
+            if !self.is_gone && self.is_replaced()? {
+                if self.task.path.exists() {
+                    return Ok(Report::Replaced);
+                }
+                // Through our connections the file is still there, and with it what was committed at the end.
+                self.is_gone = true;
+                self.flush.hurry();
+                self.finish = Finish::Wanted;
             }
             if is_current && let Some(slot) = self.cut_if_due()? {
                 let _ = reports.blocking_send(Report::Slot(Box::new(slot)));
@@ -215,7 +209,7 @@ impl<'a> Capture<'a> {
             self.post
                 .turned(self.waiting.bytes + self.flying.bytes, self.flying.since.or(self.waiting.since));
         }
-        Ok(Report::Finished)
+        Ok(if self.is_gone { Report::Replaced } else { Report::Finished })
     }
 
     fn take_orders(&mut self, orders: &Receiver<Order>) -> Result<(), Failure> {
@@ -421,7 +415,7 @@ impl<'a> Capture<'a> {
             }
             // What happened until now is found by the look that follows.
             (Next::EventWithin(_) | Next::Event, None) => {
-                self.armed = Some(self.watch.arm());
+                (self.armed, self.is_name_suspect) = (Some(self.watch.arm()), true);
                 return;
             }
             (Next::EventWithin(pause), Some(_)) => Some(within(pause)),

@@ -8,7 +8,7 @@ use lifeboat_ltx::Checksum;
 use lifeboat_replica::adoption::{Adoption, Chain, Content, Local, Record, decide};
 use lifeboat_replica::claim::Opened;
 use lifeboat_replica::head::Base;
-use lifeboat_replica::slot::{self, WriteAnswer};
+use lifeboat_replica::slot;
 use lifeboat_wire::Reason;
 use tokio::sync::mpsc::Receiver;
 use tokio_util::sync::CancellationToken;
@@ -20,10 +20,11 @@ use crate::config::{Config, DatabaseConfig};
 use crate::exit::{Exit, Failure};
 use crate::first_view::{self, Expected};
 use crate::handover::{self, HandOver};
-use crate::marks::{self, Lock, Marks};
+use crate::marks::{self, Marks};
 use crate::retry::Trying;
 use crate::slot_file::SlotFile;
 use crate::watch::{Watch, Watcher};
+use crate::writer::Writer;
 use crate::{claim, connect, pod, upload};
 
 /// The follower of one database.
@@ -71,17 +72,6 @@ enum Ended {
     Replaced,
 }
 
-/// A replica that may be written.
-struct Writer {
-    bucket: Bucket,
-    opened: Opened,
-    boot_id: String,
-    file_id: String,
-    said: Option<Instant>,
-    unsaid: u64,
-    _lock: Lock,
-}
-
 impl Follower {
     /// A follower that has done nothing yet.
     #[must_use]
@@ -103,7 +93,7 @@ impl Follower {
     pub async fn run(self) -> Result<(), Failure> {
         let ended = self.follow().await.map_err(|failure| self.name(failure));
         if let Err(failure) = &ended {
-            if self.config.databases.len() > 1 {
+            if self.config.databases.len() > 1 || self.database.is_discovered {
                 tracing::error!("{failure}; the other databases go on");
             }
             self.post.troubled(failure);
@@ -123,13 +113,14 @@ impl Follower {
 
     /// What may pass is tried again for ever: the worst end is one that nobody notices.
     async fn follow(&self) -> Result<(), Failure> {
-        let mut trying = Trying::forever();
+        let (mut trying, mut refused) = (Trying::forever(), Trying::patiently());
         loop {
             match self.follow_once(&mut trying).await {
                 Ok(Ended::Finished) => return Ok(()),
+                Ok(Ended::Replaced) if self.is_gone() => return Ok(()),
                 Ok(Ended::Replaced) => {
                     tracing::warn!(
-                        "{}: the file was replaced by another; looking at that",
+                        "{}: the file was replaced by another, or deleted; looking at what comes",
                         self.database.name
                     );
                 }
@@ -137,9 +128,25 @@ impl Follower {
                     self.post.troubled(&failure);
                     trying.again(failure).await?;
                 }
+                // Nobody watches over each of many; whoever puts one right need not start the process again.
+                Err(failure) if self.database.is_discovered && failure.exit == Exit::Refused => {
+                    self.post.troubled(&failure);
+                    tokio::select! {
+                        tried = refused.again(self.name(failure.clone())) => tried?,
+                        () = self.stop.cancelled() => return Err(failure),
+                    }
+                }
                 Err(failure) => return Err(failure),
             }
+            if self.is_gone() {
+                return Ok(());
+            }
         }
+    }
+
+    /// Whether this was found in a folder, and is not there any more.
+    fn is_gone(&self) -> bool {
+        self.database.is_discovered && !self.database.path.exists()
     }
 
     async fn follow_once(&self, trying: &mut Trying) -> Result<Ended, Failure> {
@@ -260,6 +267,9 @@ impl Follower {
                 Some(Report::Waiting(failure)) => {
                     was_waited_for = true;
                     tracing::info!("{failure}");
+                    if self.is_gone() {
+                        return Ok(None);
+                    }
                     self.post.troubled(&failure);
                     if failure.reason == Reason::WaitingForDatabase {
                         self.post.started();
@@ -449,42 +459,7 @@ impl Drop for Capture {
     }
 }
 
-impl Writer {
-    /// The orderly end: everything is stored, so a successor need not wait. It is a courtesy; a successor seals anyway.
-    async fn close(&self, name: &str) {
-        let closed = self.opened.head.close();
-        match self.bucket.replace_head(&closed, &self.opened.etag).await {
-            Ok((WriteAnswer::Done, _)) => {
-                tracing::info!("{name}: everything is stored, and the replica is closed")
-            }
-            Ok((WriteAnswer::Rejected | WriteAnswer::Unclear, _)) => {
-                tracing::warn!("{name}: everything is stored; the replica has another writer already");
-            }
-            Err(failure) => {
-                tracing::warn!(
-                    "{name}: everything is stored, but the replica could not be closed: {failure}"
-                );
-            }
-        }
-    }
-
-    /// A line for a slot now and then, and for every one at the debug level.
-    fn say(&mut self, name: &str, slot: &SlotFile, took: Duration) {
-        let (txid, bytes, millis) = (slot.header.max_txid, slot.identity.size, took.as_millis());
-        if self.said.is_some_and(|said| said.elapsed() < SAY_AGAIN) {
-            self.unsaid += 1;
-            tracing::debug!("{name}: stored txid {txid}, {bytes} bytes in {millis} ms");
-            return;
-        }
-        let others = std::mem::take(&mut self.unsaid);
-        let others = if others > 0 { format!(" ({others} more since the last line)") } else { String::new() };
-        tracing::info!("{name}: stored txid {txid}, {bytes} bytes in {millis} ms{others}");
-        self.said = Some(Instant::now());
-    }
-}
-
 /// Reports that may wait: one slot is in flight, so there is hardly ever more than one.
 const REPORTS_MAX: usize = 4;
-const SAY_AGAIN: Duration = Duration::from_secs(10);
 /// How long a start may still take on a bare machine after the order to stop.
 const STOP_PATIENCE: Duration = Duration::from_secs(2);

@@ -6,7 +6,7 @@
 //! | [`database`], [`watch`], [`trouble`] | the application's database: followed, read, never written |
 //! | [`bucket`], [`connect`], [`retry`] | the replica in its store |
 //! | [`claim`], [`handover`], [`marks`], [`pod`] | who we are, and whether we may write |
-//! | [`replicate`], [`follower`], [`capture`], [`pace`], [`slot_file`], [`upload`] | from a commit to a stored slot |
+//! | [`replicate`], [`fleet`], [`discovery`], [`follower`], [`capture`], [`backlog`], [`pace`], [`slot_file`], [`upload`], `writer` | from a commit to a stored slot |
 //! | [`restore`], [`pod_restore`], [`rebuild`], [`progress`] | from stored files to a database |
 //! | [`board`], [`demand`], [`http`], [`answer`], [`socket`] | what is said of it and asked of it |
 //! | [`store_now`], [`show`], [`ctl`] | whoever asks: `lifeboat sync`, `lifeboat status`, the probes |
@@ -16,6 +16,7 @@
 
 pub mod answer;
 pub mod args;
+pub mod backlog;
 pub mod board;
 pub mod bucket;
 pub mod capture;
@@ -25,9 +26,11 @@ pub mod connect;
 pub mod ctl;
 pub mod database;
 pub mod demand;
+pub mod discovery;
 pub mod disk;
 pub mod exit;
 pub mod first_view;
+pub mod fleet;
 pub mod follower;
 pub mod handover;
 pub mod http;
@@ -53,3 +56,4 @@ pub mod telemetry;
 pub mod trouble;
 pub mod upload;
 pub mod watch;
+mod writer;

@@ -91,6 +91,18 @@ impl Location {
         Self::S3(s3).with_flags(flags)
     }
 
+    /// The location of a replica at a path below this one.
+    #[must_use]
+    pub fn below(&self, path: &str) -> Self {
+        match self {
+            Self::Directory(folder) => Self::Directory(folder.join(path)),
+            Self::S3(s3) => {
+                let path = format!("{}/{path}", s3.path).trim_start_matches('/').to_owned();
+                Self::S3(S3Location { path, ..s3.clone() })
+            }
+        }
+    }
+
     /// The location with the flags of the command line over it.
     ///
     /// # Errors

@@ -1,21 +1,20 @@
 //! `lifeboat replicate`: one follower for each database, until the process is told to stop.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use lifeboat_wire::{DatabaseOutcome, DatabaseStatus, Outcome, Step, Termination, Verdict};
-use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::args::ReplicateArgs;
-use crate::board::{Board, Post};
+use crate::board::Board;
 use crate::config::Config;
 use crate::exit::{Exit, Failure};
-use crate::follower::Follower;
+use crate::fleet::Fleet;
 use crate::watch::Watcher;
 use crate::{http, pod, shutdown, socket};
 
-/// Follows every configured database. Returns when all are done: stopped in order, fenced, or failed.
+/// Follows every configured database, and those that are found in folders. Returns when all are done: stopped in order,
+/// fenced, or failed.
 ///
 /// # Errors
 /// The gravest [`Failure`] of all databases.
@@ -26,7 +25,7 @@ pub async fn run(args: &ReplicateArgs) -> Result<(), Failure> {
     }
     let watcher =
         Watcher::start().map_err(|error| Failure::bug(format!("no thread for the watcher: {error}")))?;
-    let (board, posts) = Board::new(&config.databases, watcher.clone());
+    let board = Board::new(watcher.clone());
     let serving = CancellationToken::new();
     if let Some(addr) = &config.addr {
         http::serve_status(addr, Arc::clone(&board), serving.clone()).await?;
@@ -35,58 +34,15 @@ pub async fn run(args: &ReplicateArgs) -> Result<(), Failure> {
         http::serve_control(listener, Arc::clone(&board), serving.clone());
     }
     let stop = shutdown::on_signal()?;
-    let ended = follow_all(&config, &posts, &watcher, &stop).await;
+    let fleet = Fleet::new(Arc::clone(&config), Arc::clone(&board), watcher, stop);
+    let ended = fleet.follow_all().await;
     serving.cancel();
-    pod::say_last_words(&last_words(&posts, &ended));
+    pod::say_last_words(&last_words(&board, &ended));
     ended.map(|_| ())
 }
 
-async fn follow_all(
-    config: &Arc<Config>,
-    posts: &[Post],
-    watcher: &Watcher,
-    stop: &CancellationToken,
-) -> Result<(), Failure> {
-    let mut followers = JoinSet::new();
-    for (database, post) in config.databases.iter().zip(posts) {
-        let follower =
-            Follower::new(database.clone(), Arc::clone(config), post.clone(), watcher.clone(), stop.clone());
-        followers.spawn(follower.run());
-    }
-    let (mut gravest, mut deadline) = (Ok(()), None);
-    loop {
-        let next = tokio::select! {
-            next = followers.join_next() => next,
-            () = stop.cancelled(), if deadline.is_none() => {
-                deadline = Some(Instant::now() + config.flush_timeout);
-                continue;
-            }
-            () = shutdown::at(deadline) => {
-                let failure = Failure::unavailable(format!(
-                    "the last commits could not be stored within {:?}; they are only in the local database",
-                    config.flush_timeout
-                ));
-                return Err(failure);
-            }
-        };
-        match next {
-            None => return gravest,
-            Some(Ok(Ok(()))) => {}
-            Some(Ok(Err(failure))) => gravest = graver(gravest, failure),
-            Some(Err(error)) => gravest = graver(gravest, Failure::bug(error.to_string())),
-        }
-    }
-}
-
-fn graver(known: Result<(), Failure>, new: Failure) -> Result<(), Failure> {
-    match known {
-        Err(known) if known.exit.gravity() >= new.exit.gravity() => Err(known),
-        Ok(()) | Err(_) => Err(new),
-    }
-}
-
-fn last_words(posts: &[Post], ended: &Result<(), Failure>) -> Termination {
-    let statuses: Vec<_> = posts.iter().filter_map(Post::status).collect();
+fn last_words(board: &Board, ended: &Result<(), Failure>) -> Termination {
+    let statuses = board.status().databases;
     let (message, reason, exit) = match ended {
         Ok(()) => (format!("{} databases stored to the last commit", statuses.len()), None, Exit::Done),
         Err(failure) => (failure.message.clone(), Some(failure.reason), failure.exit),

@@ -10,6 +10,7 @@ pub struct Trying {
     limit: Option<Duration>,
     since: Instant,
     pause: Duration,
+    pause_max: Duration,
     said: Option<Instant>,
 }
 
@@ -17,7 +18,13 @@ impl Trying {
     /// Until it works or the process is told to stop.
     #[must_use]
     pub fn forever() -> Self {
-        Self { limit: None, since: Instant::now(), pause: PAUSE_MIN, said: None }
+        Self { limit: None, since: Instant::now(), pause: PAUSE_MIN, pause_max: PAUSE_MAX, said: None }
+    }
+
+    /// The same for what will hardly heal by itself, with long pauses.
+    #[must_use]
+    pub fn patiently() -> Self {
+        Self { pause: PATIENT_PAUSE_MIN, pause_max: PATIENT_PAUSE_MAX, ..Self::forever() }
     }
 
     /// Until nothing has worked for as long as `limit`.
@@ -38,8 +45,8 @@ impl Trying {
             self.said = Some(Instant::now());
             tracing::warn!("{failure}; trying again");
         }
-        tokio::time::sleep(self.pause).await;
-        self.pause = (self.pause * 2).min(PAUSE_MAX);
+        tokio::time::sleep(jittered(self.pause)).await;
+        self.pause = (self.pause * 2).min(self.pause_max);
         Ok(())
     }
 
@@ -52,8 +59,16 @@ impl Trying {
     }
 }
 
+/// A pause of about this length, so that thousands who failed together do not come back together.
+fn jittered(pause: Duration) -> Duration {
+    let random = getrandom::u32().unwrap_or(u32::MAX / 2);
+    pause.mul_f64(0.5 + 0.5 * f64::from(random) / f64::from(u32::MAX))
+}
+
 const PAUSE_MIN: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_secs(5);
+const PATIENT_PAUSE_MIN: Duration = Duration::from_secs(2);
+const PATIENT_PAUSE_MAX: Duration = Duration::from_secs(5 * 60);
 const SAY_AGAIN: Duration = Duration::from_secs(30);
 
 #[cfg(test)]

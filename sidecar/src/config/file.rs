@@ -36,6 +36,10 @@ pub(super) struct File {
 pub(super) struct Database {
     pub(super) name: Option<String>,
     pub(super) path: Option<String>,
+    pub(super) dir: Option<String>,
+    pub(super) pattern: Option<String>,
+    pub(super) recursive: Option<bool>,
+    pub(super) watch: Option<bool>,
     pub(super) replica: Option<Replica>,
     #[serde(default)]
     pub(super) replicas: Vec<Replica>,
@@ -76,6 +80,7 @@ pub(super) const LITESTREAM_KEYS: &[&str] = &[
     "levels",
     "logging",
     "max-checkpoint-page-count",
+    "meta-dir",
     "meta-path",
     "min-checkpoint-page-count",
     "monitor-interval",

@@ -1,6 +1,7 @@
 //! The configuration: parsed once into values that cannot be wrong.
 
 mod file;
+mod folder;
 mod rhythm;
 #[cfg(test)]
 mod tests;
@@ -16,8 +17,10 @@ use crate::exit::Failure;
 use crate::location::{Location, S3Location, clean_prefix, is_url};
 use crate::socket::Socket;
 
+pub use folder::FolderConfig;
+
 /// Everything a process of ours is told.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Config {
     /// Address of the status endpoint, if any.
     pub addr: Option<String>,
@@ -29,8 +32,10 @@ pub struct Config {
     pub handover_timeout: Duration,
     /// Where the init step leaves its claims for the sidecar; `None` outside a pod.
     pub handover_dir: Option<PathBuf>,
-    /// The databases, in order.
+    /// The databases that are named one by one, in order.
     pub databases: Vec<DatabaseConfig>,
+    /// Folders of databases, in order. Of two that name one database, the first counts, and a name of its own before both.
+    pub folders: Vec<FolderConfig>,
     /// What was accepted but means nothing here, one line each.
     pub remarks: Vec<String>,
 }
@@ -52,6 +57,8 @@ pub struct DatabaseConfig {
     pub max_requests_per_day: Option<u32>,
     /// Whether a database that is not in WAL mode is switched to it, or replicated as it is.
     pub enforce_wal: bool,
+    /// Whether it was found in a folder: then it goes when its file does.
+    pub is_discovered: bool,
 }
 
 impl Config {
@@ -69,23 +76,34 @@ impl Config {
             }
             (Some(db), Some(url)) => {
                 let mut config = Self::default();
-                config.databases.push(DatabaseConfig::new(
-                    db,
-                    Location::parse(url, &args.store).map_err(Failure::usage)?,
-                )?);
+                let location = Location::parse(url, &args.store).map_err(Failure::usage)?;
+                match FolderConfig::from_path(db, &location)? {
+                    Some(folder) => config.folders.push(folder),
+                    None => config.databases.push(DatabaseConfig::new(db, location)?),
+                }
                 config
             }
             _ => Self::read(&args.config)?.with_store_flags(&args.store)?,
         };
         config.apply(args);
-        if config.databases.is_empty() {
+        if config.databases.is_empty() && config.folders.is_empty() {
             return Err(Failure::usage(NO_DATABASES));
         }
-        for database in &config.databases {
+        for database in config.every() {
             database.check_rhythm().map_err(Failure::usage)?;
-            config.remarks.extend(database.cost_of_the_lag());
         }
+        let costs: Vec<_> = config.every().filter_map(DatabaseConfig::cost_of_the_lag).collect();
+        config.remarks.extend(costs);
         Ok(config)
+    }
+
+    /// Every database, and what those of each folder have in common.
+    fn every(&self) -> impl Iterator<Item = &DatabaseConfig> {
+        self.databases.iter().chain(self.folders.iter().map(|folder| &folder.each))
+    }
+
+    fn every_mut(&mut self) -> impl Iterator<Item = &mut DatabaseConfig> {
+        self.databases.iter_mut().chain(self.folders.iter_mut().map(|folder| &mut folder.each))
     }
 
     fn apply(&mut self, args: &ReplicateArgs) {
@@ -94,7 +112,7 @@ impl Config {
         self.socket = socket.unwrap_or_else(|| self.socket.clone());
         self.flush_timeout = args.flush_timeout.unwrap_or(self.flush_timeout);
         self.handover_timeout = args.handover_timeout.unwrap_or(self.handover_timeout);
-        for database in &mut self.databases {
+        for database in self.every_mut() {
             database.sync_interval = args.sync_interval.unwrap_or(database.sync_interval);
             database.max_lag = args.max_lag.or(database.max_lag);
             database.max_requests_per_day = args.max_requests_per_day.or(database.max_requests_per_day);
@@ -103,7 +121,7 @@ impl Config {
     }
 
     fn with_store_flags(mut self, flags: &StoreArgs) -> Result<Self, Failure> {
-        for database in &mut self.databases {
+        for database in self.every_mut() {
             database.location = database.location.clone().with_flags(flags).map_err(Failure::usage)?;
         }
         Ok(self)
@@ -151,26 +169,75 @@ impl Config {
             duration("handover-timeout", &file.handover_timeout, config.handover_timeout)?;
         config.handover_dir = file.handover_dir.clone().map(PathBuf::from);
         for (number, entry) in file.dbs.iter().flatten().enumerate() {
-            let database =
-                config.database(&file, entry).map_err(|failure| failure.about(format!("dbs[{number}]")))?;
-            if config.databases.iter().any(|other| {
-                other.path == database.path
-                    || other.name == database.name
-                    || other.location == database.location
-            }) {
-                return Err(Failure::usage(format!(
-                    "dbs[{number}]: {} is listed twice: every database has a path, a name and a replica of its own",
-                    database.name
-                )));
-            }
-            config.databases.push(database);
+            config.add(&file, entry).map_err(|failure| failure.about(format!("dbs[{number}]")))?;
         }
         Ok(config)
     }
 
-    fn database(&mut self, file: &file::File, entry: &file::Database) -> Result<DatabaseConfig, Failure> {
+    fn add(&mut self, file: &file::File, entry: &file::Database) -> Result<(), Failure> {
         self.note_others("dbs: ", &entry.others)?;
-        let path = entry.path.as_deref().ok_or_else(|| Failure::usage("the key 'path' is missing"))?;
+        let named = match (&entry.path, &entry.dir) {
+            (Some(path), None) if entry.pattern.is_some() || entry.recursive.or(entry.watch).is_some() => {
+                return Err(Failure::usage(format!(
+                    "{path}: 'pattern', 'recursive' and 'watch' belong to 'dir', and 'path' takes wildcards itself"
+                )));
+            }
+            (Some(path), None) | (None, Some(path)) => path,
+            (None, None) => return Err(Failure::usage("the key 'path' is missing")),
+            (Some(path), Some(_)) => {
+                return Err(Failure::usage(format!("{path}: an entry has one of 'path' and 'dir'")));
+            }
+        };
+        let (path, location) = (expand_home(named), self.entry_location(file, entry, named)?);
+        let folder = match &entry.dir {
+            Some(_) => Some(FolderConfig::from_entry(entry, &path, &location)),
+            None => FolderConfig::from_path(&path, &location).transpose(),
+        };
+        let about = |failure: Failure| failure.about(named);
+        match folder.transpose().map_err(about)? {
+            Some(_) if entry.name.is_some() => {
+                Err(Failure::usage(format!("{named}: many databases cannot have one 'name'; remove it")))
+            }
+            Some(mut folder) => {
+                self.fill(&mut folder.each, file, entry)?;
+                self.refuse_twice(&folder.each, |_| false)?;
+                self.folders.push(folder);
+                Ok(())
+            }
+            None => {
+                let mut database = DatabaseConfig::new(&path, location)?;
+                database.name = entry.name.clone().unwrap_or(database.name);
+                self.fill(&mut database, file, entry)?;
+                self.refuse_twice(&database, |other| {
+                    other.path == database.path || other.name == database.name
+                })?;
+                self.databases.push(database);
+                Ok(())
+            }
+        }
+    }
+
+    fn refuse_twice(
+        &self,
+        database: &DatabaseConfig,
+        is_same: impl Fn(&DatabaseConfig) -> bool,
+    ) -> Result<(), Failure> {
+        let is_taken = self.every().any(|other| other.location == database.location);
+        if is_taken || self.databases.iter().any(is_same) {
+            return Err(Failure::usage(format!(
+                "{} is listed twice: every database has a path, a name and a replica of its own",
+                database.name
+            )));
+        }
+        Ok(())
+    }
+
+    fn entry_location(
+        &mut self,
+        file: &file::File,
+        entry: &file::Database,
+        path: &str,
+    ) -> Result<Location, Failure> {
         let replica = match (&entry.replica, entry.replicas.as_slice()) {
             (Some(replica), []) | (None, [replica]) => replica,
             (None, []) => return Err(Failure::usage(format!("{path}: the key 'replica' is missing"))),
@@ -181,19 +248,34 @@ impl Config {
             }
         };
         self.note_others("replica: ", &replica.others)?;
-        let location =
-            location(file, replica).map_err(|message| Failure::usage(format!("{path}: {message}")))?;
-        let mut database = DatabaseConfig::new(&expand_home(path), location)?;
-        database.name = entry.name.clone().unwrap_or(database.name);
-        let interval = [&entry.sync_interval, &replica.sync_interval, &file.sync_interval];
-        let interval = interval.into_iter().flatten().next().map(String::as_str);
-        database.sync_interval = duration("sync-interval", interval, database.sync_interval)?;
+        location(file, replica).map_err(|message| Failure::usage(format!("{path}: {message}")))
+    }
+
+    /// What the keys of an entry, and above it those of the file, say of a database.
+    fn fill(
+        &self,
+        database: &mut DatabaseConfig,
+        file: &file::File,
+        entry: &file::Database,
+    ) -> Result<(), Failure> {
+        let replica = entry.replica.as_ref().or_else(|| entry.replicas.first());
+        let interval = [
+            &entry.sync_interval,
+            &replica.and_then(|replica| replica.sync_interval.clone()),
+            &file.sync_interval,
+        ]
+        .into_iter()
+        .flatten()
+        .next()
+        .cloned();
+        database.sync_interval = duration("sync-interval", interval.as_deref(), database.sync_interval)?;
         let lag = entry.max_lag.as_ref().or(file.max_lag.as_ref());
         database.max_lag = lag.map(|lag| duration("max-lag", Some(lag), Duration::ZERO)).transpose()?;
         database.max_requests_per_day = entry.max_requests_per_day.or(file.max_requests_per_day);
-        database.check_rhythm().map_err(|wrong| Failure::usage(format!("{path}: {wrong}")))?;
+        let name = &database.name;
+        database.check_rhythm().map_err(|wrong| Failure::usage(format!("{name}: {wrong}")))?;
         database.enforce_wal = entry.enforce_wal.or(file.enforce_wal).unwrap_or(true);
-        Ok(database)
+        Ok(())
     }
 
     /// Keys nothing took: Litestream's are mentioned, all others are typing errors.
@@ -211,11 +293,18 @@ impl Config {
     ///
     /// # Errors
     /// [`Failure`] with exit code 4 that names the databases there are.
-    pub fn find(&self, path: &Path) -> Result<&DatabaseConfig, Failure> {
+    pub fn find(&self, path: &Path) -> Result<DatabaseConfig, Failure> {
         let wanted = absolute(path)?;
-        self.databases.iter().find(|database| database.path == wanted).ok_or_else(|| {
-            let known: Vec<_> =
-                self.databases.iter().map(|database| database.path.display().to_string()).collect();
+        let named = self.databases.iter().find(|database| database.path == wanted).cloned();
+        let found = named.or_else(|| self.folders.iter().find_map(|folder| folder.database(&wanted)));
+        found.ok_or_else(|| {
+            let folders = self.folders.iter().map(|folder| folder.each.path.display().to_string());
+            let known: Vec<_> = self
+                .databases
+                .iter()
+                .map(|database| database.path.display().to_string())
+                .chain(folders)
+                .collect();
             let known = if known.is_empty() {
                 "it lists none".to_owned()
             } else {
@@ -238,6 +327,7 @@ impl Default for Config {
             handover_timeout: Duration::from_secs(40),
             handover_dir: None,
             databases: Vec::new(),
+            folders: Vec::new(),
             remarks: Vec::new(),
         }
     }
@@ -261,6 +351,7 @@ impl DatabaseConfig {
             max_lag: None,
             max_requests_per_day: None,
             enforce_wal: true,
+            is_discovered: false,
         })
     }
 }

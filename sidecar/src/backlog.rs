@@ -1,0 +1,22 @@
+//! Commits that are not stored yet, as a number and an age.
+
+use std::time::Instant;
+
+/// What waits to be stored.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Backlog {
+    /// Bytes of it, as they stand in the WAL.
+    pub bytes: u64,
+    /// When the oldest of it was found.
+    pub since: Option<Instant>,
+}
+
+impl Backlog {
+    /// More was found.
+    pub fn add(&mut self, bytes: u64) {
+        self.bytes += bytes;
+        if bytes > 0 {
+            let _ = self.since.get_or_insert_with(Instant::now);
+        }
+    }
+}

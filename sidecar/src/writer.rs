@@ -1,0 +1,58 @@
+//! The right to write one replica, from the claim to the orderly end.
+
+use std::time::{Duration, Instant};
+
+use lifeboat_replica::claim::Opened;
+use lifeboat_replica::slot::WriteAnswer;
+
+use crate::bucket::Bucket;
+use crate::marks::Lock;
+use crate::slot_file::SlotFile;
+
+/// A replica that may be written.
+#[derive(Debug)]
+pub(crate) struct Writer {
+    pub(crate) bucket: Bucket,
+    pub(crate) opened: Opened,
+    pub(crate) boot_id: String,
+    pub(crate) file_id: String,
+    pub(crate) said: Option<Instant>,
+    pub(crate) unsaid: u64,
+    pub(crate) _lock: Lock,
+}
+
+impl Writer {
+    /// The orderly end: everything is stored, so a successor need not wait. It is a courtesy; a successor seals anyway.
+    pub(crate) async fn close(&self, name: &str) {
+        let closed = self.opened.head.close();
+        match self.bucket.replace_head(&closed, &self.opened.etag).await {
+            Ok((WriteAnswer::Done, _)) => {
+                tracing::info!("{name}: everything is stored, and the replica is closed")
+            }
+            Ok((WriteAnswer::Rejected | WriteAnswer::Unclear, _)) => {
+                tracing::warn!("{name}: everything is stored; the replica has another writer already");
+            }
+            Err(failure) => {
+                tracing::warn!(
+                    "{name}: everything is stored, but the replica could not be closed: {failure}"
+                );
+            }
+        }
+    }
+
+    /// A line for a slot now and then, and for every one at the debug level.
+    pub(crate) fn say(&mut self, name: &str, slot: &SlotFile, took: Duration) {
+        let (txid, bytes, millis) = (slot.header.max_txid, slot.identity.size, took.as_millis());
+        if self.said.is_some_and(|said| said.elapsed() < SAY_AGAIN) {
+            self.unsaid += 1;
+            tracing::debug!("{name}: stored txid {txid}, {bytes} bytes in {millis} ms");
+            return;
+        }
+        let others = std::mem::take(&mut self.unsaid);
+        let others = if others > 0 { format!(" ({others} more since the last line)") } else { String::new() };
+        tracing::info!("{name}: stored txid {txid}, {bytes} bytes in {millis} ms{others}");
+        self.said = Some(Instant::now());
+    }
+}
+
+const SAY_AGAIN: Duration = Duration::from_secs(10);

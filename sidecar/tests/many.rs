@@ -1,0 +1,153 @@
+//! Many databases in one process: found, followed, gone, each for itself.
+
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "a test fails by panicking")]
+
+mod support;
+
+use std::fs;
+use std::path::Path;
+
+use support::{Place, Running, dump, eventually};
+
+const TABLE: &str =
+    "PRAGMA journal_mode = WAL; CREATE TABLE t (n INTEGER PRIMARY KEY); INSERT INTO t VALUES (1);";
+
+/// Writes a config with these entries and starts to replicate.
+fn replicate(place: &Place, dbs: &str) -> Running {
+    fs::write(place.path("lifeboat.yml"), format!("dbs:\n{dbs}")).unwrap();
+    place.start(
+        &["replicate", "--config", &place.text("lifeboat.yml"), "--socket", &place.text("s")],
+        "found in",
+    )
+}
+
+fn entry(place: &Place, keys: &str) -> String {
+    format!("- {{{keys}, replica: {{url: '{}'}}}}\n", place.url("replica"))
+}
+
+fn create(place: &Place, name: &str) {
+    fs::create_dir_all(place.path(name).parent().unwrap()).unwrap();
+    place.open(name).execute_batch(TABLE).unwrap();
+}
+
+fn insert(place: &Place, name: &str, n: i64) {
+    place.open(name).execute("INSERT INTO t VALUES (?1)", [n]).unwrap();
+}
+
+fn slots(place: &Place, replica: &str) -> usize {
+    fs::read_dir(place.path(replica).join("ltx/0")).map_or(0, Iterator::count)
+}
+
+/// Waits until the replica has a slot more than `before`.
+#[track_caller]
+fn wait_for_slot(place: &Place, replica: &str, before: usize, running: &Running) {
+    eventually("another slot", || (slots(place, replica) > before).then_some(()), || running.log());
+}
+
+#[track_caller]
+fn assert_restores(place: &Place, name: &str) {
+    let (out, config) = (place.text("out.db"), place.text("lifeboat.yml"));
+    let db = place.text(name);
+    place.run(&["restore", "--force", "--config", &config, "-o", &out, &db]).says(0, &["restored"]);
+    assert_eq!(dump(&place.path("out.db")), dump(&place.path(name)), "{name}");
+}
+
+#[test]
+fn databases_of_a_folder_come_and_go_while_the_process_runs() {
+    let place = Place::new();
+    create(&place, "data/old.db");
+    create(&place, "data/below/deep.db");
+    create(&place, "data/other.sqlite");
+    let dir = place.text("data");
+    let running =
+        replicate(&place, &entry(&place, &format!("dir: '{dir}', pattern: '*.db', recursive: true")));
+    wait_for_slot(&place, "replica/old.db", 0, &running);
+    wait_for_slot(&place, "replica/below/deep.db", 0, &running);
+    // One comes, also in a folder that was not there.
+    create(&place, "data/new.db");
+    create(&place, "data/later/new.db");
+    wait_for_slot(&place, "replica/new.db", 0, &running);
+    wait_for_slot(&place, "replica/later/new.db", 0, &running);
+    insert(&place, "data/later/new.db", 2);
+    wait_for_slot(&place, "replica/later/new.db", 1, &running);
+    // One goes, right after its last commit.
+    let last = place.open("data/old.db");
+    last.execute_batch("INSERT INTO t VALUES (2)").unwrap();
+    for suffix in ["", "-wal", "-shm"] {
+        fs::remove_file(place.path(&format!("data/old.db{suffix}"))).unwrap();
+    }
+    running.wait_for("old.db: the file is gone");
+    drop(last);
+    place.run(&["restore", "-o", &place.text("old.db"), &place.url("replica/old.db")]).says(0, &["restored"]);
+    assert_eq!(dump(&place.path("old.db")), ["t: Integer(1)", "t: Integer(2)"], "the last commit was stored");
+    // And comes back, as somebody restores it.
+    fs::rename(place.path("old.db"), place.path("data/old.db")).unwrap();
+    let again = || (running.log().matches("old.db: following").count() == 2).then_some(());
+    eventually("its follower", again, || running.log());
+    insert(&place, "data/old.db", 3);
+    let restored = || {
+        place.run(&["restore", "--force", "-o", &place.text("out.db"), &place.url("replica/old.db")]);
+        (dump(&place.path("out.db")).len() == 3).then_some(())
+    };
+    eventually("the row after its return", restored, || running.log());
+    assert!(!Path::new(&place.text("replica/other.sqlite")).exists(), "the pattern does not meet it");
+    assert_eq!(running.stop().0, Some(0));
+    for name in ["data/old.db", "data/below/deep.db", "data/new.db", "data/later/new.db"] {
+        assert_restores(&place, name);
+    }
+}
+
+#[test]
+fn a_path_with_wildcards_is_followed_from_the_command_line_and_restored_by_url() {
+    let place = Place::new();
+    create(&place, "a.db");
+    create(&place, "b.db");
+    let running =
+        place.start(&["replicate", &place.text("*.db"), &place.url("replica")], "2 databases found");
+    wait_for_slot(&place, "replica/a.db", 0, &running);
+    wait_for_slot(&place, "replica/b.db", 0, &running);
+    assert_eq!(running.stop().0, Some(0));
+    place.run(&["restore", "-o", &place.text("out.db"), &place.url("replica/b.db")]).says(0, &["restored"]);
+}
+
+#[test]
+fn a_database_with_an_entry_of_its_own_is_not_followed_as_one_of_a_folder() {
+    let place = Place::new();
+    create(&place, "data/a.db");
+    create(&place, "data/b.db");
+    let own =
+        format!("- {{path: '{}', replica: {{url: '{}'}}}}\n", place.text("data/a.db"), place.url("own"));
+    let folder = entry(&place, &format!("path: '{}'", place.text("data/*.db")));
+    let running = replicate(&place, &format!("{folder}{own}"));
+    wait_for_slot(&place, "own", 0, &running);
+    wait_for_slot(&place, "replica/b.db", 0, &running);
+    assert!(!place.path("replica/a.db").exists());
+    assert_eq!(running.stop().0, Some(0));
+}
+
+#[test]
+fn one_bad_database_neither_stops_nor_delays_the_others_and_is_followed_once_it_is_good() {
+    let place = Place::new();
+    create(&place, "data/good.db");
+    fs::write(place.path("data/bad.db"), vec![7; 8192]).unwrap();
+    let running = replicate(&place, &entry(&place, &format!("path: '{}'", place.text("data/*.db"))));
+    running.wait_for("is not an SQLite database");
+    wait_for_slot(&place, "replica/good.db", 0, &running);
+    insert(&place, "data/good.db", 2);
+    wait_for_slot(&place, "replica/good.db", 1, &running);
+    create(&place, "fresh.db");
+    fs::rename(place.path("fresh.db"), place.path("data/bad.db")).unwrap();
+    wait_for_slot(&place, "replica/bad.db", 0, &running);
+    assert_eq!(running.stop().0, Some(0));
+    assert_restores(&place, "data/good.db");
+    assert_restores(&place, "data/bad.db");
+}
+
+#[test]
+fn folders_without_databases_are_an_error_unless_they_are_watched() {
+    let place = Place::new();
+    let folder = entry(&place, &format!("dir: '{}', pattern: '*.db', watch: false", place.text("")));
+    fs::write(place.path("lifeboat.yml"), format!("dbs:\n{folder}")).unwrap();
+    let config = place.text("lifeboat.yml");
+    place.run(&["replicate", "--config", &config]).says(2, &["no databases", "'pattern'"]);
+}
