@@ -281,3 +281,26 @@ fn whoever_waits_when_the_process_is_told_to_stop_still_gets_an_answer() {
     });
     assert_eq!(running.ends().0.code(), Some(0));
 }
+
+#[test]
+fn after_a_restart_a_demand_without_news_is_answered_with_the_position_and_stores_nothing() {
+    let place = Place::new();
+    let running = followed(&place, &NEVER);
+    let position = |answer: Ran| {
+        answer.says(0, &["position"]);
+        serde_json::from_str::<serde_json::Value>(&answer.stdout).unwrap()["position"]["txid"].clone()
+    };
+    let before = position(sync(&place, &["--json"]));
+    assert_eq!(running.stop().0, Some(0));
+    let stored = slots(&place);
+    let (db, url, socket) = (place.text("app.db"), place.url("replica"), place.text("a.sock"));
+    let args = [&["replicate", "--socket", &socket], &NEVER[..], &[&db, &url]].concat();
+    let again = place.start(&args, "following");
+    let after = position(sync(&place, &["--json"]));
+    // One slot more: the seal with which the new writer begins.
+    assert!(slots(&place) <= stored + 1 && after.as_str() >= before.as_str(), "{before} {after}");
+    insert(&place, "app.db", 2);
+    sync(&place, &[]).says(0, &["is stored"]);
+    assert_restores(&place);
+    assert_eq!(again.stop().0, Some(0));
+}
