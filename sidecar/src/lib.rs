@@ -6,7 +6,8 @@
 //! | [`database`], [`watch`], [`trouble`] | the application's database: followed, read, never written |
 //! | [`bucket`], [`connect`], [`retry`] | the replica in its store |
 //! | [`claim`], [`handover`], [`marks`], [`pod`] | who we are, and whether we may write |
-//! | [`replicate`], [`fleet`], [`discovery`], [`follower`], [`capture`], [`backlog`], [`pace`], [`slot_file`], [`upload`], `writer` | from a commit to a stored slot |
+//! | [`opening`], [`first_view`], [`page_log_file`] | what the database holds already, and what the bucket has of it |
+//! | [`replicate`], [`fleet`], [`discovery`], [`follower`], [`capture`], [`backlog`], [`pace`], [`notes`], [`slot_file`], [`upload`], `writer` | from a commit to a stored slot |
 //! | [`restore`], [`pod_restore`], [`rebuild`], [`progress`] | from stored files to a database |
 //! | [`board`], [`demand`], [`http`], [`answer`], [`socket`] | what is said of it and asked of it |
 //! | [`store_now`], [`show`], [`ctl`] | whoever asks: `lifeboat sync`, `lifeboat status`, the probes |

@@ -22,8 +22,8 @@ use crate::first_view::{self, Expected};
 use crate::handover::{self, HandOver};
 use crate::marks::{self, Marks};
 use crate::page_log_file::PageLogFile;
-use crate::rebuild::Overwrite;
-use crate::restore::{default_wait, latest};
+use crate::rebuild::{Overwrite, Rebuilt};
+use crate::restore::{Restored, default_wait, latest};
 use crate::retry::Trying;
 use crate::{claim, connect, disk, pod, rebuild};
 
@@ -86,9 +86,12 @@ async fn prepare(
         }
         Adoption::Initial | Adoption::Continues => (Outcome::UpToDate, 0, chain),
         Adoption::Restore | Adoption::Behind => {
-            let bytes = bring_back(&bucket, database, &sealed, trying).await?;
+            let restored = bring_back(&bucket, database, &sealed, trying).await?;
             write_record(&marks, database, &sealed)?;
-            (Outcome::Restored, bytes, chain.recorded())
+            if let Some(rebuilt) = &restored.rebuilt {
+                note(&marks, database, &chain, rebuilt)?;
+            }
+            (Outcome::Restored, restored.bytes, chain.recorded())
         }
         Adoption::Diverged => return Err(diverged(database, &bucket)),
     };
@@ -146,7 +149,7 @@ async fn bring_back(
     database: &DatabaseConfig,
     sealed: &Sealed,
     trying: &mut Trying,
-) -> Result<u64, Failure> {
+) -> Result<Restored, Failure> {
     let restored = latest(bucket, &database.path, Overwrite::Force, trying).await?;
     let restored = restored.ok_or_else(|| Failure::bug("a replica with pages restored to nothing"))?;
     let expected = format!("{:016x}", sealed.base.txid);
@@ -156,7 +159,19 @@ async fn bring_back(
             format!("{bucket} restores to txid {:?} and not to this claim's seal {expected}", restored.txid),
         ));
     }
-    Ok(restored.bytes)
+    Ok(restored)
+}
+
+/// Leaves word of every page that was restored, so that the sidecar stores none of them again.
+fn note(marks: &Marks, database: &DatabaseConfig, chain: &Chain, rebuilt: &Rebuilt) -> Result<(), Failure> {
+    let (boot_id, file_id) = (marks::boot_id()?, file_id(&database.path)?);
+    let identity = LogIdentity { lineage: chain.lineage.clone(), boot_id, file_id };
+    PageLogFile::new(marks.folder(), identity, rebuilt.page_size).begin(
+        chain.newest_pages,
+        &rebuilt.sums,
+        None,
+    );
+    Ok(())
 }
 
 fn write_record(marks: &Marks, database: &DatabaseConfig, sealed: &Sealed) -> Result<(), Failure> {

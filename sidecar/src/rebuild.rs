@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use lifeboat_ltx::{Checksum, Decoder, Header, PageChecksum, ReadError};
 use lifeboat_replica::inventory::FileEntry;
+use lifeboat_replica::page_sums::PageSums;
 use lifeboat_wal::{PageNo, PageSize};
 use lifeboat_wire::Reason;
 use rustix::fs::{Gid, Uid, fchown};
@@ -46,12 +47,16 @@ pub enum ApplyError {
 }
 
 /// A database that is at its place.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rebuilt {
     /// Its size in bytes.
     pub bytes: u64,
     /// The rolling checksum of the whole, as recomputed from the file.
     pub checksum: Checksum,
+    /// Size of every page.
+    pub page_size: PageSize,
+    /// The checksum of every page, as recomputed from the file.
+    pub sums: PageSums,
 }
 
 impl Rebuild {
@@ -133,7 +138,7 @@ impl Rebuild {
     /// replaced, or the disk refuses.
     pub fn finish(self, overwrite: Overwrite) -> Result<Rebuilt, Failure> {
         let bytes = self.temp.as_file().metadata().map_err(|error| self.write_failed(&error))?.len();
-        let checksum = self.verify()?;
+        let (page_size, checksum, sums) = self.verify()?;
         let replaced = disk_metadata(&self.target)?;
         if replaced.is_some() && overwrite == Overwrite::Never {
             return Err(target_exists(&self.target));
@@ -152,16 +157,17 @@ impl Rebuild {
         })?;
         disk::sync_folder(disk::folder_of(&target))
             .map_err(|error| unwritable(&target, &error.to_string()))?;
-        Ok(Rebuilt { bytes, checksum })
+        Ok(Rebuilt { bytes, checksum, page_size, sums })
     }
 
     /// Reads the file back: what counts is what the disk holds, not what was sent to it.
-    fn verify(&self) -> Result<Checksum, Failure> {
+    fn verify(&self) -> Result<(PageSize, Checksum, PageSums), Failure> {
         let (Some(last), Some(page_size)) = (&self.last, self.page_size) else {
             return Err(Failure::bug("a database was finished before any page of it came"));
         };
         let file = self.temp.as_file();
-        let found = checksum_of(file, page_size).map_err(|error| self.write_failed(&error))?;
+        let sums = sums_of(file, page_size).map_err(|error| self.write_failed(&error))?;
+        let found = sums.checksum().unwrap_or(Checksum::EMPTY);
         match last.mark.map(|mark| mark.post_apply) {
             Some(expected) if expected != found => Err(Failure::damaged(
                 Reason::IntegrityFailed,
@@ -171,7 +177,7 @@ impl Rebuild {
                     last.max_txid
                 ),
             )),
-            Some(_) | None => Ok(found),
+            Some(_) | None => Ok((page_size, found, sums)),
         }
     }
 
@@ -210,23 +216,22 @@ pub fn target_exists(target: &Path) -> Failure {
     )
 }
 
-/// The rolling checksum of a closed database file, without its WAL.
-fn checksum_of(file: &File, page_size: PageSize) -> io::Result<Checksum> {
+/// The checksums of the pages of a closed database file, without its WAL.
+fn sums_of(file: &File, page_size: PageSize) -> io::Result<PageSums> {
     let mut reader = BufReader::with_capacity(READ_BUFFER, file.try_clone()?);
     io::Seek::rewind(&mut reader)?;
-    let (mut image, mut sum) = (vec![0; page_size.get() as usize], Checksum::EMPTY);
+    let (mut image, mut sums) = (vec![0; page_size.get() as usize], Vec::new());
     let mut page = Some(PageNo::FIRST);
     while let Some(no) = page {
         match reader.read_exact(&mut image) {
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => break,
             done => done?,
         }
-        if no != page_size.lock_page() {
-            sum = sum.toggle(PageChecksum::of(no, &image));
-        }
+        let is_lock_page = no == page_size.lock_page();
+        sums.push(if is_lock_page { PageChecksum::from_bits(0) } else { PageChecksum::of(no, &image) });
         page = no.next();
     }
-    Ok(sum)
+    Ok(PageSums::known(sums))
 }
 
 /// SQLite would play a WAL that belongs to another file into the restored one.

@@ -16,7 +16,7 @@ use crate::exit::{Exit, Failure};
 use crate::location::{Location, is_url};
 use crate::marks::{Lock, Marks};
 use crate::progress::Progress;
-use crate::rebuild::{ApplyError, Overwrite, Rebuild, target_exists};
+use crate::rebuild::{ApplyError, Overwrite, Rebuild, Rebuilt, target_exists};
 use crate::retry::Trying;
 use crate::{connect, pod, pod_restore};
 
@@ -40,6 +40,9 @@ pub struct Restored {
     pub files: usize,
     /// Time taken.
     pub seconds: f64,
+    /// What was written, page by page.
+    #[serde(skip)]
+    pub rebuilt: Option<Rebuilt>,
 }
 
 /// What a restore did.
@@ -95,6 +98,7 @@ async fn restore(args: &RestoreArgs, location: &Location, output: &Path) -> Resu
         bytes: 0,
         files: 0,
         seconds: 0.0,
+        rebuilt: None,
     };
     let exists = output.try_exists().map_err(|error| {
         Failure::refused(Reason::DatabaseUnreadable, format!("{}: {error}", output.display()))
@@ -194,6 +198,7 @@ async fn attempt(
         bytes: rebuilt.bytes,
         files: plan.files().len(),
         seconds: begun.elapsed().as_secs_f64(),
+        rebuilt: Some(rebuilt),
     })
 }
 

@@ -6,11 +6,13 @@ mod support;
 
 use std::fs::File;
 use std::path::PathBuf;
+use std::process::Command;
 use std::time::{Duration, SystemTime};
 
 use lifeboat_replica::adoption::Record;
 use lifeboat_replica::page_log::{self, LogIdentity};
 use rusqlite::Connection;
+use support::s3::S3Server;
 use support::{Place, Running, dump, eventually};
 
 /// About 400 pages that do not compress.
@@ -296,6 +298,88 @@ fn a_bucket_that_was_set_back_is_refused_although_the_log_knows_its_state() {
     }
     let (db, url) = (shop.place.text("app.db"), shop.place.url("replica"));
     shop.place.run(&["replicate", &db, &url]).says(4, &["not a continuation"]);
+}
+
+#[test]
+fn a_start_asks_the_bucket_eight_times_for_its_claim_and_at_most_four_times_more() {
+    let (shop, s3) = (Shop::new(), S3Server::start());
+    let (db, url) = (shop.place.text("app.db"), "s3://lifeboat/app");
+    let follow = || shop.place.start_with(&["replicate", &db, url], "following", Some(&s3));
+    let running = follow();
+    running.wait_for("stored txid");
+    std::thread::sleep(Duration::from_millis(500));
+    assert_eq!(running.stop().0, Some(0));
+    let before = s3.requests().len();
+    let running = follow();
+    assert!(running.log().contains("no page had to be read"), "{}", running.log());
+    std::thread::sleep(Duration::from_millis(1500));
+    let (_, log) = running.stop();
+    let asked = s3.requests().split_off(before);
+    // Head, slots, head taken, slots, last slot, seal, the seal once more, head opened: that is the claim. Before it slots,
+    // head and the newest slot are looked at, and the record's where that is another. At the end the head is closed.
+    assert!((8 + 3..=8 + 4 + 1).contains(&asked.len()), "{asked:?} {log}");
+    let stored = asked.iter().filter(|name| *name == "PutObject").count();
+    assert_eq!(stored, 5, "{asked:?}: two heads, a seal twice, and the head at the end");
+}
+
+/// The program as a container of a pod whose application's volume is this place.
+fn in_pod(shop: &Shop, step: &str) -> Command {
+    let config = format!(
+        "handover-dir: {}\ndbs: [{{path: {}, sync-interval: 50ms, replica: {{url: '{}'}}}}]",
+        shop.place.text(""),
+        shop.place.text("app.db"),
+        shop.place.url("replica")
+    );
+    let mut command = support::lifeboat(&[step, "--config-from-env"]);
+    command.env("LIFEBOAT_CONFIG_INLINE", config).env("LIFEBOAT_POD_UID", "uid-1").env("LIFEBOAT_NAME", "shop");
+    command
+}
+
+fn run_in_pod(shop: &Shop, step: &str) -> String {
+    let output = in_pod(shop, step).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    said
+}
+
+#[test]
+fn in_a_pod_neither_step_reads_a_volume_that_is_intact() {
+    let shop = Shop::new();
+    run_in_pod(&shop, "restore");
+    let running = shop.place.spawn(&mut in_pod(&shop, "replicate"));
+    running.wait_for("stored txid");
+    shop.kill_when_settled(running);
+    shop.write(5);
+    assert!(run_in_pod(&shop, "restore").contains("is current"));
+    let running = shop.place.spawn(&mut in_pod(&shop, "replicate"));
+    running.wait_for("following");
+    assert!(running.log().contains("no page had to be read"), "{}", running.log());
+    assert_eq!(running.stop().0, Some(0));
+    let slots = shop.slots();
+    assert!(slots.len() == 2 && slots[1] < 20_000, "{slots:?}");
+}
+
+#[test]
+fn what_a_pod_restores_is_not_stored_again() {
+    let mut shop = Shop::new();
+    run_in_pod(&shop, "restore");
+    let running = shop.place.spawn(&mut in_pod(&shop, "replicate"));
+    running.wait_for("stored txid");
+    shop.kill_when_settled(running);
+    shop.app = Connection::open_in_memory().unwrap();
+    for name in ["app.db", "app.db-wal", "app.db-shm"] {
+        let _ = std::fs::remove_file(shop.place.path(name));
+    }
+    std::fs::remove_dir_all(shop.place.path(".app.db-lifeboat")).unwrap();
+    assert!(run_in_pod(&shop, "restore").contains("restored"));
+    shop.app = shop.place.open("app.db");
+    shop.write(7);
+    let running = shop.place.spawn(&mut in_pod(&shop, "replicate"));
+    running.wait_for("stored txid");
+    assert!(running.log().contains("those that differ are stored"), "{}", running.log());
+    assert_eq!(running.stop().0, Some(0));
+    let slots = shop.slots();
+    assert!(slots.len() == 2 && slots[1] < 30_000, "{slots:?}");
 }
 
 #[test]

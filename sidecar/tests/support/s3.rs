@@ -41,6 +41,14 @@ impl S3Server {
         self.folder.path().join("lifeboat").join(key)
     }
 
+    /// The names of all requests since it started, in order.
+    pub fn requests(&self) -> Vec<String> {
+        let log = std::fs::read_to_string(self.folder.path().with_extension("requests")).unwrap_or_default();
+        let operation =
+            |line: &str| line.split_whitespace().find_map(|word| word.strip_prefix("s3_")).map(str::to_owned);
+        log.lines().filter_map(operation).collect()
+    }
+
     pub fn stop(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
@@ -64,12 +72,15 @@ impl Drop for S3Server {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+        let _ = std::fs::remove_file(self.folder.path().with_extension("requests"));
     }
 }
 
 fn spawn(port: u16, folder: &tempfile::TempDir) -> Child {
     Command::new(tool("VERSITYGW_BIN", "tools"))
-        .args(["--port", &format!("127.0.0.1:{port}"), "posix"])
+        .args(["--port", &format!("127.0.0.1:{port}"), "--access-log"])
+        .arg(folder.path().with_extension("requests"))
+        .arg("posix")
         .arg(folder.path())
         .env("ROOT_ACCESS_KEY", ID)
         .env("ROOT_SECRET_KEY", SECRET)
