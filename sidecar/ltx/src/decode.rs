@@ -8,7 +8,7 @@
 
 use std::io::Read;
 
-use crate::checksum::{Checksum, FileDigest};
+use crate::checksum::{Checksum, FileDigest, PageChecksum};
 use crate::error::{DecodeError, Part, ReadError};
 use crate::header::{self, HEADER_SIZE, Header, Tracking};
 use crate::page_frame::{FrameBuffer, Page};
@@ -27,7 +27,10 @@ pub struct Decoder<R> {
     digest: FileDigest,
     order: PageOrder,
     index: IndexBytes,
+    /// By the mark's kind of checksum.
     rolling: Rolling,
+    /// By that of the trailer, where it has one.
+    by_crc: Option<Rolling>,
     frame: FrameBuffer,
     has_ended: bool,
 }
@@ -62,7 +65,8 @@ impl<R: Read> Decoder<R> {
             digest,
             order: PageOrder::new(&header),
             index: IndexBytes::default(),
-            rolling: Rolling::new(&header),
+            rolling: Rolling::new(&header, PageChecksum::of),
+            by_crc: (tracking == Tracking::Checksums).then(|| Rolling::new(&header, PageChecksum::by_crc)),
             frame: FrameBuffer::new(header.page_size),
             has_ended: false,
             header,
@@ -94,6 +98,9 @@ impl<R: Read> Decoder<R> {
         let image = self.frame.image();
         self.digest.update(image);
         self.rolling.put(no, image);
+        if let Some(by_crc) = &mut self.by_crc {
+            by_crc.put(no, image);
+        }
         self.index.push(PageEntry { page: no, offset, size: self.source.at() - offset });
         Ok(Some(Page { no, image: self.frame.image() }))
     }
@@ -153,12 +160,13 @@ impl<R: Read> Decoder<R> {
             }
         };
         let from_mark = self.header.mark.map(|mark| mark.post_apply);
-        for expected in [from_trailer, from_mark].into_iter().flatten() {
-            if let Some(found) = self.rolling.differs_from(expected) {
-                return Err(DecodeError::DatabaseChecksum { expected, found });
-            }
-        }
-        Ok(())
+        let compare = |rolling: Option<&Rolling>, expected: Option<Checksum>| {
+            let (rolling, expected) = rolling.zip(expected)?;
+            rolling.differs_from(expected).map(|found| DecodeError::DatabaseChecksum { expected, found })
+        };
+        let wrong =
+            compare(self.by_crc.as_ref(), from_trailer).or_else(|| compare(Some(&self.rolling), from_mark));
+        wrong.map_or(Ok(()), Err)
     }
 }
 

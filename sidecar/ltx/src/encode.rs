@@ -9,7 +9,7 @@ use std::io::Write;
 
 use lifeboat_wal::PageNo;
 
-use crate::checksum::{FileChecksum, FileDigest};
+use crate::checksum::{FileChecksum, FileDigest, PageChecksum};
 use crate::error::EncodeError;
 use crate::header::{HEADER_SIZE, Header, Mark};
 use crate::page_frame::{END_OF_PAGES, FrameWriter};
@@ -69,7 +69,7 @@ impl<W: Write> Encoder<W> {
             order: PageOrder::new(header),
             index: IndexBytes::default(),
             frames: FrameWriter::new(header.page_size),
-            rolling: Rolling::new(header),
+            rolling: Rolling::new(header, PageChecksum::of),
             mark: header.mark,
             page_bytes: header.page_size.get() as usize,
         })

@@ -1,7 +1,7 @@
 //! The first 100 bytes of a file.
 //!
 //! We write flags 2 (no database checksums in Litestream's own fields, which it refuses) and put the rolling
-//! checksums of the database into the reserved bytes instead, behind the mark `LB01`. We read flags 0 and 2.
+//! checksums of the database into the reserved bytes instead, behind the mark `LB02`. We read flags 0 and 2.
 
 use lifeboat_wal::{PageCount, PageSize};
 
@@ -199,7 +199,7 @@ fn put(rest: &mut &mut [u8], field: &[u8]) {
 }
 
 const MAGIC: [u8; 4] = *b"LTX1";
-const MARK: [u8; 4] = *b"LB01";
+const MARK: [u8; 4] = *b"LB02";
 const FLAG_NO_CHECKSUM: u32 = 2;
 const MAX_SIGNED: u64 = i64::MAX as u64;
 
@@ -259,9 +259,9 @@ mod tests {
         assert!(matches!(error(patched(40, &[0x80])), HeaderError::PreApply { .. }));
         assert!(matches!(error(patched(48, &[0; 8])), HeaderError::WalPlace { .. }));
         assert!(matches!(error(patched(48, &[0x80])), HeaderError::WalPlace { .. }));
-        assert_eq!(error(patched(80, b"LB02")), HeaderError::Reserved { found: *b"LB02" });
+        assert_eq!(error(patched(80, b"LB01")), HeaderError::Reserved { found: *b"LB01" });
         assert_eq!(error(patched(99, &[1])), HeaderError::Reserved { found: [0; 4] });
-        assert_eq!(error(patched(80, b"LB01")), HeaderError::MarkChecksum { found: 0 });
+        assert_eq!(error(patched(80, b"LB02")), HeaderError::MarkChecksum { found: 0 });
     }
 
     #[test]

@@ -1,29 +1,33 @@
-//! The rolling checksum of a file that holds every page, compared with what the file says it is.
+//! The rolling checksums of a file that holds every page, compared with what the file says they are.
 //!
 //! A file that holds only some pages cannot be checked this way, and a seal restates the checksum of pages it does
 //! not hold.
 
 use lifeboat_wal::PageNo;
 
-use crate::checksum::Checksum;
+use crate::checksum::{Checksum, PageChecksum};
 use crate::header::Header;
 
-/// Adds up the pages of one file.
+/// How the pages of a database are summed.
+pub(crate) type OfPage = fn(PageNo, &[u8]) -> PageChecksum;
+
+/// Adds up the pages of one file in one way.
 #[derive(Debug)]
 pub(crate) struct Rolling {
     is_complete: bool,
+    of: OfPage,
     pages: Option<Checksum>,
 }
 
 impl Rolling {
-    pub(crate) fn new(header: &Header) -> Self {
-        Self { is_complete: header.holds_every_page(), pages: None }
+    pub(crate) fn new(header: &Header, of: OfPage) -> Self {
+        Self { is_complete: header.holds_every_page(), of, pages: None }
     }
 
     pub(crate) fn put(&mut self, page: PageNo, image: &[u8]) {
         if self.is_complete {
             let before = self.pages.unwrap_or(Checksum::EMPTY);
-            self.pages = Some(before.toggle(Checksum::page_checksum(page, image)));
+            self.pages = Some(before.toggle((self.of)(page, image)));
         }
     }
 
