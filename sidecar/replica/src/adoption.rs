@@ -112,7 +112,7 @@ pub enum Adoption {
     Initial,
     /// Nothing here: the bucket's state has to be restored.
     Restore,
-    /// It is what the bucket restores to, as far as the rolling checksum tells: pages that changed alike cancel out in it.
+    /// It is what the bucket restores to.
     Same,
     /// By the record it continues what the bucket holds; the next slot carries what changed.
     Continues,
