@@ -331,7 +331,10 @@ fn in_pod(shop: &Shop, step: &str) -> Command {
         shop.place.url("replica")
     );
     let mut command = support::lifeboat(&[step, "--config-from-env"]);
-    command.env("LIFEBOAT_CONFIG_INLINE", config).env("LIFEBOAT_POD_UID", "uid-1").env("LIFEBOAT_NAME", "shop");
+    command
+        .env("LIFEBOAT_CONFIG_INLINE", config)
+        .env("LIFEBOAT_POD_UID", "uid-1")
+        .env("LIFEBOAT_NAME", "shop");
     command
 }
 
