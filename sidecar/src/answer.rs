@@ -27,15 +27,18 @@ pub async fn sync(
     };
     match answer {
         Ok(synced) => Json(synced).into_response(),
-        Err((status, failure)) => (status, Json(not_synced(name, failure))).into_response(),
+        Err((status, failure)) => {
+            let failure = if failure.message.contains(&name) { failure } else { failure.about(&name) };
+            (status, Json(not_synced(name, failure))).into_response()
+        }
     }
 }
 
 async fn stored(post: &Post, query: &str) -> Result<Synced, (StatusCode, Failure)> {
     let patience = patience(query).map_err(|wrong| (StatusCode::BAD_REQUEST, Failure::usage(wrong)))?;
     let demanded = tokio::time::timeout(patience, post.demand().made()).await;
-    let gone = || (StatusCode::NOT_FOUND, Failure::unavailable("it is not followed any more"));
-    let status = post.status().ok_or_else(gone)?;
+    let gone = || Failure::unavailable("its file is gone, and it is not followed any more");
+    let status = post.status().ok_or_else(|| (StatusCode::NOT_FOUND, gone()))?;
     match demanded {
         Ok(Ok(())) => Ok(Synced { name: status.name, position: status.position }),
         Ok(Err(_)) => Err(ended(&status)),
@@ -52,8 +55,11 @@ fn patience(query: &str) -> Result<Duration, String> {
 /// The sentence about a name that no database of this process has.
 #[must_use]
 pub fn unknown(name: &str, known: &[DatabaseStatus]) -> Failure {
-    let shown = known.iter().take(NAMED_MAX).map(|database| database.name.as_str());
-    let shown = shown.collect::<Vec<_>>().join(", ");
+    let mut shown: Vec<_> = known.iter().take(NAMED_MAX).map(|database| database.name.as_str()).collect();
+    if shown.is_empty() {
+        shown.push("none");
+    }
+    let shown = shown.join(", ");
     let others = known.len().saturating_sub(NAMED_MAX);
     let others = if others > 0 { format!(" and {others} more") } else { String::new() };
     Failure::usage(format!(

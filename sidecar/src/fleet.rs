@@ -133,7 +133,9 @@ impl Fleet {
                 database.name
             );
             tracing::error!("{taken}");
-            return self.board.add(database).troubled(&Failure::refused(Reason::InvalidConfig, taken));
+            let post = self.board.add(database);
+            post.troubled(&Failure::refused(Reason::InvalidConfig, taken));
+            return post.demand().end();
         }
         let (id, post) = self.follow(database);
         self.found.insert(id, Found { name, known, location, post });

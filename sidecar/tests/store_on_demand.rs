@@ -304,3 +304,27 @@ fn after_a_restart_a_demand_without_news_is_answered_with_the_position_and_store
     assert_restores(&place);
     assert_eq!(again.stop().0, Some(0));
 }
+
+#[test]
+fn databases_that_are_found_are_stored_on_demand_like_any_other() {
+    let place = Place::new();
+    std::fs::create_dir(place.path("tenants")).unwrap();
+    let (pattern, url, socket) = (place.text("tenants/*.db"), place.url("replica"), place.text("a.sock"));
+    let args = [&["replicate", "--socket", &socket], &NEVER[..], &[&pattern, &url]].concat();
+    let running = place.start(&args, "0 databases found");
+    sync(&place, &[]).says(5, &["follows no database yet"]);
+    sync(&place, &["a.db"]).says(5, &["follows no database yet"]);
+    for name in ["tenants/a.db", "tenants/b.db"] {
+        place.open(name).execute_batch(TABLE).unwrap();
+        let status = || place.run(&["status", "--socket", &socket]).stdout;
+        eventually("the database", || status().contains(&place.text(name)).then_some(()), status);
+        insert(&place, name, 2);
+    }
+    sync(&place, &[]).says(0, &["tenants/a.db", "tenants/b.db"]);
+    for name in ["a.db", "b.db"] {
+        let out = place.text(&format!("out-{name}"));
+        place.run(&["restore", "-o", &out, &format!("{url}/{name}")]).says(0, &["restored"]);
+        assert_eq!(dump(out.as_ref()), dump(&place.path(&format!("tenants/{name}"))));
+    }
+    assert_eq!(running.stop().0, Some(0));
+}
