@@ -17,7 +17,7 @@ use tokio::sync::mpsc::Sender;
 
 use crate::backlog::Backlog;
 use crate::board::Post;
-use crate::database::{Database, DatabaseError, EnforceWal, Followed, Settled};
+use crate::database::{Database, EnforceWal, Followed, Settled};
 use crate::exit::{Exit, Failure};
 use crate::first_view::Expected;
 use crate::notes::Notes;
@@ -26,6 +26,8 @@ use crate::pace::{Next, Pace};
 use crate::slot_file::{NextSlot, SlotFile, cut};
 use crate::trouble::Trouble;
 use crate::watch::{Watch, Woken};
+
+mod endure;
 
 /// What the thread is told.
 #[derive(Debug)]
@@ -271,9 +273,9 @@ impl<'a> Capture<'a> {
             }
             Err(error) => return self.endure(error).map(|()| false),
         }
-        if self.trouble.over() {
-            tracing::info!("{}: it can be read again", self.task.path.display());
-            self.post.recovered();
+        // While pages wait to be read, only reading them proves that it works.
+        if self.dirty.is_empty() {
+            self.healed();
         }
         Ok(true)
     }
@@ -289,29 +291,6 @@ impl<'a> Capture<'a> {
             }
             Ok(Settled::NotYet) => self.pace.hindered(),
             Err(error) => return self.endure(error),
-        }
-        Ok(())
-    }
-
-    /// What can heal is tried again. A busy database stays open, so nothing is missed meanwhile; any other is closed and
-    /// opened again, and compared page by page.
-    fn endure(&mut self, error: DatabaseError) -> Result<(), Failure> {
-        self.pace.failed();
-        if !error.can_heal() {
-            return Err(error.into());
-        }
-        let is_worth_saying = if error.is_brief() {
-            self.trouble.brief(Instant::now())
-        } else {
-            self.database.close();
-            self.trouble.lasting(Instant::now())
-        };
-        let failure = Failure { exit: Exit::Unavailable, ..error.into() };
-        if is_worth_saying {
-            tracing::warn!("{failure}; looking again from time to time");
-        }
-        if self.trouble.is_said() {
-            self.post.troubled(&failure);
         }
         Ok(())
     }
@@ -361,6 +340,7 @@ impl<'a> Capture<'a> {
             Ok((Err(failure), _)) => return Err(failure),
             Err(error) => return self.endure(error).map(|()| None),
         };
+        self.healed();
         if self.finish == Finish::Wanted {
             self.finish = Finish::Cut;
         }

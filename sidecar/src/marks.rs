@@ -107,7 +107,13 @@ impl Marks {
     /// Refused when the folder cannot be written.
     pub fn write_record(&self, record: &Record) -> Result<(), Failure> {
         let json = serde_json::to_vec_pretty(record).map_err(|error| Failure::bug(error.to_string()))?;
-        disk::replace(&self.folder.join("record.json"), &json).map_err(|error| self.unwritable(&error))
+        let path = self.folder.join("record.json");
+        let written = match disk::replace(&path, &json) {
+            // A mixture is one that cannot be understood.
+            Err(error) if error.kind() == io::ErrorKind::StorageFull => disk::overwrite(&path, &json),
+            written => written,
+        };
+        written.map_err(|error| self.unwritable(&error))
     }
 
     /// What the database is expected to hold, after what the bucket holds and our page log says.
@@ -137,12 +143,14 @@ impl Marks {
     }
 
     fn unwritable(&self, error: &io::Error) -> Failure {
+        let folder = self.folder.display();
+        if error.kind() == io::ErrorKind::StorageFull {
+            let reason = Reason::DatabaseUnreadable;
+            return Failure { reason, ..Failure::unavailable(format!("{folder}: {error}; make room")) };
+        }
         Failure::refused(
             Reason::DatabaseUnreadable,
-            format!(
-                "{}: {error}; the folder of the database must exist and be writable",
-                self.folder.display()
-            ),
+            format!("{folder}: {error}; the folder of the database must exist and be writable"),
         )
     }
 }

@@ -234,6 +234,9 @@ impl WalDatabase {
     pub fn ease(&mut self, quiet: Duration, dirty: &mut DirtyPages) -> Result<Settled, DatabaseError> {
         let index = self.read_index()?;
         if self.settled_at == Some(index.header) {
+            // The file holds everything, so it has the length for that. The next checkpoint would make it that long again,
+            // with zeros for what was cut off.
+            file_system::require_length(&self.path, index.header.page_count.bytes(self.page_size))?;
             return Ok(Settled::Yes);
         }
         match calm::decide(quiet, &index, self.pressure.is_long(), self.keeper.sees_checkpoint()) {

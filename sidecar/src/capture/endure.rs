@@ -1,0 +1,40 @@
+//! What the follower's loop does about a database that cannot be read for a while.
+
+use std::time::Instant;
+
+use super::Capture;
+use crate::database::DatabaseError;
+use crate::exit::{Exit, Failure};
+
+impl Capture<'_> {
+    /// What waited was read.
+    pub(super) fn healed(&mut self) {
+        if self.trouble.over() {
+            tracing::info!("{}: it can be read again", self.task.path.display());
+            self.post.recovered();
+        }
+    }
+
+    /// What can heal is tried again. A busy database stays open, so nothing is missed meanwhile; any other is closed and
+    /// opened again, and compared page by page.
+    pub(super) fn endure(&mut self, error: DatabaseError) -> Result<(), Failure> {
+        self.pace.failed();
+        if !error.can_heal() {
+            return Err(error.into());
+        }
+        let is_worth_saying = if error.is_brief() {
+            self.trouble.brief(Instant::now())
+        } else {
+            self.database.close();
+            self.trouble.lasting(Instant::now())
+        };
+        let failure = Failure { exit: Exit::Unavailable, ..error.into() };
+        if is_worth_saying {
+            tracing::warn!("{failure}; looking again from time to time");
+        }
+        if self.trouble.is_said() {
+            self.post.troubled(&failure);
+        }
+        Ok(())
+    }
+}
