@@ -49,12 +49,12 @@ impl Scene {
         self.place.spawn(&mut support::lifeboat(&self.args().each_ref().map(String::as_str)))
     }
 
-    fn args(&self) -> [String; 7] {
+    fn args(&self) -> [String; 9] {
         let (db, url, socket) =
             (self.place.text("app.db"), self.place.url("replica"), self.place.text("socket"));
-        let [verb, enforce, no, flag] =
-            ["replicate", "--enforce-wal", "false", "--socket"].map(ToOwned::to_owned);
-        [verb, db, url, enforce, no, flag, socket]
+        let flags = ["--enforce-wal", "false", "--sync-interval", "100ms", "--socket"];
+        let [enforce, no, interval, short, flag] = flags.map(ToOwned::to_owned);
+        ["replicate".to_owned(), db, url, enforce, no, interval, short, flag, socket]
     }
 
     fn status(&self) -> serde_json::Value {
@@ -94,7 +94,7 @@ impl Scene {
         };
         let stays = || {
             let first = self.status();
-            std::thread::sleep(std::time::Duration::from_millis(1_300));
+            std::thread::sleep(std::time::Duration::from_millis(500));
             let second = self.status();
             (is_well(&second) && first["position"] == second["position"]).then_some(())
         };
