@@ -122,6 +122,17 @@ impl Application {
         }
     }
 
+    /// What it does while nobody follows: above all what leads through the WAL again and again, and deletes it.
+    pub(crate) fn live_alone(&mut self, dice: &mut Dice) {
+        for _ in 0..dice.one_of(&[0, 1, 2, 4, 12]) {
+            match dice.below(10) {
+                0 => self.close_all(),
+                1 | 2 if !self.writers.is_empty() => self.checkpoint(0, dice),
+                _ => self.act(dice),
+            }
+        }
+    }
+
     /// Mostly one that has a transaction open, because the others only hear that the database is busy.
     fn choose_writer(&self, dice: &mut Dice) -> usize {
         let open = self.writers.iter().position(|writer| !writer.is_autocommit());

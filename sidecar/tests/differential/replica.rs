@@ -5,9 +5,14 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use lifeboat::database::{Database, EnforceWal, Followed, Settled};
+use lifeboat::disk;
+use lifeboat::first_view::Expected;
+use lifeboat::notes::Notes;
+use lifeboat::page_log_file;
 use lifeboat::rebuild::{Overwrite, Rebuild};
 use lifeboat::slot_file::{NextSlot, SlotFile, cut};
 use lifeboat_ltx::{Checksum, Decoder, PageChecksum, Txid};
+use lifeboat_replica::adoption::Content;
 use lifeboat_replica::dirty_pages::DirtyPages;
 use lifeboat_replica::epoch::Epoch;
 use lifeboat_replica::inventory::FileEntry;
@@ -27,7 +32,41 @@ pub(crate) struct Replica {
     chain: Vec<Stored>,
     /// The database, made of nothing but what the slots hold.
     image: Vec<u8>,
-    shrunk: usize,
+    tally: Tally,
+}
+
+/// What happened, besides boundaries.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Tally {
+    /// Slots after which the database was smaller than before.
+    pub(crate) shrunk: usize,
+    /// Times that we were closed and opened again.
+    pub(crate) restarts: usize,
+    /// Those of them after which no page had to be read.
+    pub(crate) resumed: usize,
+}
+
+impl Tally {
+    pub(crate) const fn add(&mut self, other: Self) {
+        self.shrunk += other.shrunk;
+        self.restarts += other.restarts;
+        self.resumed += other.resumed;
+    }
+
+    pub(crate) const fn is_of_everything(self) -> bool {
+        self.shrunk > 0 && self.resumed > 0 && self.resumed < self.restarts
+    }
+}
+
+/// How we end before we begin again.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum End {
+    /// With nothing on its way.
+    Idle,
+    /// A slot is noted, and was never sent.
+    Noted,
+    /// A slot is stored, and we never heard of it.
+    Stored,
 }
 
 /// What is open while we follow.
@@ -35,6 +74,8 @@ struct Session {
     database: Database,
     /// Another connection, which says what the source is.
     source: Connection,
+    /// What we know and note of the pages that the "bucket" has.
+    notes: Notes,
 }
 
 /// A slot in the "bucket", and a digest of the source at its boundary.
@@ -47,7 +88,9 @@ struct Stored {
 impl Session {
     fn open(path: &Path) -> Self {
         let database = Database::open(path, EnforceWal::No).unwrap();
-        Self { database, source: Connection::open(path).unwrap() }
+        let file_id = disk::file_id(path).unwrap().unwrap();
+        let notes = Notes::new(path.parent().unwrap(), "this boot", &file_id, database.page_size());
+        Self { database, source: Connection::open(path).unwrap(), notes }
     }
 
     /// Every page of the database as of now.
@@ -65,20 +108,28 @@ impl Session {
 impl Replica {
     /// Begins to follow a database of which nothing is stored.
     pub(crate) fn new(path: &Path) -> Self {
-        let (mut dirty, first) = (DirtyPages::new(), Txid::FIRST);
-        dirty.insert_all();
-        let next = NextSlot { txid: first, epoch: Epoch::new(1), pre_apply: Checksum::EMPTY };
-        let (session, sums) = (Some(Session::open(path)), PageSums::unknown());
-        Self {
+        let mut replica = Self {
             path: path.to_owned(),
-            session,
-            sums,
-            dirty,
-            next,
+            session: None,
+            sums: PageSums::unknown(),
+            dirty: DirtyPages::new(),
+            next: NextSlot { txid: Txid::FIRST, epoch: Epoch::new(1), pre_apply: Checksum::EMPTY },
             chain: Vec::new(),
             image: Vec::new(),
-            shrunk: 0,
-        }
+            tally: Tally::default(),
+        };
+        replica.begin(Expected::Nothing);
+        replica
+    }
+
+    /// Begins to follow, as a new process does that knows the end of the chain.
+    fn begin(&mut self, expected: Expected) {
+        let mut session = Session::open(&self.path);
+        self.dirty = DirtyPages::new();
+        let content = session.notes.look(&mut session.database, expected, &mut self.dirty).unwrap();
+        self.tally.resumed += usize::from(matches!(content, Content::Continues { .. }));
+        self.sums = session.notes.begin(LINEAGE.to_owned(), self.next.pre_apply, &mut self.dirty);
+        self.session = Some(session);
     }
 
     /// Slots so far.
@@ -86,9 +137,12 @@ impl Replica {
         self.chain.len()
     }
 
-    /// Slots so far after which the database was smaller than before.
-    pub(crate) const fn shrunk(&self) -> usize {
-        self.shrunk
+    pub(crate) const fn tally(&self) -> Tally {
+        self.tally
+    }
+
+    fn session(&mut self) -> &mut Session {
+        self.session.as_mut().unwrap()
     }
 
     pub(crate) fn follow(&mut self) {
@@ -99,26 +153,39 @@ impl Replica {
     }
 
     pub(crate) fn settle(&mut self) {
-        match self.session.as_mut().unwrap().database.settle(&mut self.dirty).unwrap() {
-            Settled::Yes | Settled::NotYet => {}
+        let session = self.session.as_mut().unwrap();
+        match session.database.settle(&mut self.dirty).unwrap() {
+            Settled::Yes => session.notes.looked(session.database.anchor().unwrap(), &self.dirty),
+            Settled::NotYet => {}
         }
     }
 
     /// Cuts a slot of what is committed now, applies it, and compares with the source.
     pub(crate) fn cut(&mut self) {
+        let slot = self.cut_and_note();
+        let source = self.session().source_image();
+        if let Some(slot) = slot {
+            self.store(&slot, &source);
+            let (txid, sums) = (self.chain.len() as u64, self.sums.clone());
+            self.session().notes.stored(txid, &sums);
+        }
+        self.compare(&source);
+    }
+
+    fn cut_and_note(&mut self) -> Option<SlotFile> {
         self.follow();
-        let folder = self.path.parent().unwrap();
-        let view = self.session.as_mut().unwrap().database.view(&mut self.dirty).unwrap();
+        let session = self.session.as_mut().unwrap();
+        let view = session.database.view(&mut self.dirty).unwrap();
         assert_eq!(view.lost(), None);
+        let folder = self.path.parent().unwrap();
         let slot = cut(&view.pages(), self.dirty.clone(), &mut self.sums, self.next, folder).unwrap();
+        if let Some(slot) = &slot {
+            session.notes.cut(self.next.txid.get(), &self.sums, &slot.changed, &self.dirty, &view);
+        }
         let still_dirty = view.still_dirty().clone();
         drop(view);
         self.dirty = still_dirty;
-        let source = self.session.as_ref().unwrap().source_image();
-        if let Some(slot) = slot {
-            self.store(&slot, &source);
-        }
-        self.compare(&source);
+        slot
     }
 
     fn store(&mut self, slot: &SlotFile, source: &[u8]) {
@@ -138,7 +205,7 @@ impl Replica {
         assert_eq!(header.mark.unwrap().pre_apply, self.next.pre_apply);
         let size = header.page_size.get() as usize;
         let whole = header.commit.get() as usize * size;
-        self.shrunk += usize::from(whole < self.image.len());
+        self.tally.shrunk += usize::from(whole < self.image.len());
         self.image.resize(whole, 0);
         while let Some(page) = decoder.next_page().unwrap() {
             self.image[(page.no.get() as usize - 1) * size..][..size].copy_from_slice(page.image);
@@ -161,14 +228,25 @@ impl Replica {
         assert_eq!(sum, self.next.pre_apply, "the chain's checksum is not the source's");
     }
 
-    /// Stops to follow; `meanwhile` happens; and begins again as a new process does, knowing only the chain.
-    pub(crate) fn restart(&mut self, meanwhile: impl FnOnce()) {
+    /// Ends without an orderly end; `meanwhile` happens; and begins again as a new process does, knowing the chain and what
+    /// the old one noted beside the database.
+    pub(crate) fn restart(&mut self, end: End, meanwhile: impl FnOnce()) {
+        match end {
+            End::Idle => {}
+            End::Noted => drop(self.cut_and_note()),
+            End::Stored => {
+                if let Some(slot) = self.cut_and_note() {
+                    let source = self.session().source_image();
+                    self.store(&slot, &source);
+                }
+            }
+        }
         self.session = None;
         meanwhile();
-        // Without notes of what the bucket has, page by page, everything is stored again.
-        let (session, sums, mut dirty) = (Session::open(&self.path), PageSums::unknown(), DirtyPages::new());
-        dirty.insert_all();
-        (self.session, self.sums, self.dirty) = (Some(session), sums, dirty);
+        let (folder, txid) = (self.path.parent().unwrap(), self.chain.len() as u64);
+        let known = page_log_file::find(folder, LINEAGE, txid, self.next.pre_apply);
+        self.tally.restarts += 1;
+        self.begin(known.map_or(Expected::Something, |known| Expected::State(Box::new(known))));
     }
 
     /// Restores the state at one boundary from nothing, as `lifeboat restore` does, and compares with the source then.
@@ -218,3 +296,5 @@ fn digest(image: &[u8]) -> u64 {
     image.hash(&mut hasher);
     hasher.finish()
 }
+
+const LINEAGE: &str = "one lineage";
