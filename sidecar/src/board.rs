@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use lifeboat_replica::head::Base;
-use lifeboat_wire::{DatabaseStatus, Position, Status};
+use lifeboat_wire::{DatabaseStatus, LostSpan, Position, Status};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::DatabaseConfig;
@@ -121,6 +121,7 @@ impl Post {
     pub fn stored(&self, position: Position) {
         self.write(|entry| {
             entry.status.position = Some(position);
+            entry.status.away_since = None;
             entry.clear();
         });
     }
@@ -147,6 +148,24 @@ impl Post {
     /// A slot was cut; at this pace that many requests a day are made, if that is more than the budget allows.
     pub fn paced(&self, requests_per_day: Option<u64>) {
         self.write(|entry| entry.pace = requests_per_day.map(|requests| (requests, Instant::now())));
+    }
+
+    /// The store does not take a slot.
+    pub fn away(&self) {
+        self.write(|entry| {
+            let _ = entry.status.away_since.get_or_insert_with(|| jiff::Timestamp::now().to_string());
+        });
+    }
+
+    /// Commits that waited for this long were put into one slot just now. Says whether that is a new span, and not the
+    /// last one that goes on.
+    #[must_use]
+    pub fn squashed(&self, waited: Duration) -> bool {
+        let to = jiff::Timestamp::now();
+        let from = jiff::SignedDuration::try_from(waited).map_or(to, |waited| to - waited);
+        let mut is_new = true;
+        self.write(|entry| is_new = lose(&mut entry.status.lost, from, to));
+        is_new
     }
 
     /// The follower's loop ended in order.
@@ -208,6 +227,8 @@ impl Entry {
             lag_seconds: None,
             unreplicated_bytes: None,
             requests_per_day: None,
+            away_since: None,
+            lost: Vec::new(),
             verdict: None,
             reason: None,
             message: String::new(),
@@ -242,6 +263,22 @@ impl Entry {
     }
 }
 
+/// Adds a span, or makes the last one longer where it goes on without a break.
+fn lose(lost: &mut Vec<LostSpan>, from: jiff::Timestamp, to: jiff::Timestamp) -> bool {
+    let goes_on = lost.last_mut().filter(|last| {
+        last.to.parse::<jiff::Timestamp>().is_ok_and(|end| from <= end + jiff::SignedDuration::from_secs(1))
+    });
+    if let Some(last) = goes_on {
+        last.to = to.to_string();
+        return false;
+    }
+    lost.push(LostSpan { from: from.to_string(), to: to.to_string() });
+    if lost.len() > LOST_MAX {
+        lost.remove(0);
+    }
+    true
+}
+
 /// A slot in the words of the wire, and when it was stored.
 #[must_use]
 pub fn position(slot: Base, time: Option<jiff::Timestamp>) -> Position {
@@ -257,6 +294,8 @@ fn pace_divisor(requests: u64) -> u32 {
 }
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+/// Spans of lost points in time that a status tells of.
+const LOST_MAX: usize = 10;
 /// A follower that has not turned for this long is stuck.
 const TURN_MAX: Duration = Duration::from_secs(20);
 
@@ -289,6 +328,19 @@ mod tests {
         assert!(board.status().databases[0].lag_seconds.unwrap() >= 0.02);
         post.turned(0, None);
         assert_eq!(board.status().databases[0].lag_seconds, Some(0.0));
+    }
+
+    #[test]
+    fn spans_that_touch_are_one_and_only_the_last_ten_are_told() {
+        let second = |n: i64| jiff::Timestamp::from_second(n).unwrap();
+        let mut lost = Vec::new();
+        assert!(lose(&mut lost, second(0), second(100)));
+        assert!(!lose(&mut lost, second(101), second(200)));
+        assert_eq!((lost.len(), lost[0].to.clone()), (1, second(200).to_string()));
+        for n in 1..15 {
+            assert!(lose(&mut lost, second(n * 1_000), second(n * 1_000 + 1)));
+        }
+        assert_eq!((lost.len(), lost[0].from.clone()), (10, second(5_000).to_string()));
     }
 
     #[test]

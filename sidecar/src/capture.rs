@@ -350,12 +350,24 @@ impl<'a> Capture<'a> {
             self.flush.nothing_to_cut();
             return Ok(None);
         };
+        self.tell_lost(cut);
         self.flush.cut(self.now());
         self.post.paced(self.flush.requests_per_day());
         self.flying = cut;
         let txid = next.txid.next().ok_or_else(|| Failure::bug("no txid is left"))?;
         self.next = Some(NextSlot { txid, pre_apply: slot.post_apply, ..next });
         Ok(Some(slot))
+    }
+
+    /// Commits of more than one interval in one slot: the moments between them cannot be restored.
+    fn tell_lost(&self, cut: Backlog) {
+        let waited = cut.since.map_or(Duration::ZERO, |since| since.elapsed());
+        if self.task.rhythm.is_broken_by(millis(waited)) && self.post.squashed(waited) {
+            tracing::warn!(
+                "{}: {waited:.1?} of commits had to go into one slot; of that time only the end can be restored",
+                self.task.path.display()
+            );
+        }
     }
 
     /// A slot that could not be written down is cut anew later; its pages stay dirty.

@@ -87,7 +87,11 @@ fn remarks(database: &DatabaseStatus) -> impl Iterator<Item = String> {
             database.name
         )
     });
-    trouble.into_iter().chain(costs)
+    let lost = database.lost.last().map(|lost| {
+        let (from, to) = (to_the_second(&lost.from), to_the_second(&lost.to));
+        format!("{}: from {from} to {to} only the end can be restored", database.name)
+    });
+    trouble.into_iter().chain(costs).chain(lost)
 }
 
 fn to_the_second(time: &str) -> String {

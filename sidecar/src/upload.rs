@@ -24,6 +24,7 @@ pub async fn store(bucket: &Bucket, slot: &SlotFile, post: &Post) -> Result<(), 
             Ok(Attempt::Stored) => return Ok(()),
             Ok(Attempt::Unclear) => {}
             Err(failure) if is_passing(&failure) => {
+                post.away();
                 post.troubled(&failure);
                 trying.again(failure).await?;
             }

@@ -386,6 +386,35 @@ fn what_a_pod_restores_is_not_stored_again() {
 }
 
 #[test]
+fn while_the_bucket_is_away_the_status_says_since_when_and_afterwards_what_cannot_be_restored() {
+    let (shop, mut s3) = (Shop::new(), S3Server::start());
+    let (db, url, socket) = (shop.place.text("app.db"), "s3://lifeboat/app", shop.place.text("socket"));
+    let args = ["replicate", "--sync-interval", "50ms", "--socket", &socket, &db, url];
+    let running = shop.place.start_with(&args, "stored txid", Some(&s3));
+    let status = || shop.place.run(&["status", "--json", "--socket", &socket]).stdout;
+    assert!(
+        status().contains("\"awaySince\": null") || status().contains("\"awaySince\":null"),
+        "{}",
+        status()
+    );
+    s3.stop();
+    shop.write(1);
+    running.wait_for("trying again");
+    shop.write(2);
+    std::thread::sleep(Duration::from_millis(500));
+    shop.write(3);
+    assert!(
+        !status().contains("\"awaySince\": null") && !status().contains("\"awaySince\":null"),
+        "{}",
+        status()
+    );
+    s3.start_again();
+    running.wait_for("only the end can be restored");
+    assert!(status().contains("\"from\""), "{}", status());
+    assert_eq!(running.stop().0, Some(0));
+}
+
+#[test]
 fn killed_at_any_time_under_load_nothing_is_lost_and_little_is_stored_again() {
     let shop = Shop::new();
     shop.app.busy_timeout(Duration::from_secs(10)).unwrap();

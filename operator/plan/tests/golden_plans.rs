@@ -151,6 +151,8 @@ fn main_status() -> DatabaseStatus {
         lag_seconds: Some(0.0),
         unreplicated_bytes: Some(0),
         requests_per_day: None,
+        away_since: None,
+        lost: Vec::new(),
         verdict: None,
         reason: None,
         message: String::new(),

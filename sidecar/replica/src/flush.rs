@@ -39,6 +39,19 @@ pub struct Rhythm {
     pub max_requests_per_day: Option<u32>,
 }
 
+impl Rhythm {
+    /// Whether commits that waited for this long for their slot waited longer than the rhythm wants: between the oldest and
+    /// the newest of them there would have been another slot, and there is no point in time to restore.
+    #[must_use]
+    pub const fn is_broken_by(&self, waited: Millis) -> bool {
+        let planned = match self.max_requests_per_day {
+            Some(_) if self.max_lag > self.interval => self.max_lag,
+            Some(_) | None => self.interval,
+        };
+        waited > planned.saturating_mul(2)
+    }
+}
+
 /// The rhythm of one database's slots.
 #[derive(Clone, Debug)]
 pub struct Flush {

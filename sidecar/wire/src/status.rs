@@ -34,6 +34,13 @@ pub struct DatabaseStatus {
     /// budget is kept, or there is none.
     #[serde(default)]
     pub requests_per_day: Option<u64>,
+    /// Since when the store takes nothing, RFC 3339 in UTC; null when it does.
+    #[serde(default)]
+    pub away_since: Option<String>,
+    /// The last spans of time of which only the end can be restored, oldest first: what was committed in one of them had
+    /// to wait, and was stored at once.
+    #[serde(default)]
+    pub lost: Vec<LostSpan>,
     /// What must be done; null when the database is well.
     pub verdict: Option<Verdict>,
     /// Why; null when the database is well.
@@ -41,6 +48,16 @@ pub struct DatabaseStatus {
     /// One line for humans; empty when the database is well.
     #[serde(default)]
     pub message: String,
+}
+
+/// A span of time of which only the end can be restored.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LostSpan {
+    /// When the oldest commit was found that had to wait, RFC 3339 in UTC.
+    pub from: String,
+    /// When all of them were put into one slot, RFC 3339 in UTC.
+    pub to: String,
 }
 
 /// A state that the bucket holds.
@@ -75,6 +92,8 @@ mod tests {
                     lag_seconds: Some(0.0),
                     unreplicated_bytes: Some(0),
                     requests_per_day: Some(288),
+                    away_since: None,
+                    lost: Vec::new(),
                     verdict: None,
                     reason: None,
                     message: String::new(),
@@ -87,6 +106,11 @@ mod tests {
                     lag_seconds: None,
                     unreplicated_bytes: None,
                     requests_per_day: None,
+                    away_since: Some("2026-11-23T06:12:00Z".to_owned()),
+                    lost: vec![LostSpan {
+                        from: "2026-11-23T05:00:07Z".to_owned(),
+                        to: "2026-11-23T05:41:30Z".to_owned(),
+                    }],
                     verdict: Some(Verdict::Retry),
                     reason: Some(Reason::StoreUnavailable),
                     message: "bucket shop at http://s3.lab.local:7070: connection refused".to_owned(),

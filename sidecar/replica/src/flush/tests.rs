@@ -134,3 +134,10 @@ fn what_the_lag_costs_is_said_while_it_costs_more_than_the_budget() {
     flush.cut(10 * DAY);
     assert_eq!(flush.requests_per_day(), None);
 }
+
+#[test]
+fn points_in_time_are_lost_when_commits_waited_longer_than_planned() {
+    let rhythm = |budget| Rhythm { interval: 1_000, max_lag: 60_000, max_requests_per_day: budget };
+    assert!(!rhythm(None).is_broken_by(2_000) && rhythm(None).is_broken_by(2_001));
+    assert!(!rhythm(Some(9)).is_broken_by(120_000) && rhythm(Some(9)).is_broken_by(120_001));
+}
