@@ -44,8 +44,12 @@ pub fn look(
     let known = match expected {
         Expected::Nothing => return Ok(FirstView { content: Content::Unread, known: None }),
         Expected::Something => None,
-        Expected::State(known) => Some(known).filter(|known| known.page_size == database.page_size()),
+        Expected::State(known) => Some(known),
     };
+    if let Some(known) = &known {
+        // A chain of files of two page sizes cannot be restored.
+        database.require_page_size(known.page_size)?;
+    }
     let Some(mut known) = known else {
         let (_, checksum, _) = read(database, dirty)?;
         return Ok(FirstView { content: Content::Read(checksum), known: None });

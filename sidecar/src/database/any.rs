@@ -185,6 +185,18 @@ impl Database {
         self.page_size
     }
 
+    /// Refuses a database whose pages have another size than they `had`.
+    ///
+    /// # Errors
+    ///
+    /// [`DatabaseError::PageSizeChanged`].
+    pub fn require_page_size(&self, had: PageSize) -> Result<(), DatabaseError> {
+        if self.page_size == had {
+            return Ok(());
+        }
+        Err(DatabaseError::PageSizeChanged { path: self.path.clone(), was: had, is: self.page_size })
+    }
+
     /// Whether the path, or that of the WAL, leads to another file than the one we opened, or to none. SQLite does not
     /// notice that, and would go on with the old file.
     ///

@@ -67,6 +67,7 @@ fn a_database_that_is_switched_to_wal_and_back_loses_nothing() {
     application.busy_timeout(std::time::Duration::ZERO).unwrap();
     let error = application.query_row("PRAGMA journal_mode=DELETE", [], |_| Ok(())).unwrap_err();
     assert_eq!(error.to_string(), "database is locked");
+    application.busy_timeout(std::time::Duration::from_secs(10)).unwrap();
     scene.stop(replicating);
     scene.compare(40);
     // Nobody follows it now.
@@ -83,6 +84,29 @@ fn a_database_that_is_switched_to_wal_and_back_loses_nothing() {
     insert(&application, 1);
     scene.stop(replicating);
     scene.compare(43);
+}
+
+#[test]
+fn another_page_size_is_refused_and_what_was_stored_stays_restorable() {
+    for is_running in [true, false] {
+        let (scene, application) = Scene::new("DELETE");
+        let mut replicating = scene.start();
+        scene.wait_until_stored();
+        let before = dump(&scene.place.path("app.db"));
+        if !is_running {
+            scene.stop(replicating);
+            application.execute_batch("PRAGMA page_size=8192; VACUUM").unwrap();
+            replicating = scene.spawn();
+        } else {
+            application.execute_batch("PRAGMA page_size=8192; VACUUM").unwrap();
+        }
+        let (status, log) = replicating.ends();
+        assert_eq!(status.code(), Some(4), "{log}");
+        assert!(log.contains("8192 bytes now and had 4096"), "{log}");
+        let (copy, url) = (scene.place.text("copy.db"), scene.place.url("replica"));
+        scene.place.run(&["restore", "-o", &copy, &url]).says(0, &["restored"]);
+        assert_eq!(dump(Path::new(&copy)), before);
+    }
 }
 
 #[test]
