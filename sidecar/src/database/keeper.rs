@@ -1,8 +1,8 @@
 //! The locks we take in the shared memory ourselves, without SQLite's knowledge, and how soon each is given back.
 //!
-//! - The *guard* is the checkpoint lock, held while the WAL is long and we look every few milliseconds. An application that
-//!   checkpoints after a commit then finds the lock taken and goes on writing, and its pages are copied in our thread. Who
-//!   repairs a torn WAL-index needs this lock too, so we must never hold it and sleep, nor hold it and wait.
+//! - The *guard* is the checkpoint lock, held while frames flood into a long WAL and we look every few milliseconds. An
+//!   application that checkpoints after a commit then finds the lock taken and goes on writing, and its pages are copied in
+//!   our thread. Who repairs a torn WAL-index needs this lock too, so we must never hold it and sleep, nor hold it and wait.
 //! - The *hold* keeps everybody from copying frames into the database. It takes a pin's place for a while.
 //! - The *write lock* keeps the application out for the moment in which the last few frames are copied.
 

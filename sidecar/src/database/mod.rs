@@ -82,6 +82,7 @@ pub struct WalDatabase {
     busy_since: Option<Instant>,
     /// The header at which the WAL was last found settled.
     settled_at: Option<IndexHeader>,
+    looked_at: Instant,
 }
 
 /// What a look at the WAL brought.
@@ -159,6 +160,7 @@ impl WalDatabase {
             pressure: Pressure::new(page_size, &header),
             busy_since: None,
             settled_at: None,
+            looked_at: Instant::now(),
             wal_path,
         };
         if database.is_replaced()? {
@@ -178,7 +180,11 @@ impl WalDatabase {
     /// A [`DatabaseError`]. Nothing is lost then: the next look reads the same frames.
     pub fn follow(&mut self, dirty: &mut DirtyPages) -> Result<Followed, DatabaseError> {
         let (header, followed) = self.follow_to_header(dirty).inspect_err(|_| self.keeper.unguard())?;
-        match self.relieve(&header, dirty).inspect_err(|_| self.keeper.unguard()) {
+        let since = std::mem::replace(&mut self.looked_at, Instant::now());
+        self.pressure.arrived(followed.frames(), since.elapsed());
+        let relieved = self.relieve(&header, dirty).inspect_err(|_| self.keeper.unguard());
+        self.settled_at.take_if(|settled| *settled != header);
+        match relieved {
             Ok(meanwhile) => Ok(followed.and(meanwhile)),
             // The next look tries again.
             Err(DatabaseError::Busy { .. }) => Ok(followed),
@@ -188,11 +194,11 @@ impl WalDatabase {
 
     /// To be called before a pause between two looks of at most this length.
     ///
-    /// While the WAL is long and the pause is short, the application's automatic checkpoints are kept away by the *guard*:
+    /// While frames flood into a long WAL and the pause is short, the application's automatic checkpoints are kept away by the *guard*:
     /// each costs it one failed lock, and the copying is ours. A long pause, a view and every error give the guard back,
-    /// so an application that commits now and then never meets it.
+    /// and an application that does not write as fast as it can never meets it.
     pub fn stand_by(&self, pause: Duration) {
-        if self.pressure.is_long() && pause <= GUARD_PAUSE_MAX && self.busy_since.is_none() {
+        if self.pressure.needs_guard() && pause <= GUARD_PAUSE_MAX && self.busy_since.is_none() {
             self.keeper.guard();
         } else {
             self.keeper.unguard();
@@ -202,7 +208,7 @@ impl WalDatabase {
     /// The longest pause between two looks that lets the guard stay, while it is of use; `None` when it is not.
     #[must_use]
     pub const fn pause_max(&self) -> Option<Duration> {
-        if self.pressure.is_long() { Some(GUARD_PAUSE_MAX) } else { None }
+        if self.pressure.needs_guard() { Some(GUARD_PAUSE_MAX) } else { None }
     }
 
     /// Opens a view of the newest commit, as the new pin.
@@ -241,7 +247,7 @@ impl WalDatabase {
         }
         match calm::decide(quiet, &index, self.pressure.is_long(), self.keeper.sees_checkpoint()) {
             Calm::Wait => Ok(Settled::NotYet),
-            Calm::Accompany => self.accompany(dirty),
+            Calm::Accompany => self.accompany(dirty).map(|_| Settled::NotYet),
             Calm::Settle => self.settle(dirty),
         }
     }
@@ -397,6 +403,13 @@ impl Followed {
         match self {
             Self::Continued(_) => true,
             Self::Lost { .. } => false,
+        }
+    }
+
+    const fn frames(self) -> u64 {
+        match self {
+            Self::Continued(gained) => gained.frames,
+            Self::Lost { .. } => 0,
         }
     }
 

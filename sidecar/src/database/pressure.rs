@@ -5,6 +5,8 @@
 //! first a checkpoint is made from time to time, which disturbs nobody, and at last the write lock is taken, for as long as
 //! the last few frames need to be copied.
 
+use std::time::Duration;
+
 use lifeboat_wal::PageSize;
 use lifeboat_wal::frame::{FrameNo, frame_bytes};
 use lifeboat_wal::header::Salts;
@@ -25,6 +27,8 @@ pub(super) struct Pressure {
     length: u32,
     /// Whether the application writes faster than its frames can be copied.
     is_overrun: bool,
+    /// Whether frames come in a flood.
+    is_flood: bool,
 }
 
 /// What to do now.
@@ -43,8 +47,16 @@ impl Pressure {
         let fit = u32::try_from(HARD_BYTES / frame_bytes(page_size)).unwrap_or(HARD_FRAMES);
         let hard = HARD_FRAMES.min(fit);
         let rolled_at = header.last_frame;
-        let (length, is_overrun) = (rolled_at.get(), false);
-        Self { hard, salts: header.salts, rolled_at, lock_at: hard, pause: hard, length, is_overrun }
+        Self {
+            hard,
+            salts: header.salts,
+            rolled_at,
+            lock_at: hard,
+            pause: hard,
+            length: rolled_at.get(),
+            is_overrun: false,
+            is_flood: false,
+        }
     }
 
     /// What the WAL needs now that it has come to this header.
@@ -64,6 +76,17 @@ impl Pressure {
         } else {
             Relief::None
         }
+    }
+
+    /// A look found that so many frames came in this time.
+    pub(super) fn arrived(&mut self, frames: u64, within: Duration) {
+        self.is_flood = u128::from(frames) * FLOOD_FRAME.as_nanos() >= within.as_nanos().max(1);
+    }
+
+    /// Whether the application must be kept from checkpointing for itself. Only in a flood it gets in its own way and ours:
+    /// at a thousand commits a second its checkpoints are what they are without us, the explicit ones included.
+    pub(super) const fn needs_guard(&self) -> bool {
+        self.is_flood && self.is_long()
     }
 
     /// Whether the WAL is so long that the application might begin to checkpoint, and that settling it pays.
@@ -116,6 +139,8 @@ pub(super) const FEW_FRAMES: u32 = 200;
 /// A reader that holds back this part of what is allowed makes the lock useless.
 const HINDERED_PART: u32 = 4;
 const HARD_FRAMES: u32 = 4000;
+/// More than a frame in this time is a flood.
+const FLOOD_FRAME: Duration = Duration::from_micros(100);
 const HARD_BYTES: usize = 64 * 1024 * 1024;
 /// Checkpoints without a lock are made this many times as often.
 const SOFT_PART: u32 = 8;
@@ -209,6 +234,20 @@ mod tests {
         };
         assert!(!is_long_at(header(499, 1)) && is_long_at(header(500, 1)));
         assert!(!is_long_at(header(1, 2)), "it was restarted");
+    }
+
+    #[test]
+    fn the_application_is_kept_from_checkpointing_only_in_a_flood_and_a_long_wal() {
+        let mut pressure = pressure(4096);
+        pressure.decide(&header(500, 1));
+        pressure.arrived(100, Duration::from_micros(10_001));
+        assert!(!pressure.needs_guard());
+        pressure.arrived(100, Duration::from_millis(10));
+        assert!(pressure.needs_guard());
+        pressure.decide(&header(1, 2));
+        assert!(!pressure.needs_guard(), "the WAL was restarted");
+        pressure.arrived(0, Duration::ZERO);
+        assert!(!pressure.is_flood);
     }
 
     #[test]

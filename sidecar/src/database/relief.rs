@@ -17,6 +17,11 @@ impl WalDatabase {
         header: &IndexHeader,
         dirty: &mut DirtyPages,
     ) -> Result<Followed, DatabaseError> {
+        // Right after a quiet time the application may be about to begin a checkpoint, and who asks for the lock at that very
+        // moment makes it fail.
+        if self.settled_at.is_none() && self.keeper.sees_checkpoint() {
+            return self.accompany(dirty);
+        }
         match self.pressure.decide(header) {
             Relief::None => Ok(Followed::NOTHING),
             Relief::Checkpoint => {
@@ -98,19 +103,20 @@ impl WalDatabase {
     /// Moves the pin along while somebody else checkpoints. A checkpoint that wants to restart the WAL, and all writers
     /// with it, waits until our pin needs nothing from the WAL: that takes one roll before everything is copied and one
     /// after.
-    pub(super) fn accompany(&mut self, dirty: &mut DirtyPages) -> Result<Settled, DatabaseError> {
-        let _ = self.busy_since.get_or_insert_with(Instant::now);
-        let until = Instant::now() + ACCOMPANY;
-        while Instant::now() < until {
-            self.roll(dirty)?;
-            if !self.keeper.sees_checkpoint() {
-                self.busy_since = None;
-                return Ok(Settled::NotYet);
+    pub(super) fn accompany(&mut self, dirty: &mut DirtyPages) -> Result<Followed, DatabaseError> {
+        let mut followed = Followed::NOTHING;
+        let begun = Instant::now();
+        while self.keeper.sees_checkpoint() {
+            let _ = self.busy_since.get_or_insert(begun);
+            if begun.elapsed() > ACCOMPANY {
+                return Ok(followed.and(self.give_way_if_stuck(dirty)?));
             }
+            let (_, rolled) = self.roll(dirty)?;
+            followed = followed.and(rolled.followed);
             thread::sleep(ACCOMPANY_PAUSE);
         }
-        self.give_way_if_stuck(dirty)?;
-        Ok(Settled::NotYet)
+        self.busy_since = None;
+        Ok(followed)
     }
 
     /// Gets out of the way of a checkpoint of the application that waits for our pin.

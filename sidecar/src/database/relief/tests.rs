@@ -4,6 +4,7 @@ use rusqlite::Connection;
 use tempfile::TempDir;
 
 use super::*;
+use crate::database::keeper::Keeper;
 use crate::database::tests::{application, checkpoint, gained, insert, tear};
 use crate::database::{EnforceWal, Settled};
 
@@ -14,6 +15,8 @@ fn on_guard() -> (TempDir, PathBuf, Connection, WalDatabase) {
     application.busy_timeout(Duration::ZERO).unwrap();
     let mut database = WalDatabase::open(&path, EnforceWal::No).unwrap();
     (0..600).for_each(|_| insert(&application));
+    // On a slow machine these came slowly.
+    database.looked_at = Instant::now();
     assert_eq!(gained(database.follow(&mut DirtyPages::new()).unwrap()), 600);
     assert_eq!(database.pause_max(), Some(SHORT));
     database.stand_by(SHORT);
@@ -38,6 +41,7 @@ fn a_short_wal_is_not_guarded() {
     let (_folder, path, application) = application();
     let mut database = WalDatabase::open(&path, EnforceWal::No).unwrap();
     (0..400).for_each(|_| insert(&application));
+    database.looked_at = Instant::now();
     database.follow(&mut DirtyPages::new()).unwrap();
     database.stand_by(SHORT);
     assert_eq!(database.pause_max(), None);
@@ -160,6 +164,21 @@ fn a_truncate_that_waits_for_our_pin_is_accompanied_to_its_end() {
         assert!(busy == 0 && took < PATIENCE / 2, "busy: {busy}, after {took:?}");
         application = again;
     }
+}
+
+#[test]
+fn who_begins_a_checkpoint_right_after_a_quiet_time_is_not_disturbed() {
+    let (_folder, path, application) = application();
+    let mut database = WalDatabase::open(&path, EnforceWal::No).unwrap();
+    let mut dirty = DirtyPages::new();
+    assert_eq!(database.settle(&mut dirty).unwrap(), Settled::Yes);
+    insert(&application);
+    let checkpointing = Keeper::open(&path).unwrap();
+    checkpointing.guard();
+    database.follow(&mut dirty).unwrap();
+    assert_eq!(database.busy_since, None, "the first look asks for no lock");
+    database.follow(&mut dirty).unwrap();
+    assert!(database.busy_since.is_some(), "the second one does");
 }
 
 const SHORT: Duration = Duration::from_millis(10);
