@@ -10,6 +10,7 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use lifeboat_wal_index::Lock;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 /// What the application does.
@@ -281,16 +282,23 @@ fn connect(database: &Path, workload: &Workload) -> Connection {
     connection
 }
 
-/// Leaves the header of the WAL-index torn now and then, as a writer does that is killed between its two copies.
+/// Leaves the header of the WAL-index torn now and then, as a writer does that is killed between its two copies: while it
+/// has the write lock.
 fn tear(database: &Path, workload: &Workload, until: Instant) {
     if !workload.tears {
         return;
     }
+    let writer = connect(database, workload);
+    writer.query_row("SELECT count(*) FROM t", [], |_| Ok(())).unwrap();
     // Closing it would drop the locks of every connection in this process, so it stays open to the end.
     let shared = OpenOptions::new().write(true).open(database.with_file_name("app.db-shm")).unwrap();
     while Instant::now() < until {
         thread::sleep(Duration::from_millis(50));
+        while !lifeboat_wal_index::try_lock(&writer, Lock::Write).unwrap() {
+            thread::yield_now();
+        }
         shared.write_all_at(&[0xaa; 4], 16).unwrap();
+        lifeboat_wal_index::unlock(&writer, Lock::Write).unwrap();
     }
     std::mem::forget(shared);
 }
