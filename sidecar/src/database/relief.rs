@@ -8,7 +8,7 @@ use lifeboat_wal::wal_index::IndexHeader;
 
 use super::connection::{self, Checkpointed};
 use super::pressure::{FEW_FRAMES, Relief};
-use super::{DatabaseError, Followed, Settled, WalDatabase};
+use super::{DatabaseError, Followed, WalDatabase};
 
 impl WalDatabase {
     /// Keeps the WAL short under a load without pauses, as [`pressure`](super::pressure) decides.
