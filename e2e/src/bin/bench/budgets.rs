@@ -127,14 +127,14 @@ pub(crate) const BUDGETS: [Budget; 29] = [
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rounds::Numbers;
+    use crate::rounds::numbers as named;
 
     fn rounds(variant: Variant, numbers: &[f64]) -> impl Iterator<Item = Round> {
         (1..).zip(numbers.to_vec()).map(move |(round, number)| Round {
             scenario: Scenario::Paced,
             variant,
             round,
-            numbers: Numbers::from([("cpu_s", number)]),
+            numbers: named([("cpu_s", number)]),
             restored: None,
         })
     }

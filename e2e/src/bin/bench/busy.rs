@@ -8,7 +8,7 @@ use anyhow::Result;
 use crate::databases::{self, Equal};
 use crate::load::LoadArgs;
 use crate::peaks::Watching;
-use crate::rounds::{Numbers, Site, calm_down, commit, mb};
+use crate::rounds::{Numbers, Site, calm_down, commit, mb, numbers};
 use crate::scenario::Commits;
 use crate::sidecar::{Sidecar, Variant};
 
@@ -53,7 +53,7 @@ pub(crate) fn round(site: &Site<'_>, commits: &Commits) -> Result<(Numbers, Opti
     // What the last second needs afterwards belongs to it.
     thread::sleep(AFTERWARDS);
     let peaks = watching.end();
-    let mut numbers = Numbers::from([
+    let mut numbers = numbers([
         ("commits_per_s", seen.commits as f64 / seen.seconds),
         ("p50_ms", seen.p50_ms),
         ("p99_ms", seen.p99_ms),
@@ -66,14 +66,14 @@ pub(crate) fn round(site: &Site<'_>, commits: &Commits) -> Result<(Numbers, Opti
         let usage = sidecar.usage()?;
         let requests = site.store.requests()?.split_off(requests_before);
         let uploaded: u64 = requests.iter().map(|request| request.stored_bytes).sum();
-        numbers.extend([
+        numbers.extend(self::numbers([
             ("cpu_s", usage.cpu_s - cpu_before),
             ("peak_rss_mb", usage.peak_rss_mb),
             ("extra_disk_mb", mb(peaks.extra_disk)),
             ("uploaded_mb", mb(uploaded)),
             ("requests", requests.len() as f64),
-        ]);
-        numbers.extend(sidecar.longest_write_lock_ms()?.map(|longest| ("write_lock_ms", longest)));
+        ]));
+        numbers.extend(sidecar.longest_write_lock_ms()?.map(|longest| ("write_lock_ms".to_owned(), longest)));
         sidecar.stop()?;
     }
     Ok((numbers, site.check(&setting, 0)?))

@@ -4,7 +4,7 @@ use anyhow::Result;
 
 use crate::databases::{self, Equal};
 use crate::peaks::Watching;
-use crate::rounds::{Numbers, Site, calm_down, mb, size};
+use crate::rounds::{Numbers, Site, calm_down, mb, numbers, size};
 use crate::sidecar::{Sidecar, prefix};
 
 /// Starts the sidecar on a copy, waits until it is stored and until nothing more is done, and restores it.
@@ -26,7 +26,7 @@ pub(crate) fn round(site: &Site<'_>) -> Result<(Numbers, Option<Equal>)> {
     let uploaded: u64 = requests.iter().map(|request| request.stored_bytes).sum();
     let once: u64 = site.store.ltx_sizes(&prefix(0), 0).iter().sum();
     sidecar.stop()?;
-    let numbers = Numbers::from([
+    let numbers = numbers([
         ("wall_s", wall.as_secs_f64()),
         ("cpu_s", usage.cpu_s),
         ("peak_rss_mb", usage.peak_rss_mb),

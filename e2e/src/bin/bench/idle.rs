@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::Result;
 
 use crate::databases::{self, Equal};
-use crate::rounds::{Numbers, Site, calm_down, mb};
+use crate::rounds::{Numbers, Site, calm_down, mb, numbers};
 use crate::sidecar::Sidecar;
 
 /// Lets the sidecar store so many small databases, come to rest, and looks at it for a while.
@@ -33,7 +33,7 @@ pub(crate) fn round(site: &Site<'_>, count: usize) -> Result<(Numbers, Option<Eq
     let asked = requests.len() - asked_before;
     let uploaded: u64 = requests.iter().map(|request| request.stored_bytes).sum();
     sidecar.stop()?;
-    let numbers = Numbers::from([
+    let numbers = numbers([
         ("stored_after_s", stored.as_secs_f64()),
         ("uploaded_mb", mb(uploaded)),
         ("requests", asked as f64),

@@ -26,7 +26,7 @@ use anyhow::{Context as _, Result, ensure};
 use clap::{Args, Parser, Subcommand};
 
 use crate::load::LoadArgs;
-use crate::report::Origin;
+use crate::report::{Origin, Results};
 use crate::rounds::{Bench, Round};
 use crate::scenario::Scenario;
 use crate::sidecar::Programs;
@@ -67,7 +67,7 @@ struct RunArgs {
     #[arg(long, default_value = "target/bench/results")]
     results: PathBuf,
 
-    /// Name of the results [default: today]
+    /// Name of the results [default: today]. Those that are there are continued
     #[arg(long)]
     name: Option<String>,
 
@@ -105,16 +105,20 @@ fn commit(args: &LoadArgs) -> Result<()> {
 
 fn run(args: &RunArgs) -> Result<()> {
     let (bench, origin) = (bench(args)?, origin(args)?);
+    let today = origin.time.get(..10).unwrap_or_default().to_owned();
+    let name = args.name.as_ref().unwrap_or(&today);
+    let mut results = Results::open(&args.results, name, origin)?;
     let scenarios = if args.scenarios.is_empty() { Scenario::ALL.to_vec() } else { args.scenarios.clone() };
-    let (mut rounds, mut failures) = (Vec::new(), Vec::new());
+    let mut failures = Vec::new();
     for scenario in scenarios {
         say(&format!("{}: {}", scenario.name(), scenario.sentence()))?;
-        for round in 1..=args.rounds {
+        let last = results.last_round(scenario);
+        for round in last + 1..=last + args.rounds {
             for variant in in_turn(scenario.variants(), round) {
                 match bench.round(scenario, variant, round) {
                     Ok(done) => {
                         say(&format!("  {}", line(&done)))?;
-                        rounds.push(done);
+                        results.rounds.push(done);
                     }
                     Err(error) => {
                         say(&format!("  FAILED: {error:#}"))?;
@@ -124,10 +128,9 @@ fn run(args: &RunArgs) -> Result<()> {
             }
         }
     }
-    let today = origin.time.get(..10).unwrap_or_default().to_owned();
-    report::write(&args.results, args.name.as_ref().unwrap_or(&today), &origin, &rounds)?;
+    results.write(&args.results, name)?;
     let mut table = String::new();
-    report::write_budgets(&mut table, &rounds)?;
+    report::write_budgets(&mut table, &results.rounds)?;
     say(&format!("\n{table}\nresults in {}", args.results.display()))?;
     ensure!(failures.is_empty(), "{} rounds failed: {}", failures.len(), failures.join("; "));
     Ok(())
@@ -183,7 +186,7 @@ fn origin(args: &RunArgs) -> Result<Origin> {
             version(&args.versitygw, "--version")?,
             format!("the application's SQLite {}", rusqlite::version()),
         ],
-        settings: format!("{scale} {} rounds.", args.rounds),
+        settings: scale.to_owned(),
     })
 }
 

@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 
-use anyhow::{Context as _, Result};
-use serde::Serialize;
+use anyhow::{Context as _, Result, ensure};
+use serde::{Deserialize, Serialize};
 
 use crate::budgets::BUDGETS;
 use crate::databases::Equal;
@@ -14,7 +14,7 @@ use crate::rounds::Round;
 use crate::scenario::Scenario;
 
 /// Where and of what the measurements were made.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Origin {
     /// When they began, RFC 3339 in UTC.
     pub(crate) time: String,
@@ -26,25 +26,54 @@ pub(crate) struct Origin {
     pub(crate) settings: String,
 }
 
-#[derive(Serialize)]
-struct Document<'a> {
-    origin: &'a Origin,
-    rounds: &'a [Round],
+/// A results file.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Results {
+    /// Of what.
+    pub(crate) origin: Origin,
+    /// What was measured.
+    pub(crate) rounds: Vec<Round>,
 }
 
-/// Writes `<stem>.json` and `<stem>.md`.
-///
-/// # Errors
-/// When the folder cannot be written.
-pub(crate) fn write(folder: &Path, stem: &str, origin: &Origin, rounds: &[Round]) -> Result<()> {
-    fs::create_dir_all(folder)?;
-    let json = serde_json::to_string_pretty(&Document { origin, rounds })?;
-    let put = |suffix: &str, text: String| {
-        let path = folder.join(format!("{stem}.{suffix}"));
-        fs::write(&path, text).with_context(|| format!("write {}", path.display()))
-    };
-    put("json", json + "\n")?;
-    put("md", page(stem, origin, rounds)?)
+impl Results {
+    /// Those that are there under this name, to be continued; none yet when there are none.
+    ///
+    /// # Errors
+    /// When they are of other programs: numbers of two builds are not put into one table.
+    pub(crate) fn open(folder: &Path, stem: &str, origin: Origin) -> Result<Self> {
+        let path = folder.join(format!("{stem}.json"));
+        if !path.exists() {
+            return Ok(Self { origin, rounds: Vec::new() });
+        }
+        let known: Self =
+            serde_json::from_slice(&fs::read(&path)?).with_context(|| format!("read {}", path.display()))?;
+        ensure!(
+            known.origin.versions == origin.versions && known.origin.settings == origin.settings,
+            "{} is about other programs or settings; choose another --name",
+            path.display()
+        );
+        Ok(known)
+    }
+
+    /// The number of the last round of a scenario; 0 when there is none.
+    pub(crate) fn last_round(&self, scenario: Scenario) -> u32 {
+        let rounds = self.rounds.iter().filter(|round| round.scenario == scenario);
+        rounds.map(|round| round.round).max().unwrap_or(0)
+    }
+
+    /// Writes `<stem>.json` and `<stem>.md`.
+    ///
+    /// # Errors
+    /// When the folder cannot be written.
+    pub(crate) fn write(&self, folder: &Path, stem: &str) -> Result<()> {
+        fs::create_dir_all(folder)?;
+        let put = |suffix: &str, text: String| {
+            let path = folder.join(format!("{stem}.{suffix}"));
+            fs::write(&path, text).with_context(|| format!("write {}", path.display()))
+        };
+        put("json", serde_json::to_string_pretty(self)? + "\n")?;
+        put("md", page(stem, &self.origin, &self.rounds)?)
+    }
 }
 
 fn page(stem: &str, origin: &Origin, rounds: &[Round]) -> Result<String> {
@@ -92,12 +121,12 @@ fn write_rounds(page: &mut String, scenario: Scenario, rounds: &[Round]) -> Resu
     if rounds.is_empty() {
         return Ok(());
     }
-    let names: BTreeSet<_> = rounds.iter().flat_map(|round| round.numbers.keys().copied()).collect();
+    let names: BTreeSet<_> = rounds.iter().flat_map(|round| round.numbers.keys()).collect();
     writeln!(page, "### {}: {}\n", scenario.name(), scenario.sentence())?;
     writeln!(
         page,
         "| sidecar, round | {} | restored |",
-        names.iter().copied().collect::<Vec<_>>().join(" | ")
+        names.iter().map(|name| name.as_str()).collect::<Vec<_>>().join(" | ")
     )?;
     writeln!(page, "|---|{}---|", "---:|".repeat(names.len()))?;
     let mut variants = scenario.variants().to_vec();
@@ -106,7 +135,7 @@ fn write_rounds(page: &mut String, scenario: Scenario, rounds: &[Round]) -> Resu
         for round in rounds.iter().filter(|round| round.variant == variant) {
             let cells = names
                 .iter()
-                .map(|name| round.numbers.get(name).map_or_else(|| "–".to_owned(), |value| short(*value)));
+                .map(|name| round.numbers.get(*name).map_or_else(|| "–".to_owned(), |value| short(*value)));
             let restored = match round.restored {
                 None => "–",
                 Some(Equal::Bytes) => "same bytes",
@@ -133,7 +162,7 @@ fn short(value: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rounds::Numbers;
+    use crate::rounds::numbers;
     use crate::sidecar::Variant;
 
     #[test]
@@ -142,7 +171,7 @@ mod tests {
             scenario: Scenario::Paced,
             variant,
             round: 1,
-            numbers: Numbers::from([("cpu_s", cpu)]),
+            numbers: numbers([("cpu_s", cpu)]),
             restored: (variant != Variant::None).then_some(Equal::Bytes),
         };
         let rounds = [round(Variant::Lifeboat, 1.0), round(Variant::Litestream, 2.0)];
@@ -158,6 +187,25 @@ mod tests {
             "{page}"
         );
         assert!(page.contains("| litestream 1 | 2 | same bytes |"), "{page}");
+    }
+
+    #[test]
+    fn results_are_continued_but_never_those_of_another_build() {
+        let folder = tempfile::tempdir().unwrap();
+        let origin = |commit: &str| Origin {
+            time: "2026-11-23T00:00:00Z".to_owned(),
+            machine: String::new(),
+            versions: vec![format!("lifeboat 0.1.0, commit {commit}")],
+            settings: String::new(),
+        };
+        let mut results = Results::open(folder.path(), "today", origin("a")).unwrap();
+        assert_eq!(results.last_round(Scenario::Paced), 0);
+        let (scenario, variant, numbers) = (Scenario::Paced, Variant::None, numbers([("cpu_s", 1.0)]));
+        results.rounds.push(Round { scenario, variant, round: 2, numbers, restored: None });
+        results.write(folder.path(), "today").unwrap();
+        let known = Results::open(folder.path(), "today", origin("a")).unwrap();
+        assert_eq!((known.last_round(Scenario::Paced), known.last_round(Scenario::First)), (2, 0));
+        assert!(Results::open(folder.path(), "today", origin("b")).is_err());
     }
 
     #[test]

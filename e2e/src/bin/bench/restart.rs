@@ -8,7 +8,7 @@ use anyhow::Result;
 
 use crate::databases::{self, Equal};
 use crate::load::LoadArgs;
-use crate::rounds::{Numbers, Site, calm_down, commit, mb};
+use crate::rounds::{Numbers, Site, calm_down, commit, mb, numbers};
 use crate::sidecar::{Sidecar, Variant};
 use crate::store::Request;
 
@@ -54,7 +54,7 @@ pub(crate) fn round(site: &Site<'_>, is_killed: bool) -> Result<(Numbers, Option
     let usage = sidecar.usage()?;
     let requests = site.store.requests()?.split_off(before);
     sidecar.stop()?;
-    let mut numbers = Numbers::from([
+    let mut numbers = numbers([
         ("requests", requests.len() as f64),
         ("requests_beyond_claim", beyond_claim(&requests) as f64),
         ("uploaded_again_mb", mb(uploaded_beyond_claim(&requests))),
@@ -62,8 +62,9 @@ pub(crate) fn round(site: &Site<'_>, is_killed: bool) -> Result<(Numbers, Option
         ("peak_rss_mb", usage.peak_rss_mb),
     ]);
     if let Some(ready) = ready {
-        numbers.insert("ready_ms", ready.as_secs_f64() * 1e3);
-        numbers.insert("requests_until_ready", at_ready.len() as f64);
+        let until_ready =
+            [("ready_ms", ready.as_secs_f64() * 1e3), ("requests_until_ready", at_ready.len() as f64)];
+        numbers.extend(self::numbers(until_ready));
     }
     Ok((numbers, site.check(&setting, 0)?))
 }
@@ -101,6 +102,7 @@ mod tests {
         let request = |operation: &str, key: &str, stored_bytes| Request {
             operation: operation.to_owned(),
             key: key.to_owned(),
+            is_done: true,
             stored_bytes,
         };
         let requests = [

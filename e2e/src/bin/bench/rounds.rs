@@ -7,7 +7,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::databases::{self, Equal};
 use crate::load::{LoadArgs, LoadReport};
@@ -17,10 +17,10 @@ use crate::store::Store;
 use crate::{busy, first, idle, restart};
 
 /// What was measured, by name; each name ends with its unit.
-pub(crate) type Numbers = BTreeMap<&'static str, f64>;
+pub(crate) type Numbers = BTreeMap<String, f64>;
 
 /// One round's result.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Round {
     /// What was done.
     pub(crate) scenario: Scenario,
@@ -86,7 +86,7 @@ impl Bench {
         };
         let (mut numbers, restored) =
             measured.with_context(|| format!("{}, {}, round {round}", scenario.name(), variant.name()))?;
-        numbers.insert("load_before", load_before);
+        numbers.insert("load_before".to_owned(), load_before);
         Ok(Round { scenario, variant, round, numbers, restored })
     }
 
@@ -134,6 +134,11 @@ impl Site<'_> {
         fs::remove_file(restored)?;
         Ok(Some(equal))
     }
+}
+
+/// Numbers with their names.
+pub(crate) fn numbers<const COUNT: usize>(named: [(&str, f64); COUNT]) -> Numbers {
+    named.map(|(name, number)| (name.to_owned(), number)).into()
 }
 
 /// Runs the application in a process of its own.

@@ -23,6 +23,8 @@ pub(crate) struct Request {
     pub(crate) operation: String,
     /// The key of the object; `-` for a list.
     pub(crate) key: String,
+    /// Whether the answer was that it is done.
+    pub(crate) is_done: bool,
     /// Bytes that were stored.
     pub(crate) stored_bytes: u64,
 }
@@ -73,7 +75,16 @@ impl Store {
     pub(crate) fn requests(&self) -> Result<Vec<Request>> {
         let log =
             fs::read_to_string(self.folder.join("requests")).context("read the S3 server's access log")?;
-        Ok(log.lines().filter_map(parse).collect())
+        Ok(log.lines().filter_map(parse).map(|request| self.with_whole_object(request)).collect())
+    }
+
+    /// The access log does not know the sizes of parts. So the request that joins them counts the whole object.
+    fn with_whole_object(&self, mut request: Request) -> Request {
+        if request.operation == "CompleteMultipartUpload" && request.is_done {
+            let object = self.folder.join("data").join(BUCKET).join(&request.key);
+            request.stored_bytes = fs::metadata(object).map_or(0, |metadata| metadata.len());
+        }
+        request
     }
 
     /// Sizes of the LTX files of one level of a replica.
@@ -104,14 +115,10 @@ pub(crate) fn free_port() -> Result<u16> {
 fn parse(line: &str) -> Option<Request> {
     let fields: Vec<_> = line.split_whitespace().collect();
     let operation = fields.get(7)?.strip_prefix("s3_")?.to_owned();
-    let stores = ["PutObject", "UploadPart"].contains(&operation.as_str());
     let is_done = fields.get(10)?.starts_with('2');
     let size = fields.get(13)?.parse().unwrap_or(0);
-    Some(Request {
-        operation,
-        key: (*fields.get(8)?).to_owned(),
-        stored_bytes: if stores && is_done { size } else { 0 },
-    })
+    let stored_bytes = if is_done && operation == "PutObject" { size } else { 0 };
+    Some(Request { operation, key: (*fields.get(8)?).to_owned(), is_done, stored_bytes })
 }
 
 /// The one bucket.
