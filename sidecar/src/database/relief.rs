@@ -55,8 +55,11 @@ impl WalDatabase {
         if !self.keeper.lock_writers_out() {
             return Ok(followed);
         }
+        let locked = Instant::now();
         let finished = self.finish_under_lock(dirty);
         self.keeper.let_writers_in();
+        let held = locked.elapsed().as_micros();
+        tracing::debug!("{}: the write lock was held for {held} µs", self.path.display());
         Ok(followed.and(finished?).and(self.give_way_if_stuck(dirty)?))
     }
 

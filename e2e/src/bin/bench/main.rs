@@ -29,7 +29,7 @@ use crate::load::LoadArgs;
 use crate::report::{Origin, Results};
 use crate::rounds::{Bench, Round};
 use crate::scenario::Scenario;
-use crate::sidecar::Programs;
+use crate::sidecar::{Programs, Variant};
 
 /// Measures what a sidecar costs.
 #[derive(Debug, Parser)]
@@ -58,6 +58,10 @@ struct RunArgs {
     /// Seconds instead of minutes: does it work? The numbers mean little
     #[arg(long)]
     quick: bool,
+
+    /// Leave this one out
+    #[arg(long, value_name = "SIDECAR")]
+    without: Vec<Variant>,
 
     /// Where everything is done; on a real disk
     #[arg(long, default_value = "target/bench")]
@@ -115,10 +119,15 @@ fn run(args: &RunArgs) -> Result<()> {
         let last = results.last_round(scenario);
         for round in last + 1..=last + args.rounds {
             for variant in in_turn(scenario.variants(), round) {
+                if args.without.contains(&variant) {
+                    continue;
+                }
                 match bench.round(scenario, variant, round) {
                     Ok(done) => {
                         say(&format!("  {}", line(&done)))?;
                         results.rounds.push(done);
+                        // Whoever is interrupted keeps what was measured.
+                        results.write(&args.results, name)?;
                     }
                     Err(error) => {
                         say(&format!("  FAILED: {error:#}"))?;
@@ -128,7 +137,6 @@ fn run(args: &RunArgs) -> Result<()> {
             }
         }
     }
-    results.write(&args.results, name)?;
     let mut table = String::new();
     report::write_budgets(&mut table, &results.rounds)?;
     say(&format!("\n{table}\nresults in {}", args.results.display()))?;
