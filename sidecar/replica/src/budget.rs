@@ -9,8 +9,7 @@ use crate::claim::Millis;
 
 /// The requests of one database's slots that may still be made.
 ///
-/// One slot costs one request; one that is uploaded in parts costs one for each part and two more, see
-/// [`Budget::spend_more`].
+/// One slot counts as one request.
 #[derive(Clone, Debug)]
 pub struct Budget {
     /// What comes back with every millisecond; one request is [`REQUEST`].
@@ -52,12 +51,6 @@ impl Budget {
         let gained = now.saturating_sub(self.as_of).saturating_mul(self.per_ms);
         self.level = self.level.saturating_add(gained).min(self.room).saturating_sub(REQUEST);
         self.as_of = self.as_of.max(now);
-        self.ready = self.as_of.saturating_add(self.pause());
-    }
-
-    /// Takes further requests for what was spent for last.
-    pub fn spend_more(&mut self, requests: u32) {
-        self.level = self.level.saturating_sub(u64::from(requests).saturating_mul(REQUEST));
         self.ready = self.as_of.saturating_add(self.pause());
     }
 
@@ -115,16 +108,9 @@ mod tests {
             assert!(budget.ready() <= now);
             budget.spend(now);
         }
-        budget.spend_more(12);
+        for _ in 0..12 {
+            budget.spend(later + 12);
+        }
         assert!(budget.ready() > later + 60_000, "more than its room came back");
-    }
-
-    #[test]
-    fn parts_of_a_slot_count() {
-        let (mut whole, mut in_parts) = (Budget::new(100), Budget::new(100));
-        whole.spend(0);
-        in_parts.spend(0);
-        in_parts.spend_more(8);
-        assert!(whole.ready() < in_parts.ready());
     }
 }
