@@ -62,7 +62,7 @@ impl Seeds {
             "PRAGMA page_size=512; PRAGMA journal_mode=WAL; CREATE TABLE t (x); CREATE INDEX i ON t (x);";
         application.execute_batch(tables).unwrap();
         for _ in 0..2 {
-            let running = place.start(&["replicate", "--sync-interval", "10ms", &db, &url], "stored txid");
+            let running = place.start(&["replicate", "--sync-interval", "10ms", &db, &url], "following");
             for n in 0..5 {
                 application.execute("INSERT INTO t VALUES (?1)", [format!("row {n}").repeat(40)]).unwrap();
                 std::thread::sleep(std::time::Duration::from_millis(10));
