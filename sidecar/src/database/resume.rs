@@ -103,3 +103,36 @@ fn stamp(path: &Path) -> io::Result<FileStamp> {
     let nanos = u32::try_from(found.mtime_nsec()).unwrap_or_default();
     Ok(FileStamp { bytes: found.len(), modified: (found.mtime(), nanos) })
 }
+
+#[cfg(test)]
+mod tests {
+    use lifeboat_wal::PageCount;
+    use lifeboat_wal::checksum::{ByteOrder, Checksum};
+    use lifeboat_wal::frame::FrameNo;
+    use lifeboat_wal::header::Salts;
+
+    use super::*;
+
+    fn header(run: u8) -> IndexHeader {
+        IndexHeader {
+            change_counter: 9,
+            order: ByteOrder::Little,
+            page_size: None,
+            last_frame: FrameNo::new(3),
+            page_count: PageCount::new(2),
+            frame_checksum: Checksum::default(),
+            salts: Salts([run; 8]),
+        }
+    }
+
+    #[test]
+    fn another_run_is_entered_only_by_who_knows_that_the_file_held_everything() {
+        let stamp = FileStamp { bytes: 1, modified: (2, 3) };
+        let anchor = |is_settled| Anchor { place: WalPlace::at(&header(1)), stamp, is_settled };
+        assert!(may_resume(&anchor(false), stamp, &header(1)));
+        assert!(!may_resume(&anchor(false), stamp, &header(2)));
+        assert!(may_resume(&anchor(true), stamp, &header(2)));
+        let written = FileStamp { modified: (2, 4), ..stamp };
+        assert!(!may_resume(&anchor(true), written, &header(1)));
+    }
+}
