@@ -4,6 +4,7 @@
 //! is due is decided by [`Flush`], what a slot holds by [`PageSums`]; this loop only carries facts between them.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, TryRecvError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -23,6 +24,7 @@ use crate::first_view::Expected;
 use crate::notes::Notes;
 use crate::opening;
 use crate::pace::{Next, Pace};
+use crate::places::Place;
 use crate::slot_file::{NextSlot, SlotFile, cut};
 use crate::trouble::Trouble;
 use crate::watch::{Watch, Woken};
@@ -79,6 +81,8 @@ pub enum Report {
     Slot(Box<SlotFile>),
     /// Everything committed before the order to finish is stored, or there was no database until then.
     Finished,
+    /// Everything is stored, nothing happens, and another database needs the place: this one was closed.
+    Asleep,
     /// Another file stands in the place of the one that was followed.
     Replaced,
     /// The database cannot be followed any more.
@@ -96,6 +100,8 @@ pub struct Task {
     pub rhythm: Rhythm,
     /// What the bucket ends at.
     pub expected: Expected,
+    /// The right to have it open.
+    pub place: Place,
     /// The present boot of the machine.
     pub boot_id: String,
     /// Where large slots are spooled, and the page log is kept.
@@ -103,7 +109,7 @@ pub struct Task {
 }
 
 /// Runs the loop until it is told to finish, or cannot go on.
-pub fn run(task: Task, watch: &Watch, orders: &Receiver<Order>, reports: &Sender<Report>, post: &Post) {
+pub fn run(task: Task, watch: &Arc<Watch>, orders: &Receiver<Order>, reports: &Sender<Report>, post: &Post) {
     let ended = opening::open(&task, watch, orders, reports).and_then(|opened| match opened {
         Some((database, file_id)) => {
             let notes = Notes::new(&task.folder, &task.boot_id, &file_id, database.page_size());
@@ -138,7 +144,7 @@ struct Capture<'a> {
     waiting: Backlog,
     flying: Backlog,
     finish: Finish,
-    watch: &'a Watch,
+    watch: &'a Arc<Watch>,
     pace: Pace,
     /// When commits were last seen.
     news_at: Instant,
@@ -150,12 +156,15 @@ struct Capture<'a> {
     is_name_suspect: bool,
     /// The file was deleted, and nothing is in its place.
     is_gone: bool,
+    /// It was deleted, and cannot be read through our connections either.
+    is_lost: bool,
+    is_asleep: bool,
     not_before: Option<Instant>,
     begun: Instant,
 }
 
 impl<'a> Capture<'a> {
-    fn new(database: Database, task: Task, notes: Notes, post: &'a Post, watch: &'a Watch) -> Self {
+    fn new(database: Database, task: Task, notes: Notes, post: &'a Post, watch: &'a Arc<Watch>) -> Self {
         Self {
             flush: Flush::new(task.rhythm),
             database,
@@ -176,6 +185,8 @@ impl<'a> Capture<'a> {
             identity_checked: Instant::now(),
             is_name_suspect: false,
             is_gone: false,
+            is_lost: false,
+            is_asleep: false,
             not_before: None,
             begun: Instant::now(),
         }
@@ -193,8 +204,14 @@ impl<'a> Capture<'a> {
         let _ = reports.blocking_send(Report::Opened { content, is_known, switched_to_wal, file_id });
         while !self.is_done() {
             self.wait();
+            if self.is_asleep {
+                return Ok(Report::Asleep);
+            }
             self.take_orders(orders)?;
             let is_current = self.look()?;
+            if self.is_lost {
+                return Ok(Report::Replaced);
+            }
             if !self.is_gone && self.is_replaced()? {
                 if self.task.path.exists() {
                     return Ok(Report::Replaced);
@@ -412,7 +429,13 @@ impl<'a> Capture<'a> {
             }
             (Next::EventWithin(pause), Some(_)) => Some(within(pause)),
             (Next::Event, Some(false)) => Some(within(SAFETY_POLL)),
-            (Next::Event, Some(true)) => due,
+            (Next::Event, Some(true)) => {
+                if self.has_nothing_to_do() && self.task.place.rests(self.watch) {
+                    self.is_asleep = true;
+                    return;
+                }
+                due
+            }
         };
         self.database.stand_by(Duration::MAX);
         self.post.rests();
@@ -421,6 +444,13 @@ impl<'a> Capture<'a> {
             self.pace.event();
         }
         self.post.wakes();
+        self.task.place.works();
+    }
+
+    /// Whether everything is stored, and nobody waits for anything.
+    fn has_nothing_to_do(&self) -> bool {
+        let is_stored = self.dirty.is_empty() && !self.flush.is_in_flight();
+        is_stored && self.next.is_some() && self.finish == Finish::No && self.post.demand().is_met()
     }
 
     /// When a slot is due, if commits wait.

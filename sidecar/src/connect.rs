@@ -1,6 +1,6 @@
 //! From a location to the replica in its store.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use lifeboat_replica::layout::Layout;
@@ -36,6 +36,34 @@ pub async fn open(location: &Location, folder: Folder) -> Result<Bucket, Failure
             let store = S3::open(s3_config(s3)).await?;
             Ok(Bucket::new(Arc::new(store), Layout::Bucket))
         }
+    }
+}
+
+/// The connections to stores, one for each server, bucket and set of keys, however many replicas lie there.
+#[derive(Debug, Default)]
+pub struct Stores {
+    known: Mutex<Vec<(S3Location, S3)>>,
+}
+
+impl Stores {
+    /// As [`open`], over a connection that is there already, if there is one.
+    ///
+    /// # Errors
+    /// As [`open`].
+    pub async fn open(&self, location: &Location, folder: Folder) -> Result<Bucket, Failure> {
+        let Location::S3(s3) = location else { return open(location, folder).await };
+        let root = S3Location { path: String::new(), ..s3.clone() };
+        let known = || self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = known().iter().find(|(other, _)| *other == root).map(|(_, store)| store.clone());
+        let store = match found {
+            Some(store) => store,
+            None => {
+                let store = S3::open(s3_config(&root)).await?;
+                known().push((root, store.clone()));
+                store
+            }
+        };
+        Ok(Bucket::new(Arc::new(store.below(&s3.path)), Layout::Bucket))
     }
 }
 

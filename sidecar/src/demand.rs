@@ -44,6 +44,12 @@ impl Demand {
         self.wait(|| Some(self.newest()).filter(|newest| *newest > told)).await
     }
 
+    /// Whether nobody waits.
+    #[must_use]
+    pub fn is_met(&self) -> bool {
+        self.met.load(Ordering::SeqCst) >= self.newest()
+    }
+
     /// The number of the newest demand, 0 when there was none.
     #[must_use]
     pub fn newest(&self) -> u64 {

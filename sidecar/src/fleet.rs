@@ -14,15 +14,15 @@ use crate::config::{Config, DatabaseConfig};
 use crate::discovery::{Discovery, Known, KnownDatabase};
 use crate::exit::Failure;
 use crate::follower::Follower;
+use crate::limits::Shared;
 use crate::shutdown;
 use crate::watch::Watcher;
 
 /// The followers, and what they share.
 #[derive(Debug)]
 pub struct Fleet {
-    config: Arc<Config>,
+    shared: Arc<Shared>,
     board: Arc<Board>,
-    watcher: Watcher,
     stop: CancellationToken,
     followers: JoinSet<Result<(), Failure>>,
     /// Databases that were found, by the task that follows them.
@@ -47,9 +47,8 @@ impl Fleet {
     #[must_use]
     pub fn new(config: Arc<Config>, board: Arc<Board>, watcher: Watcher, stop: CancellationToken) -> Self {
         Self {
-            config,
+            shared: Arc::new(Shared::new(config, watcher)),
             board,
-            watcher,
             stop,
             followers: JoinSet::new(),
             found: HashMap::new(),
@@ -64,7 +63,7 @@ impl Fleet {
     /// # Errors
     /// The gravest [`Failure`] of all databases.
     pub async fn follow_all(mut self) -> Result<(), Failure> {
-        let config = Arc::clone(&self.config);
+        let config = Arc::clone(&self.shared.config);
         for database in &config.databases {
             if self.known.add(&database.path).is_some() {
                 self.follow(database);
@@ -83,7 +82,7 @@ impl Fleet {
                 Some(ended) = self.followers.join_next_with_id() => self.ended(ended),
                 Some(database) = coming.recv(), if !self.stop.is_cancelled() => self.follow_found(&database),
                 () = self.stop.cancelled(), if deadline.is_none() => {
-                    deadline = Some(Instant::now() + self.config.flush_timeout);
+                    deadline = Some(Instant::now() + config.flush_timeout);
                 }
                 () = shutdown::at(deadline) => return Err(self.late()),
                 () = std::future::ready(()), if is_over => return self.gravest,
@@ -94,16 +93,17 @@ impl Fleet {
     /// Follows what is there, and listens for what comes.
     async fn discover(&mut self) -> Result<Receiver<DatabaseConfig>, Failure> {
         let (found, coming) = mpsc::channel(COMING_MAX);
-        if self.config.folders.is_empty() {
+        if self.shared.config.folders.is_empty() {
             return Ok(coming);
         }
-        let mut discovery = Discovery::new(self.config.folders.clone(), self.known.clone(), &self.watcher);
+        let mut discovery =
+            Discovery::new(self.shared.config.folders.clone(), self.known.clone(), &self.shared.watcher);
         let looked = tokio::task::spawn_blocking(move || {
             let databases = discovery.look_first();
             (discovery, databases)
         });
         let (discovery, databases) = looked.await.map_err(|error| Failure::bug(error.to_string()))?;
-        tracing::info!("{} databases found in {} folders", databases.len(), self.config.folders.len());
+        tracing::info!("{} databases found in {} folders", databases.len(), self.shared.config.folders.len());
         if databases.is_empty() && self.followers.is_empty() && !discovery.is_lasting() {
             return Err(Failure::usage(NOTHING_FOUND));
         }
@@ -119,8 +119,8 @@ impl Fleet {
     fn follow(&mut self, database: &DatabaseConfig) -> (Id, Post) {
         self.locations.insert(database.location.to_string());
         let post = self.board.add(database);
-        let (config, watcher, stop) = (Arc::clone(&self.config), self.watcher.clone(), self.stop.clone());
-        let follower = Follower::new(database.clone(), config, post.clone(), watcher, stop);
+        let (shared, stop) = (Arc::clone(&self.shared), self.stop.clone());
+        let follower = Follower::new(database.clone(), shared, post.clone(), stop);
         (self.followers.spawn(follower.run()).id(), post)
     }
 
@@ -163,7 +163,7 @@ impl Fleet {
     fn late(&self) -> Failure {
         Failure::unavailable(format!(
             "the last commits could not be stored within {:?}; they are only in the local database",
-            self.config.flush_timeout
+            self.shared.config.flush_timeout
         ))
     }
 }

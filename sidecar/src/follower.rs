@@ -16,24 +16,27 @@ use tokio_util::sync::CancellationToken;
 use crate::board::{Post, position};
 use crate::bucket::Bucket;
 use crate::capture::{self, Begin, Order, Report, Task};
-use crate::config::{Config, DatabaseConfig};
+use crate::config::DatabaseConfig;
 use crate::exit::{Exit, Failure};
 use crate::first_view::{self, Expected};
 use crate::handover::{self, HandOver};
+use crate::limits::{START_MAX, Shared};
 use crate::marks::{self, Marks};
+use crate::places::Place;
 use crate::retry::Trying;
 use crate::slot_file::SlotFile;
-use crate::watch::{Watch, Watcher};
+use crate::watch::Watch;
 use crate::writer::Writer;
 use crate::{claim, connect, pod, upload};
+
+mod asleep;
 
 /// The follower of one database.
 #[derive(Debug)]
 pub struct Follower {
     database: DatabaseConfig,
-    config: Arc<Config>,
+    shared: Arc<Shared>,
     post: Post,
-    watcher: Watcher,
     stop: CancellationToken,
     marks: Marks,
 }
@@ -63,6 +66,7 @@ struct Started {
     adoption: Adoption,
     opened: Opened,
     base: Base,
+    chain: Chain,
 }
 
 /// Why a follower has nothing more to store.
@@ -75,15 +79,9 @@ enum Ended {
 impl Follower {
     /// A follower that has done nothing yet.
     #[must_use]
-    pub fn new(
-        database: DatabaseConfig,
-        config: Arc<Config>,
-        post: Post,
-        watcher: Watcher,
-        stop: CancellationToken,
-    ) -> Self {
+    pub fn new(database: DatabaseConfig, shared: Arc<Shared>, post: Post, stop: CancellationToken) -> Self {
         let marks = Marks::beside(&database.path);
-        Self { database, config, post, watcher, stop, marks }
+        Self { database, shared, post, stop, marks }
     }
 
     /// Follows until told to stop, then stores the last commits and closes the replica.
@@ -93,7 +91,7 @@ impl Follower {
     pub async fn run(self) -> Result<(), Failure> {
         let ended = self.follow().await.map_err(|failure| self.name(failure));
         if let Err(failure) = &ended {
-            if self.config.databases.len() > 1 || self.database.is_discovered {
+            if self.shared.config.databases.len() > 1 || self.database.is_discovered {
                 tracing::error!("{failure}; the other databases go on");
             }
             self.post.troubled(failure);
@@ -151,18 +149,30 @@ impl Follower {
 
     async fn follow_once(&self, trying: &mut Trying) -> Result<Ended, Failure> {
         let started = tokio::select! {
-            started = self.start() => started?,
+            started = self.start_in_turn() => started?,
             () = self.gave_up_starting(), if !pod::is_pod() => {
                 return Err(Failure::unavailable("stopped before it could begin; nothing new was stored"));
             }
         };
-        let Some((mut writer, mut capture)) = started else { return Ok(Ended::Finished) };
+        let Some((mut writer, capture)) = started else { return Ok(Ended::Finished) };
         trying.worked();
-        let ended = self.store_all(&mut writer, &mut capture).await?;
+        let ended = self.store_and_sleep(&mut writer, capture).await?;
         if ended == Ended::Finished {
-            writer.close(&self.database.name).await;
+            Box::pin(writer.close(&self.database.name)).await;
         }
         Ok(ended)
+    }
+
+    /// Thousands do not start at once. Whoever takes long lets others begin meanwhile.
+    async fn start_in_turn(&self) -> Result<Option<(Writer, Capture)>, Failure> {
+        let turn = self.shared.start().await;
+        let mut start = Box::pin(self.start());
+        let started = tokio::time::timeout(START_MAX, &mut start).await;
+        drop(turn);
+        match started {
+            Ok(started) => started,
+            Err(_) => start.await,
+        }
     }
 
     /// On a bare machine nobody waits long for a start that was told to stop: the database is still there.
@@ -176,17 +186,26 @@ impl Follower {
     /// In a pod the claim comes first, because the pod's start waits for it. On a bare machine the database does, so that
     /// a machine without one, or with a wrong one, takes the replica from nobody.
     async fn start(&self) -> Result<Option<(Writer, Capture)>, Failure> {
-        let lock = self.marks.lock(self.config.handover_timeout).await?;
-        let bucket = connect::open(&self.database.location, connect::Folder::Create).await?;
+        let lock = self.marks.lock(self.shared.config.handover_timeout).await?;
+        let bucket = self.shared.stores.open(&self.database.location, connect::Folder::Create).await?;
         let mut trying = Trying::forever();
         let started = if pod::is_pod() {
             self.claim_first(&bucket, &mut trying).await?
         } else {
             self.look_first(&bucket, &mut trying).await?
         };
-        let Some(Started { database, adoption, opened, base }) = started else { return Ok(None) };
+        let Some(Started { database, adoption, opened, base, chain }) = started else { return Ok(None) };
         let (boot_id, file_id) = (marks::boot_id()?, database.file_id.clone());
-        let writer = Writer { bucket, opened, boot_id, file_id, said: None, unsaid: 0, _lock: lock };
+        let writer = Writer {
+            bucket,
+            opened,
+            chain: chain.recorded(),
+            boot_id,
+            file_id,
+            said: None,
+            unsaid: 0,
+            _lock: lock,
+        };
         self.begin(&database, &writer, base, adoption)?;
         Ok(Some((writer, database.capture)))
     }
@@ -203,10 +222,8 @@ impl Follower {
         let newest = chain.newest;
         let (opened, base, _) = self.claim(bucket, Some(newest), trying).await?;
         self.post.opened(opened.head.epoch.get());
-        if chain.sealed(&opened.head, base).is_none() {
-            return Err(moved(bucket));
-        }
-        Ok(Some(Started { database, adoption, opened, base }))
+        let chain = chain.sealed(&opened.head, base).ok_or_else(|| moved(bucket))?;
+        Ok(Some(Started { database, adoption, opened, base, chain }))
     }
 
     /// Claims, and only then waits for the database.
@@ -219,7 +236,7 @@ impl Follower {
         };
         let Some(database) = self.open_database(&chain).await? else { return Ok(None) };
         let adoption = self.adopt(&database, &chain)?;
-        Ok(Some(Started { database, adoption, opened, base }))
+        Ok(Some(Started { database, adoption, opened, base, chain }))
     }
 
     /// The claim, and what the bucket holds behind it where the init step left word of that.
@@ -229,14 +246,14 @@ impl Follower {
         expected: Option<u64>,
         trying: &mut Trying,
     ) -> Result<(Opened, Base, Option<Chain>), Failure> {
-        let handed = match &self.config.handover_dir {
+        let handed = match &self.shared.config.handover_dir {
             Some(folder) => handover::take(folder, &self.database.name)?,
             None => None,
         };
         let claim = match handed {
             Some(claim) => claim,
             None => {
-                let (interval, timeout) = (self.database.sync_interval, self.config.handover_timeout);
+                let (interval, timeout) = (self.database.sync_interval, self.shared.config.handover_timeout);
                 let claimant = claim::claimant(interval, timeout, pod::is_pod(), expected)?;
                 HandOver::from(&claim::seal(bucket, claimant, trying).await?)
             }
@@ -252,7 +269,8 @@ impl Follower {
 
     /// Starts the capture thread and waits until the database is open; `None` when there is still none when told to stop.
     async fn open_database(&self, chain: &Chain) -> Result<Option<OpenedDatabase>, Failure> {
-        let mut capture = self.spawn_capture(self.marks.expected(chain))?;
+        let place = self.shared.places.take().await;
+        let mut capture = self.spawn_capture(self.marks.expected(chain), place)?;
         let (mut is_stopping, mut was_waited_for) = (false, false);
         loop {
             let report = tokio::select! {
@@ -287,15 +305,15 @@ impl Follower {
                 }
                 Some(Report::Failed(failure)) => return Err(failure),
                 Some(Report::Finished) => return Ok(None),
-                Some(Report::Slot(_) | Report::Replaced) | None => {
+                Some(Report::Slot(_) | Report::Replaced | Report::Asleep) | None => {
                     return Err(Failure::bug("the capture thread went on before it was told to begin"));
                 }
             }
         }
     }
 
-    fn spawn_capture(&self, expected: Expected) -> Result<Capture, Failure> {
-        let watch = Arc::new(self.watcher.watch(&self.database.path));
+    fn spawn_capture(&self, expected: Expected, place: Place) -> Result<Capture, Failure> {
+        let watch = Arc::new(self.shared.watcher.watch(&self.database.path));
         let theirs = Arc::clone(&watch);
         let (orders, their_orders) = mpsc::channel();
         let (their_reports, reports) = tokio::sync::mpsc::channel(REPORTS_MAX);
@@ -304,6 +322,7 @@ impl Follower {
             enforce: self.database.enforce(),
             rhythm: self.database.rhythm(),
             expected,
+            place,
             boot_id: marks::boot_id()?,
             folder: self.marks.folder().to_owned(),
         };
@@ -384,15 +403,15 @@ impl Follower {
         Ok(())
     }
 
-    /// The loop: whatever the thread cuts is stored, until it has finished.
-    async fn store_all(&self, writer: &mut Writer, capture: &mut Capture) -> Result<Ended, Failure> {
+    /// The loop: whatever the thread cuts is stored, until it has finished; `None` when it sleeps.
+    async fn store_all(&self, writer: &mut Writer, capture: &mut Capture) -> Result<Option<Ended>, Failure> {
         let (mut is_stopping, mut is_hurried) = (false, false);
         let (demand, mut demanded) = (self.post.demand(), 0);
         loop {
             tokio::select! {
                 report = capture.reports.recv() => match report {
                     Some(Report::Slot(slot)) => {
-                        self.store(writer, &slot).await?;
+                        Box::pin(self.store(writer, &slot)).await?;
                         // First what was demanded meanwhile: then one next slot is enough for all of it.
                         if demand.newest() > demanded {
                             demanded = demand.newest();
@@ -400,8 +419,9 @@ impl Follower {
                         }
                         capture.tell(Order::Stored)?;
                     }
-                    Some(Report::Finished) => return Ok(Ended::Finished),
-                    Some(Report::Replaced) => return Ok(Ended::Replaced),
+                    Some(Report::Finished) => return Ok(Some(Ended::Finished)),
+                    Some(Report::Replaced) => return Ok(Some(Ended::Replaced)),
+                    Some(Report::Asleep) => return Ok(None),
                     Some(Report::Failed(failure)) => return Err(failure),
                     Some(Report::Waiting(_) | Report::Opened { .. }) => {}
                     None => return Err(Failure::bug("the capture thread is gone")),
@@ -424,9 +444,10 @@ impl Follower {
 
     async fn store(&self, writer: &mut Writer, slot: &SlotFile) -> Result<(), Failure> {
         let begun = Instant::now();
-        upload::store(&writer.bucket, slot, &self.post).await?;
+        upload::store(&writer.bucket, slot, &self.post, &self.shared).await?;
         let base = Base { txid: slot.header.max_txid.get(), checksum: Some(slot.post_apply) };
         self.marks.write_record_at_last(&self.record(writer, base), &self.post).await;
+        writer.stored(base);
         self.post.stored(position(base, Some(jiff::Timestamp::now())));
         writer.say(&self.database.name, slot, begun.elapsed());
         Ok(())

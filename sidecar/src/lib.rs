@@ -7,7 +7,7 @@
 //! | [`bucket`], [`connect`], [`retry`] | the replica in its store |
 //! | [`claim`], [`handover`], [`marks`], [`pod`] | who we are, and whether we may write |
 //! | [`opening`], [`first_view`], [`page_log_file`] | what the database holds already, and what the bucket has of it |
-//! | [`replicate`], [`fleet`], [`discovery`], [`follower`], [`capture`], [`backlog`], [`pace`], [`notes`], [`slot_file`], [`upload`], `writer` | from a commit to a stored slot |
+//! | [`replicate`], [`fleet`], [`limits`], [`places`], [`discovery`], [`follower`], [`capture`], [`backlog`], [`pace`], [`notes`], [`slot_file`], [`upload`], `writer` | from a commit to a stored slot |
 //! | [`restore`], [`pod_restore`], [`rebuild`], [`progress`] | from stored files to a database |
 //! | [`board`], [`demand`], [`http`], [`answer`], [`socket`] | what is said of it and asked of it |
 //! | [`store_now`], [`show`], [`ctl`] | whoever asks: `lifeboat sync`, `lifeboat status`, the probes |
@@ -35,12 +35,14 @@ pub mod fleet;
 pub mod follower;
 pub mod handover;
 pub mod http;
+pub mod limits;
 pub mod location;
 pub mod marks;
 pub mod notes;
 pub mod opening;
 pub mod pace;
 pub mod page_log_file;
+pub mod places;
 pub mod pod;
 pub mod pod_restore;
 pub mod progress;

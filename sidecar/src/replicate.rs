@@ -11,7 +11,7 @@ use crate::config::Config;
 use crate::exit::{Exit, Failure};
 use crate::fleet::Fleet;
 use crate::watch::Watcher;
-use crate::{http, pod, shutdown, socket};
+use crate::{http, limits, pod, shutdown, socket};
 
 /// Follows every configured database, and those that are found in folders. Returns when all are done: stopped in order,
 /// fenced, or failed.
@@ -23,6 +23,7 @@ pub async fn run(args: &ReplicateArgs) -> Result<(), Failure> {
     for remark in &config.remarks {
         tracing::warn!("{remark}");
     }
+    limits::raise_open_files(&config);
     let watcher =
         Watcher::start().map_err(|error| Failure::bug(format!("no thread for the watcher: {error}")))?;
     let board = Board::new(watcher.clone());

@@ -7,6 +7,7 @@ use lifeboat_wire::Reason;
 use crate::board::Post;
 use crate::bucket::Bucket;
 use crate::exit::{Exit, Failure};
+use crate::limits::Shared;
 use crate::retry::Trying;
 use crate::slot_file::SlotFile;
 
@@ -17,10 +18,13 @@ use crate::slot_file::SlotFile;
 ///
 /// # Errors
 /// Fenced when another writer's bytes are there; damaged when bytes are there that cannot be.
-pub async fn store(bucket: &Bucket, slot: &SlotFile, post: &Post) -> Result<(), Failure> {
+pub async fn store(bucket: &Bucket, slot: &SlotFile, post: &Post, shared: &Shared) -> Result<(), Failure> {
     let mut trying = Trying::forever();
     loop {
-        match attempt(bucket, slot).await {
+        let turn = shared.upload(slot.identity.size).await;
+        let attempted = attempt(bucket, slot).await;
+        drop(turn);
+        match attempted {
             Ok(Attempt::Stored) => return Ok(()),
             Ok(Attempt::Unclear) => {}
             Err(failure) if is_passing(&failure) => {

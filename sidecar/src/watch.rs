@@ -132,6 +132,13 @@ impl Watch {
         self.bell.wait_for_call(Instant::now() + timeout)
     }
 
+    /// Whether nothing happened since it was [armed](Self::arm), also nothing that is still on its way.
+    #[must_use]
+    pub fn is_unchanged(&self) -> bool {
+        let armed = self.watcher.register().armed(self.key);
+        armed.is_some_and(|(real, seen)| Seen::of(&real) == seen)
+    }
+
     /// Waits for an event or a call, without a thread.
     pub async fn rung(&self) -> Woken {
         self.bell.rung().await

@@ -2,7 +2,9 @@
 
 use std::time::{Duration, Instant};
 
+use lifeboat_replica::adoption::Chain;
 use lifeboat_replica::claim::Opened;
+use lifeboat_replica::head::Base;
 use lifeboat_replica::slot::WriteAnswer;
 
 use crate::bucket::Bucket;
@@ -14,6 +16,8 @@ use crate::slot_file::SlotFile;
 pub(crate) struct Writer {
     pub(crate) bucket: Bucket,
     pub(crate) opened: Opened,
+    /// What the bucket holds, as far as this writer knows.
+    pub(crate) chain: Chain,
     pub(crate) boot_id: String,
     pub(crate) file_id: String,
     pub(crate) said: Option<Instant>,
@@ -22,6 +26,18 @@ pub(crate) struct Writer {
 }
 
 impl Writer {
+    /// Where the bucket's chain ends.
+    pub(crate) const fn base(&self) -> Base {
+        Base { txid: self.chain.newest, checksum: self.chain.checksum }
+    }
+
+    /// A slot with pages was stored, and the record written.
+    pub(crate) fn stored(&mut self, base: Base) {
+        (self.chain.newest, self.chain.newest_pages) = (base.txid, base.txid);
+        (self.chain.checksum, self.chain.at_record) = (base.checksum, base.checksum);
+        (self.chain.holds_pages, self.chain.since_record) = (true, Vec::new());
+    }
+
     /// The orderly end: everything is stored, so a successor need not wait. It is a courtesy; a successor seals anyway.
     pub(crate) async fn close(&self, name: &str) {
         let closed = self.opened.head.close();

@@ -151,3 +151,46 @@ fn folders_without_databases_are_an_error_unless_they_are_watched() {
     let config = place.text("lifeboat.yml");
     place.run(&["replicate", "--config", &config]).says(2, &["no databases", "'pattern'"]);
 }
+
+#[test]
+fn of_hundreds_of_databases_four_are_open_and_all_are_stored() {
+    const COUNT: i64 = 200;
+    let place = Place::new();
+    for n in 0..COUNT {
+        create(&place, &format!("data/{n}.db"));
+    }
+    let folder = entry(&place, &format!("path: '{}'", place.text("data/*.db")));
+    fs::write(place.path("lifeboat.yml"), format!("max-open-databases: 4\ndbs:\n{folder}")).unwrap();
+    let (config, socket) = (place.text("lifeboat.yml"), place.text("s"));
+    let running =
+        place.start(&["replicate", "--config", &config, "--socket", &socket], "200 databases found");
+    for n in 0..COUNT {
+        wait_for_slot(&place, &format!("replica/{n}.db"), 0, &running);
+    }
+    let threads =
+        || fs::read_dir(format!("/proc/{}/task", running.pid())).unwrap().filter(is_capture).count();
+    eventually("all but four to sleep", || (threads() <= 4).then_some(()), || threads().to_string());
+    // Some are woken by a commit, some by a demand, some are not.
+    for n in (0..COUNT).step_by(3) {
+        insert(&place, &format!("data/{n}.db"), 2);
+    }
+    for n in (0..COUNT).step_by(3) {
+        wait_for_slot(&place, &format!("replica/{n}.db"), 1, &running);
+    }
+    insert(&place, "data/1.db", 3);
+    place.run(&["sync", "--socket", &socket, &place.text("data/1.db")]).says(0, &[]);
+    assert!(slots(&place, "replica/1.db") >= 2, "the demand was answered before it was stored");
+    eventually("all but four to sleep", || (threads() <= 4).then_some(()), || threads().to_string());
+    // A commit right before the end, while asleep.
+    insert(&place, "data/2.db", 4);
+    assert_eq!(running.stop().0, Some(0));
+    for n in (0..COUNT).filter(|n| n % 40 < 3) {
+        assert_restores(&place, &format!("data/{n}.db"));
+    }
+    assert_eq!(slots(&place, "replica/4.db"), 1, "what slept was stored again");
+}
+
+fn is_capture(task: &std::io::Result<fs::DirEntry>) -> bool {
+    let name = fs::read_to_string(task.as_ref().unwrap().path().join("comm"));
+    name.is_ok_and(|name| name.trim() == "capture")
+}

@@ -22,6 +22,11 @@ impl Capture<'_> {
         if !error.can_heal() {
             return Err(error.into());
         }
+        // The file is gone, and cannot be read through our connections either.
+        if !self.task.path.exists() {
+            self.is_lost = true;
+            return Ok(());
+        }
         let is_worth_saying = if error.is_brief() {
             self.trouble.brief(Instant::now())
         } else {

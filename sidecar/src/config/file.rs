@@ -25,6 +25,8 @@ pub(super) struct File {
     pub(super) handover_timeout: Option<String>,
     pub(super) handover_dir: Option<String>,
     pub(super) enforce_wal: Option<bool>,
+    pub(super) max_open_databases: Option<usize>,
+    pub(super) max_concurrent_uploads: Option<usize>,
     pub(super) dbs: Option<Vec<Database>>,
     #[serde(flatten)]
     pub(super) others: Others,

@@ -32,6 +32,10 @@ pub struct Config {
     pub handover_timeout: Duration,
     /// Where the init step leaves its claims for the sidecar; `None` outside a pod.
     pub handover_dir: Option<PathBuf>,
+    /// How many databases are open at a time.
+    pub max_open_databases: usize,
+    /// How many slots are uploaded at a time.
+    pub max_concurrent_uploads: usize,
     /// The databases that are named one by one, in order.
     pub databases: Vec<DatabaseConfig>,
     /// Folders of databases, in order. Of two that name one database, the first counts, and a name of its own before both.
@@ -167,6 +171,17 @@ impl Config {
         config.flush_timeout = duration("flush-timeout", &file.flush_timeout, config.flush_timeout)?;
         config.handover_timeout =
             duration("handover-timeout", &file.handover_timeout, config.handover_timeout)?;
+        let at_least_one = |key: &str, found: Option<usize>, default: usize| match found {
+            Some(0) => Err(Failure::usage(format!("{key} is at least 1"))),
+            found => Ok(found.unwrap_or(default)),
+        };
+        config.max_open_databases =
+            at_least_one("max-open-databases", file.max_open_databases, config.max_open_databases)?;
+        config.max_concurrent_uploads = at_least_one(
+            "max-concurrent-uploads",
+            file.max_concurrent_uploads,
+            config.max_concurrent_uploads,
+        )?;
         config.handover_dir = file.handover_dir.clone().map(PathBuf::from);
         for (number, entry) in file.dbs.iter().flatten().enumerate() {
             config.add(&file, entry).map_err(|failure| failure.about(format!("dbs[{number}]")))?;
@@ -326,6 +341,8 @@ impl Default for Config {
             flush_timeout: Duration::from_secs(25),
             handover_timeout: Duration::from_secs(40),
             handover_dir: None,
+            max_open_databases: 128,
+            max_concurrent_uploads: 8,
             databases: Vec::new(),
             folders: Vec::new(),
             remarks: Vec::new(),

@@ -45,7 +45,11 @@ impl Stamp {
 
 /// Refuses a file that is shorter than what it must hold.
 pub(super) fn require_length(path: &Path, expected: u64) -> Result<(), DatabaseError> {
-    let found = Stamp::of(path).map_err(|error| DatabaseError::io(path, "look at", error))?.bytes;
+    let found = match Stamp::of(path) {
+        // Nobody can cut a file that has no name any more; whoever has it open still reads all of it.
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        found => found.map_err(|error| DatabaseError::io(path, "look at", error))?.bytes,
+    };
     if found < expected {
         return Err(DatabaseError::Truncated { path: path.to_owned(), found, expected });
     }

@@ -93,6 +93,12 @@ impl Register {
         is_watched
     }
 
+    /// What was seen when the database was armed, if it still is.
+    pub(super) fn armed(&self, key: Key) -> Option<(PathBuf, Seen)> {
+        let entry = self.entries.get(&key)?;
+        entry.armed.map(|seen| (entry.real.clone(), seen))
+    }
+
     /// Whoever looks out for new files in a folder is rung when one comes that is not watched already.
     pub(super) fn look_out(&mut self, folder: &Path, bell: &Arc<Bell>) {
         let entry = self.folders.entry(folder.to_owned()).or_default();

@@ -122,6 +122,21 @@ impl S3 {
         })
     }
 
+    /// Another path of the same bucket, over the same connections.
+    #[must_use]
+    pub fn below(&self, path: &str) -> Self {
+        let store = format!("{}", self.store);
+        let (bucket, endpoint) = store.split_once(" at ").unwrap_or((&store, ""));
+        let at = if endpoint.is_empty() { String::new() } else { format!(" at {endpoint}") };
+        let below = self.full_key(path.trim_matches('/'));
+        let store = format!("{}/{}{at}", bucket.trim_end_matches('/'), path.trim_matches('/'));
+        Self {
+            path: below.trim_end_matches('/').to_owned(),
+            store: store.trim_end_matches('/').into(),
+            ..self.clone()
+        }
+    }
+
     /// The whole key: the store's path, then the caller's key.
     fn full_key(&self, key: &str) -> String {
         if self.path.is_empty() { key.to_owned() } else { format!("{}/{key}", self.path) }

@@ -1,0 +1,62 @@
+//! A database that sleeps: stored to the last commit, closed, and still claimed. A few hundred bytes are left of it.
+
+use lifeboat_ltx::Checksum;
+use lifeboat_replica::slot;
+
+use super::{Capture, Ended, Follower};
+use crate::capture::{Begin, Order};
+use crate::exit::Failure;
+use crate::writer::Writer;
+
+impl Follower {
+    /// Stores whatever is cut, and sleeps in between, until there is nothing more to store.
+    pub(super) async fn store_and_sleep(
+        &self,
+        writer: &mut Writer,
+        mut capture: Capture,
+    ) -> Result<Ended, Failure> {
+        loop {
+            if let Some(ended) = Box::pin(self.store_all(writer, &mut capture)).await? {
+                return Ok(ended);
+            }
+            tracing::debug!("{}: asleep", self.database.name);
+            self.sleep(&capture).await;
+            if self.stop.is_cancelled() && self.post.demand().is_met() && capture.watch.is_unchanged() {
+                return Ok(Ended::Finished);
+            }
+            match Box::pin(self.wake(writer)).await? {
+                Some(awake) => capture = awake,
+                None => return Ok(Ended::Replaced),
+            }
+            tracing::debug!("{}: awake", self.database.name);
+        }
+    }
+
+    /// Until something happens to the file, or somebody wants something.
+    async fn sleep(&self, capture: &Capture) {
+        let demand = self.post.demand();
+        let told = if demand.is_met() { demand.newest() } else { 0 };
+        tokio::select! {
+            _ = capture.watch.rung() => {}
+            _ = demand.newer_than(told) => {}
+            () = self.stop.cancelled() => {}
+        }
+    }
+
+    /// Opens the database again and goes on where it was, under the same claim. `None` when it is another file now.
+    async fn wake(&self, writer: &Writer) -> Result<Option<Capture>, Failure> {
+        let Some(database) = self.open_database(&writer.chain).await? else { return Ok(None) };
+        if database.was_waited_for || database.file_id != writer.file_id {
+            return Ok(None);
+        }
+        self.adopt(&database, &writer.chain)?;
+        let (head, base) = (&writer.opened.head, writer.base());
+        database.capture.tell(Order::Begin(Begin {
+            lineage: head.lineage.clone(),
+            epoch: head.epoch,
+            first: slot::next(base.txid).ok_or_else(|| Failure::bug("no txid is left"))?,
+            pre_apply: base.checksum.unwrap_or(Checksum::EMPTY),
+        }))?;
+        Ok(Some(database.capture))
+    }
+}
