@@ -121,7 +121,7 @@ impl Database {
     ///
     /// # Errors
     ///
-    /// A [`DatabaseError`] when WAL-index or file cannot be looked at.
+    /// A [`DatabaseError`] when the WAL-index cannot be looked at.
     pub fn anchor(&self) -> Result<Option<Anchor>, DatabaseError> {
         match &self.mode {
             Some(Mode::Wal(database)) => database.anchor(),

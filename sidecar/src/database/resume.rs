@@ -46,14 +46,16 @@ impl WalDatabase {
         Ok(is_continued)
     }
 
-    /// From where this moment's newest commit can be followed. `None` while a writer or a checkpoint is at work.
+    /// From where this moment's newest commit can be followed. `None` while a writer or a checkpoint is at work, and
+    /// where the file cannot be looked at.
     ///
     /// # Errors
     ///
-    /// A [`DatabaseError`] when WAL-index or file cannot be looked at.
+    /// A [`DatabaseError`] when the WAL-index cannot be looked at.
     pub fn anchor(&self) -> Result<Option<Anchor>, DatabaseError> {
         let before = self.read_index()?;
-        let stamp = self.stamp()?;
+        // A file that is gone has no anchor, and is followed to its end all the same.
+        let Ok(stamp) = stamp(&self.path) else { return Ok(None) };
         let place = *self.follower.place();
         let is_here = place == WalPlace::at(&before.header);
         if !is_here || self.read_index()? != before {
