@@ -14,19 +14,34 @@ use lifeboat_replica::head::{HEAD_BYTES_MAX, Head};
 use lifeboat_replica::inventory::{FileEntry, Inventory};
 use lifeboat_replica::layout::{Layout, Level};
 use lifeboat_replica::slot::{FoundSlot, SlotIdentity, WriteAnswer};
-use lifeboat_store::{Body, ETag, Listed, ObjectReader, Store, StoreError};
+use lifeboat_store::{Body, ETag, Listed, ObjectReader, Store, StoreError, Upload, completes_exclusively};
 use lifeboat_wire::Reason;
 use tokio::io::AsyncReadExt;
+use tokio::sync::OnceCell;
 
 use crate::capture::wall_ms;
 use crate::exit::Failure;
+use crate::pod;
 use crate::slot_file::SlotFile;
+use crate::streaming::StreamedSlot;
 
 /// One replica and the store it is in.
 #[derive(Clone, Debug)]
 pub struct Bucket {
     store: Arc<dyn Store>,
     layout: Layout,
+    takes_parts: Arc<OnceCell<bool>>,
+}
+
+/// What became of a slot whose parts are all there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Completed {
+    /// It is created.
+    Done,
+    /// Something stands there.
+    Taken,
+    /// Nobody knows of its parts, perhaps because it was created by an earlier request.
+    Gone,
 }
 
 /// A file that was listed, opened.
@@ -42,7 +57,7 @@ impl Bucket {
     /// The replica at the root of `store`.
     #[must_use]
     pub fn new(store: Arc<dyn Store>, layout: Layout) -> Self {
-        Self { store, layout }
+        Self { store, layout, takes_parts: Arc::default() }
     }
 
     /// The head and its version; `None` where the key, but not the bucket, is proved absent.
@@ -199,6 +214,56 @@ impl Bucket {
         let key = self.layout.slot_key(slot.header.max_txid);
         let written = self.store.put_new(&key, slot.body.clone(), Some(slot.header.timestamp_ms)).await;
         answer(written).map(|(answer, _)| answer)
+    }
+
+    /// Begins a slot that is sent in parts. Nothing stands under its key until it is completed.
+    ///
+    /// # Errors
+    /// As [`create_head`](Self::create_head).
+    pub async fn begin_slot(&self, slot: &StreamedSlot) -> Result<Upload, Failure> {
+        let key = self.layout.slot_key(slot.next.txid);
+        Ok(self.store.begin_parts(&key, slot.part_bytes, Some(slot.timestamp_ms)).await?)
+    }
+
+    /// Sends a part, numbered from 1.
+    ///
+    /// # Errors
+    /// [`Failure`] when the answer did not come, or was a refusal.
+    pub async fn put_part(&self, upload: &Upload, number: u32, bytes: Bytes) -> Result<ETag, Failure> {
+        Ok(self.store.put_part(upload, number, bytes).await?)
+    }
+
+    /// Creates the slot from its parts.
+    ///
+    /// # Errors
+    /// As [`create_head`](Self::create_head).
+    pub async fn complete_slot(&self, upload: &Upload, parts: &[ETag]) -> Result<Completed, Failure> {
+        match self.store.complete_new(upload, parts).await {
+            Ok(_) => Ok(Completed::Done),
+            Err(StoreError::Exists { .. }) => Ok(Completed::Taken),
+            Err(StoreError::UploadGone { .. }) => Ok(Completed::Gone),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Gives up a slot that is not completed.
+    ///
+    /// # Errors
+    /// [`Failure`] when its parts may still take up space.
+    pub async fn abandon(&self, upload: &Upload) -> Result<(), Failure> {
+        Ok(self.store.abandon(upload).await?)
+    }
+
+    /// Whether a slot sent in parts never replaces another writer's: tried out once for each replica and process.
+    ///
+    /// # Errors
+    /// [`Failure`] when the store did not answer.
+    pub async fn takes_parts(&self) -> Result<bool, Failure> {
+        let probe = || async {
+            let scratch = self.layout.scratch_key(u128::from_ne_bytes(pod::random_bits()?));
+            Ok::<_, Failure>(completes_exclusively(&*self.store, &scratch).await?)
+        };
+        self.takes_parts.get_or_try_init(probe).await.copied()
     }
 
     /// Opens a listed file, if it is still the one that was listed.

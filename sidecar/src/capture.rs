@@ -19,25 +19,40 @@ use tokio::sync::mpsc::Sender;
 use crate::backlog::Backlog;
 use crate::board::Post;
 use crate::database::{Database, EnforceWal, Followed, Settled};
-use crate::exit::{Exit, Failure};
+use crate::exit::Failure;
 use crate::first_view::Expected;
 use crate::notes::Notes;
 use crate::opening;
 use crate::pace::{Next, Pace};
 use crate::places::Place;
-use crate::slot_file::{NextSlot, SlotFile, cut};
+use crate::slot_file::{NextSlot, SlotFile};
+use crate::streaming::StreamedSlot;
 use crate::trouble::Trouble;
 use crate::watch::{Watch, Woken};
 
+mod cutting;
 mod endure;
+mod large;
+
+use large::LargeSlots;
 
 /// What the thread is told.
 #[derive(Debug)]
 pub enum Order {
     /// Write slots from here on.
     Begin(Begin),
-    /// The slot on its way is stored.
+    /// The slot on its way is stored, or would have changed nothing.
     Stored,
+    /// The slot on its way is not stored and never will be: its pages are dirty again.
+    GivenUp {
+        /// Whether the next attempt had better not be sent in parts.
+        is_spooled: bool,
+    },
+    /// How the slot is to be sent that is too large for memory.
+    Large {
+        /// In parts while it is read; else whole, from a file.
+        in_parts: bool,
+    },
     /// Nothing waits for the interval any more.
     Hurry,
     /// Everything committed until now is to be stored now: the demand of this number.
@@ -79,6 +94,10 @@ pub enum Report {
     },
     /// A slot to store.
     Slot(Box<SlotFile>),
+    /// The next slot is too large for memory. How it is to be sent?
+    Large,
+    /// A slot to store while its pages are read.
+    Streamed(Box<StreamedSlot>),
     /// Everything committed before the order to finish is stored, or there was no database until then.
     Finished,
     /// Everything is stored, nothing happens, and another database needs the place: this one was closed.
@@ -160,6 +179,7 @@ struct Capture<'a> {
     is_lost: bool,
     is_asleep: bool,
     not_before: Option<Instant>,
+    large: LargeSlots,
     begun: Instant,
 }
 
@@ -188,6 +208,7 @@ impl<'a> Capture<'a> {
             is_lost: false,
             is_asleep: false,
             not_before: None,
+            large: LargeSlots::new(),
             begun: Instant::now(),
         }
     }
@@ -221,8 +242,9 @@ impl<'a> Capture<'a> {
                 self.flush.hurry();
                 self.finish = Finish::Wanted;
             }
-            if is_current && let Some(slot) = self.cut_if_due()? {
-                let _ = reports.blocking_send(Report::Slot(Box::new(slot)));
+            self.watch_over_reader();
+            if is_current && let Some(report) = self.cut_if_due()? {
+                let _ = reports.blocking_send(report);
             }
             self.post.demand().meet(self.flush.met());
             self.post
@@ -235,7 +257,9 @@ impl<'a> Capture<'a> {
         loop {
             match orders.try_recv() {
                 Ok(Order::Begin(begin)) => self.begin(begin),
-                Ok(Order::Stored) => self.stored(),
+                Ok(Order::Stored) => self.stored()?,
+                Ok(Order::GivenUp { is_spooled }) => self.given_up(is_spooled)?,
+                Ok(Order::Large { in_parts }) => self.large.answer(in_parts),
                 Ok(Order::Hurry) => self.flush.hurry(),
                 Ok(Order::Sync(number)) => {
                     self.flush.demand(number);
@@ -260,12 +284,19 @@ impl<'a> Capture<'a> {
         self.next = Some(NextSlot { txid: first, epoch, pre_apply });
     }
 
-    fn stored(&mut self) {
+    fn stored(&mut self) -> Result<(), Failure> {
         self.flush.stored();
         self.flying = Backlog::default();
+        let was_read = self.large_stored()?;
         if let Some(next) = self.next {
-            self.notes.stored(next.txid.get() - 1, &self.sums);
+            let txid = next.txid.get() - 1;
+            if was_read {
+                self.notes.stored_whole(txid, &self.sums);
+            } else {
+                self.notes.stored(txid, &self.sums);
+            }
         }
+        Ok(())
     }
 
     /// Reads what was committed, and in quiet moments lets the WAL be restarted. Returns whether the look succeeded: only
@@ -302,7 +333,7 @@ impl<'a> Capture<'a> {
             Ok(Settled::Yes) => {
                 self.pace.settled();
                 match self.database.anchor() {
-                    Ok(anchor) => self.notes.looked(anchor, &self.dirty),
+                    Ok(anchor) => self.note_look(anchor),
                     Err(error) => return self.endure(error),
                 }
             }
@@ -320,79 +351,6 @@ impl<'a> Capture<'a> {
         }
         self.identity_checked = Instant::now();
         Ok(self.database.is_replaced()?)
-    }
-
-    fn cut_if_due(&mut self) -> Result<Option<SlotFile>, Failure> {
-        let Some(next) = self.next else { return Ok(None) };
-        self.flush.looked(!self.dirty.is_empty());
-        if self.rest().is_some() {
-            return Ok(None);
-        }
-        if self.dirty.is_empty() && self.finish == Finish::Wanted {
-            self.finish = Finish::Cut;
-        }
-        if self.finish == Finish::Cut
-            || self.flush.decide(self.now(), !self.dirty.is_empty()) != Decision::Cut
-        {
-            return Ok(None);
-        }
-        let viewed = match self.database.view(&mut self.dirty) {
-            Ok(view) => {
-                let slot = cut(&view.pages(), self.dirty.clone(), &mut self.sums, next, &self.task.folder);
-                if let Ok(Some(slot)) = &slot {
-                    self.notes.cut(next.txid.get(), &self.sums, &slot.changed, &self.dirty, &view);
-                }
-                Ok((slot, view.still_dirty().clone()))
-            }
-            Err(error) => Err(error),
-        };
-        let slot = match viewed {
-            Ok((Ok(slot), still_dirty)) => {
-                self.dirty = still_dirty;
-                slot
-            }
-            Ok((Err(failure), _)) if failure.exit == Exit::Unavailable => {
-                return Ok(self.give_up_cut(&failure));
-            }
-            Ok((Err(failure), _)) => return Err(failure),
-            Err(error) => return self.endure(error).map(|()| None),
-        };
-        self.healed();
-        if self.finish == Finish::Wanted {
-            self.finish = Finish::Cut;
-        }
-        let cut = std::mem::take(&mut self.waiting);
-        // Without a slot, what was written is what the bucket has already.
-        let Some(slot) = slot else {
-            self.flush.nothing_to_cut();
-            return Ok(None);
-        };
-        self.tell_lost(cut);
-        self.flush.cut(self.now());
-        self.post.paced(self.flush.requests_per_day());
-        self.flying = cut;
-        let txid = next.txid.next().ok_or_else(|| Failure::bug("no txid is left"))?;
-        self.next = Some(NextSlot { txid, pre_apply: slot.post_apply, ..next });
-        Ok(Some(slot))
-    }
-
-    /// Commits of more than one interval in one slot: the moments between them cannot be restored.
-    fn tell_lost(&self, cut: Backlog) {
-        let waited = cut.since.map_or(Duration::ZERO, |since| since.elapsed());
-        if self.task.rhythm.is_broken_by(millis(waited)) && self.post.squashed(waited) {
-            tracing::warn!(
-                "{}: {waited:.1?} of commits had to go into one slot; of that time only the end can be restored",
-                self.task.path.display()
-            );
-        }
-    }
-
-    /// A slot that could not be written down is cut anew later; its pages stay dirty.
-    fn give_up_cut(&mut self, failure: &Failure) -> Option<SlotFile> {
-        tracing::error!("{failure}; trying again in {CUT_AGAIN:?}");
-        self.post.troubled(failure);
-        self.not_before = Some(Instant::now() + CUT_AGAIN);
-        None
     }
 
     /// Whoever goes on committing after the order to end does not keep us from ending.
@@ -449,7 +407,7 @@ impl<'a> Capture<'a> {
 
     /// Whether everything is stored, and nobody waits for anything.
     fn has_nothing_to_do(&self) -> bool {
-        let is_stored = self.dirty.is_empty() && !self.flush.is_in_flight();
+        let is_stored = self.dirty.is_empty() && !self.flush.is_in_flight() && !self.large.is_under_way();
         is_stored && self.next.is_some() && self.finish == Finish::No && self.post.demand().is_met()
     }
 
@@ -457,9 +415,10 @@ impl<'a> Capture<'a> {
     fn due(&mut self) -> Option<Duration> {
         let now = self.now();
         match self.flush.decide(now, !self.dirty.is_empty()) {
+            Decision::Cut if self.large.is_asked() => None,
             Decision::Cut => self.next.map(|_| self.rest().unwrap_or(Duration::ZERO)),
             Decision::Wait(due) => Some(Duration::from_millis(due.saturating_sub(now))),
-            Decision::Idle => None,
+            Decision::Idle => self.large.look_within(),
         }
     }
 
@@ -480,5 +439,3 @@ pub fn wall_ms() -> i64 {
 
 /// How long a look may be away when nothing happens.
 const SAFETY_POLL: Duration = Duration::from_secs(1);
-/// How long after a slot could not be written down the next attempt is made.
-const CUT_AGAIN: Duration = Duration::from_secs(10);

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::mpsc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use lifeboat_ltx::Checksum;
 use lifeboat_replica::adoption::{Adoption, Chain, Content, Local, Record, decide};
@@ -24,10 +24,11 @@ use crate::limits::{START_MAX, Shared};
 use crate::marks::{self, Marks};
 use crate::places::Place;
 use crate::retry::Trying;
-use crate::slot_file::SlotFile;
 use crate::watch::Watch;
 use crate::writer::Writer;
-use crate::{claim, connect, pod, upload};
+use crate::{claim, connect, pod};
+
+mod storing;
 
 mod asleep;
 
@@ -305,7 +306,10 @@ impl Follower {
                 }
                 Some(Report::Failed(failure)) => return Err(failure),
                 Some(Report::Finished) => return Ok(None),
-                Some(Report::Slot(_) | Report::Replaced | Report::Asleep) | None => {
+                Some(
+                    Report::Slot(_) | Report::Large | Report::Streamed(_) | Report::Replaced | Report::Asleep,
+                )
+                | None => {
                     return Err(Failure::bug("the capture thread went on before it was told to begin"));
                 }
             }
@@ -409,23 +413,25 @@ impl Follower {
         let (demand, mut demanded) = (self.post.demand(), 0);
         loop {
             tokio::select! {
-                report = capture.reports.recv() => match report {
-                    Some(Report::Slot(slot)) => {
-                        Box::pin(self.store(writer, &slot)).await?;
-                        // First what was demanded meanwhile: then one next slot is enough for all of it.
-                        if demand.newest() > demanded {
-                            demanded = demand.newest();
-                            capture.tell(Order::Sync(demanded))?;
-                        }
-                        capture.tell(Order::Stored)?;
+                report = capture.reports.recv() => {
+                    let order = match report {
+                        Some(Report::Slot(slot)) => Box::pin(self.store(writer, &slot)).await?,
+                        Some(Report::Large) => Box::pin(self.large(writer)).await?,
+                        Some(Report::Streamed(slot)) => Box::pin(self.store_streamed(writer, *slot)).await?,
+                        Some(Report::Finished) => return Ok(Some(Ended::Finished)),
+                        Some(Report::Replaced) => return Ok(Some(Ended::Replaced)),
+                        Some(Report::Asleep) => return Ok(None),
+                        Some(Report::Failed(failure)) => return Err(failure),
+                        Some(Report::Waiting(_) | Report::Opened { .. }) => continue,
+                        None => return Err(Failure::bug("the capture thread is gone")),
+                    };
+                    // First what was demanded meanwhile: then one next slot is enough for all of it.
+                    if demand.newest() > demanded {
+                        demanded = demand.newest();
+                        capture.answer(Order::Sync(demanded));
                     }
-                    Some(Report::Finished) => return Ok(Some(Ended::Finished)),
-                    Some(Report::Replaced) => return Ok(Some(Ended::Replaced)),
-                    Some(Report::Asleep) => return Ok(None),
-                    Some(Report::Failed(failure)) => return Err(failure),
-                    Some(Report::Waiting(_) | Report::Opened { .. }) => {}
-                    None => return Err(Failure::bug("the capture thread is gone")),
-                },
+                    capture.answer(order);
+                }
                 () = self.stop.cancelled(), if !is_stopping => {
                     is_stopping = true;
                     capture.tell(Order::Finish)?;
@@ -442,17 +448,6 @@ impl Follower {
         }
     }
 
-    async fn store(&self, writer: &mut Writer, slot: &SlotFile) -> Result<(), Failure> {
-        let begun = Instant::now();
-        upload::store(&writer.bucket, slot, &self.post, &self.shared).await?;
-        let base = Base { txid: slot.header.max_txid.get(), checksum: Some(slot.post_apply) };
-        self.marks.write_record_at_last(&self.record(writer, base), &self.post).await;
-        writer.stored(base);
-        self.post.stored(position(base, Some(jiff::Timestamp::now())));
-        writer.say(&self.database.name, slot, begun.elapsed());
-        Ok(())
-    }
-
     fn record(&self, writer: &Writer, base: Base) -> Record {
         let (boot_id, file_id) = (writer.boot_id.clone(), writer.file_id.clone());
         Record::new(&writer.opened.head, base, boot_id, file_id)
@@ -465,6 +460,11 @@ fn moved(bucket: &Bucket) -> Failure {
 }
 
 impl Capture {
+    /// Whoever is gone meanwhile has said why in its last report, which comes next.
+    fn answer(&self, order: Order) {
+        let _ = self.tell(order);
+    }
+
     fn tell(&self, order: Order) -> Result<(), Failure> {
         let sent = self.orders.as_ref().is_some_and(|orders| orders.send(order).is_ok());
         self.watch.call();

@@ -7,7 +7,7 @@
 //! | [`bucket`], [`connect`], [`retry`] | the replica in its store |
 //! | [`claim`], [`handover`], [`marks`], [`pod`] | who we are, and whether we may write |
 //! | [`opening`], [`first_view`], [`page_log_file`] | what the database holds already, and what the bucket has of it |
-//! | [`replicate`], [`fleet`], [`limits`], [`places`], [`discovery`], [`follower`], [`capture`], [`backlog`], [`pace`], [`notes`], [`slot_file`], [`upload`], `writer` | from a commit to a stored slot |
+//! | [`replicate`], [`fleet`], [`limits`], [`places`], [`discovery`], [`follower`], [`capture`], [`backlog`], [`pace`], [`notes`], [`slot_file`], [`streaming`], [`upload`], [`upload_parts`], `writer` | from a commit to a stored slot |
 //! | [`restore`], [`pod_restore`], [`rebuild`], [`progress`] | from stored files to a database |
 //! | [`board`], [`demand`], [`http`], [`answer`], [`socket`] | what is said of it and asked of it |
 //! | [`store_now`], [`show`], [`ctl`] | whoever asks: `lifeboat sync`, `lifeboat status`, the probes |
@@ -55,8 +55,10 @@ pub mod shutdown;
 pub mod slot_file;
 pub mod socket;
 pub mod store_now;
+pub mod streaming;
 pub mod telemetry;
 pub mod trouble;
 pub mod upload;
+pub mod upload_parts;
 pub mod watch;
 mod writer;

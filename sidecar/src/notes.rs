@@ -90,6 +90,13 @@ impl Notes {
         }
     }
 
+    /// Slot `txid`, of which nothing was noted before, is proved to be in the bucket.
+    pub fn stored_whole(&mut self, txid: u64, sums: &PageSums) {
+        if let Some(log) = &mut self.log {
+            log.begin(txid, sums, None);
+        }
+    }
+
     /// The database was looked at while it was followed: see [`PageLogFile::looked`].
     pub fn looked(&mut self, anchor: Option<Anchor>, dirty: &DirtyPages) {
         if let Some(log) = &mut self.log {

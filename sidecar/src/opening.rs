@@ -49,7 +49,14 @@ pub fn open(
         match orders.try_recv() {
             Ok(Order::Finish) => is_last = true,
             Err(TryRecvError::Disconnected) => return Ok(None),
-            Ok(Order::Begin(_) | Order::Stored | Order::Hurry | Order::Sync(_))
+            Ok(
+                Order::Begin(_)
+                | Order::Stored
+                | Order::GivenUp { .. }
+                | Order::Large { .. }
+                | Order::Hurry
+                | Order::Sync(_),
+            )
             | Err(TryRecvError::Empty) => {}
         }
     }

@@ -3,7 +3,7 @@
 //! Every page is read once: its checksum says whether it changed, and if so it is encoded at once. The header, which holds
 //! the checksum of the whole, is put in front at the end.
 
-use std::io::{self, BufWriter, Seek, SeekFrom, Write};
+use std::io::{self, BufWriter, IntoInnerError, Seek, SeekFrom, Write};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use lifeboat_ltx::{Checksum, EncodeError, HEADER_SIZE, Header, HeaderLast, Headl
 use lifeboat_replica::claim::NO_WAL_OFFSET;
 use lifeboat_replica::dirty_pages::DirtyPages;
 use lifeboat_replica::epoch::Epoch;
-use lifeboat_replica::page_sums::{Change, Draft, PageSums};
+use lifeboat_replica::page_sums::{Change, Draft, PageSums, Undo};
 use lifeboat_replica::slot::SlotIdentity;
 use lifeboat_store::Body;
 
@@ -34,6 +34,19 @@ pub struct SlotFile {
     pub identity: SlotIdentity,
     /// The pages it holds.
     pub changed: DirtyPages,
+}
+
+/// A slot whose header is not in front of it yet.
+pub(crate) struct Encoded<W> {
+    /// Room for the header, and what stands behind it.
+    pub(crate) out: W,
+    /// Takes the slot back out of the page checksums.
+    pub(crate) undo: Undo,
+    header: Header,
+    post_apply: Checksum,
+    /// What tells it apart; the header is in it.
+    pub(crate) identity: SlotIdentity,
+    changed: DirtyPages,
 }
 
 /// Where the next slot goes and what it continues.
@@ -63,38 +76,46 @@ pub fn cut(
         return spooled(view, &candidates, sums, next, folder);
     }
     let front = Vec::from([0; HEADER_SIZE]);
-    encode(view, &candidates, sums, next, front, |mut bytes, front| {
-        bytes.splice(..HEADER_SIZE, *front);
-        Ok(Body::from(bytes))
-    })
+    let Some(mut encoded) = encode(view, &candidates, sums, next, front)? else { return Ok(None) };
+    let mut bytes = std::mem::take(&mut encoded.out);
+    bytes.splice(..HEADER_SIZE, encoded.identity.header.iter().copied());
+    Ok(Some(encoded.with_body(Body::from(bytes)).0))
 }
 
-/// Looks at the candidates and writes those that changed to `out`; then `put_front` puts the header in front. After an
-/// error `sums` are as before.
-fn encode<W: Write>(
+/// Whether a slot would be too large for memory, as far as is known before its pages are read.
+#[must_use]
+pub fn is_large(view: &Pages<'_>, dirty: &DirtyPages, sums: &PageSums) -> bool {
+    raw_bytes(&sums.candidates(dirty.clone(), view.page_count()), view) > MEMORY_BYTES_MAX
+}
+
+/// Looks at the candidates and writes those that changed to `out`, which has room for the header. Without a slot, and
+/// after an error, `sums` are as before.
+pub(crate) fn encode<W: Write>(
     view: &Pages<'_>,
     candidates: &DirtyPages,
     sums: &mut PageSums,
     next: NextSlot,
     out: W,
-    put_front: impl FnOnce(W, &[u8; HEADER_SIZE]) -> Result<Body, Failure>,
-) -> Result<Option<SlotFile>, Failure> {
+) -> Result<Option<Encoded<W>>, Failure> {
     let mut draft = sums.begin(view.page_count());
     let written = HeaderLast::begin(next.header(view), out).map_err(Failure::from);
     let written = written.and_then(|encoder| write_changed(view, candidates, &mut draft, encoder));
     let Change { pages: changed, post_apply, is_any, undo } = draft.finish();
-    let slot = written.and_then(|encoder| {
-        if !is_any {
-            return Ok(None);
+    let ended = match written {
+        Ok(_) if !is_any => return Ok(None),
+        Ok(encoder) => encoder.finish(post_apply).map_err(Failure::from),
+        Err(failure) => Err(failure),
+    };
+    match ended {
+        Ok(Headless { out, header, front, trailer, size }) => {
+            let identity = SlotIdentity { size, header: front.to_vec(), trailer: trailer.to_vec() };
+            Ok(Some(Encoded { out, undo, header, post_apply, identity, changed }))
         }
-        let Headless { out, header, front, trailer, size } = encoder.finish(post_apply)?;
-        let identity = SlotIdentity { size, header: front.to_vec(), trailer: trailer.to_vec() };
-        Ok(Some(SlotFile { header, post_apply, body: put_front(out, &front)?, identity, changed }))
-    });
-    if slot.is_err() {
-        sums.undo(undo);
+        Err(failure) => {
+            sums.undo(undo);
+            Err(failure)
+        }
     }
-    slot
 }
 
 /// Whether a page changed is known only when it was read; one that did is encoded at once, so none is read twice.
@@ -126,12 +147,28 @@ fn spooled(
     let mut file = tempfile::tempfile_in(folder).map_err(refuse)?;
     file.seek(SeekFrom::Start(HEADER_SIZE as u64)).map_err(refuse)?;
     let out = BufWriter::with_capacity(SPOOL_BUFFER, file);
-    encode(view, candidates, sums, next, out, |out, front| {
-        let file = out.into_inner().map_err(|error| refuse(error.into_error()))?;
-        file.write_all_at(front, 0).map_err(refuse)?;
-        let len = file.metadata().map_err(refuse)?.len();
-        Ok(Body::File { file: Arc::new(file), len })
-    })
+    let Some(encoded) = encode(view, candidates, sums, next, out)? else { return Ok(None) };
+    let Encoded { out, undo, header, post_apply, identity, changed } = encoded;
+    let placed = out.into_inner().map_err(IntoInnerError::into_error);
+    let placed = placed.and_then(|file| file.write_all_at(&identity.header, 0).map(|()| file));
+    match placed {
+        Ok(file) => {
+            let body = Body::File { file: Arc::new(file), len: identity.size };
+            Ok(Some(SlotFile { header, post_apply, body, identity, changed }))
+        }
+        Err(error) => {
+            sums.undo(undo);
+            Err(refuse(error))
+        }
+    }
+}
+
+impl<W> Encoded<W> {
+    /// The slot, when its bytes have been taken care of.
+    pub(crate) fn with_body(self, body: Body) -> (SlotFile, Undo) {
+        let Self { header, post_apply, identity, changed, undo, .. } = self;
+        (SlotFile { header, post_apply, body, identity, changed }, undo)
+    }
 }
 
 fn raw_bytes(pages: &DirtyPages, view: &Pages<'_>) -> u64 {
@@ -139,6 +176,12 @@ fn raw_bytes(pages: &DirtyPages, view: &Pages<'_>) -> u64 {
 }
 
 impl NextSlot {
+    /// The one after this slot, which makes of the database what has the checksum `post_apply`.
+    pub(crate) fn after(self, post_apply: Checksum) -> Result<Self, Failure> {
+        let txid = self.txid.next().ok_or_else(|| Failure::bug("no txid is left"))?;
+        Ok(Self { txid, pre_apply: post_apply, ..self })
+    }
+
     /// The header, except for the checksum of what the slot makes of the database.
     fn header(&self, view: &Pages<'_>) -> Header {
         Header {

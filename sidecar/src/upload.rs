@@ -1,7 +1,7 @@
 //! Stores one slot, however long that takes, or finds out that another writer owns the replica.
 
 use lifeboat_replica::epoch::Epoch;
-use lifeboat_replica::slot::{AfterPut, AfterRead, after_put, after_read};
+use lifeboat_replica::slot::{AfterPut, AfterRead, FoundSlot, after_put, after_read};
 use lifeboat_wire::Reason;
 
 use crate::board::Post;
@@ -37,7 +37,9 @@ pub async fn store(bucket: &Bucket, slot: &SlotFile, post: &Post, shared: &Share
     }
 }
 
-enum Attempt {
+/// What one attempt brought.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Attempt {
     Stored,
     Unclear,
 }
@@ -46,15 +48,14 @@ async fn attempt(bucket: &Bucket, slot: &SlotFile) -> Result<Attempt, Failure> {
     match after_put(bucket.create_slot(slot).await?) {
         AfterPut::Stored => Ok(Attempt::Stored),
         AfterPut::Again => Ok(Attempt::Unclear),
-        AfterPut::Read => look(bucket, slot).await,
+        AfterPut::Read => judge(slot, &bucket.found(slot.header.max_txid).await?),
     }
 }
 
-/// Reads what stands where our slot should go.
-async fn look(bucket: &Bucket, slot: &SlotFile) -> Result<Attempt, Failure> {
-    let txid = slot.header.max_txid;
-    let mine = Epoch::new(slot.header.node_id);
-    match after_read(mine, &slot.identity, &bucket.found(txid).await?) {
+/// Judges what stands where our slot should go.
+pub(crate) fn judge(slot: &SlotFile, found: &FoundSlot) -> Result<Attempt, Failure> {
+    let (txid, mine) = (slot.header.max_txid, Epoch::new(slot.header.node_id));
+    match after_read(mine, &slot.identity, found) {
         AfterRead::Stored => Ok(Attempt::Stored),
         AfterRead::Fenced { by: Some(epoch) } => Err(Failure::fenced(format!(
             "slot {txid} belongs to epoch {epoch} and not to ours, {mine}: another writer took the replica over; \
@@ -74,7 +75,7 @@ async fn look(bucket: &Bucket, slot: &SlotFile) -> Result<Attempt, Failure> {
 
 /// Whether time, or somebody, may heal it without us: the store comes back, credentials are renewed, a bucket is put back, a
 /// full server gets room, a gateway finds its server again.
-fn is_passing(failure: &Failure) -> bool {
+pub(crate) fn is_passing(failure: &Failure) -> bool {
     match failure.exit {
         Exit::Unavailable => true,
         Exit::Refused => matches!(

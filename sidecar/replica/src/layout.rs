@@ -47,6 +47,12 @@ impl Layout {
         "lifeboat/head.json"
     }
 
+    /// A key to try out a store with. `unique` keeps processes apart that do so at once. Nothing stays there.
+    #[must_use]
+    pub fn scratch_key(self, unique: u128) -> String {
+        format!("lifeboat/scratch-{unique:032x}")
+    }
+
     /// The prefix of a level's files, ending in a slash.
     #[must_use]
     pub fn level_prefix(self, level: Level) -> String {

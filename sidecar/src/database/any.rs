@@ -9,7 +9,7 @@ use lifeboat_wal::PageSize;
 
 use super::file_system::{self, FileIdentity};
 use super::journal::JournalDatabase;
-use super::{DatabaseError, EnforceWal, Followed, Settled, View, WalDatabase, hot_journal};
+use super::{DatabaseError, DetachedView, EnforceWal, Followed, Settled, View, WalDatabase, hot_journal};
 
 /// An application's database that we follow.
 #[derive(Debug)]
@@ -78,6 +78,28 @@ impl Database {
         match self.opened(dirty)? {
             Mode::Wal(database) => database.view(dirty),
             Mode::Journal(database) => database.view(dirty),
+        }
+    }
+
+    /// Opens a view that another thread may read while the database is followed on; `None` without a WAL, where a view
+    /// keeps the application from committing: see [`WalDatabase::detached_view`].
+    ///
+    /// # Errors
+    ///
+    /// A [`DatabaseError`]. Then `dirty` is still complete.
+    pub fn detached_view(&mut self, dirty: &mut DirtyPages) -> Result<Option<DetachedView>, DatabaseError> {
+        match self.opened(dirty)? {
+            Mode::Wal(database) => database.detached_view(dirty).map(Some),
+            Mode::Journal(_) => Ok(None),
+        }
+    }
+
+    /// Whether somebody else is making a checkpoint: see [`WalDatabase::is_being_checkpointed`].
+    #[must_use]
+    pub fn is_being_checkpointed(&self) -> bool {
+        match &self.mode {
+            Some(Mode::Wal(database)) => database.is_being_checkpointed(),
+            Some(Mode::Journal(_)) | None => false,
         }
     }
 

@@ -24,6 +24,7 @@
 mod any;
 mod calm;
 mod connection;
+mod detached;
 mod error;
 mod file_system;
 mod follower;
@@ -57,6 +58,7 @@ use view::Rolled;
 
 pub use any::Database;
 pub use connection::EnforceWal;
+pub use detached::DetachedView;
 pub use error::DatabaseError;
 pub use hot_journal::roll_back;
 pub use view::{Pages, View};
@@ -123,7 +125,6 @@ impl WalDatabase {
     /// What was committed earlier is not known, so the first view has to be shipped whole, or compared.
     ///
     /// # Errors
-    ///
     /// A [`DatabaseError`]; its [`verdict`](DatabaseError::verdict) says whether to try again.
     pub fn open(path: &Path, enforce: EnforceWal) -> Result<Self, DatabaseError> {
         let identity = file_system::require_database_file(path)?;
@@ -176,7 +177,6 @@ impl WalDatabase {
     /// is held while the last few frames are copied; it is never waited for.
     ///
     /// # Errors
-    ///
     /// A [`DatabaseError`]. Nothing is lost then: the next look reads the same frames.
     pub fn follow(&mut self, dirty: &mut DirtyPages) -> Result<Followed, DatabaseError> {
         let (header, followed) = self.follow_to_header(dirty).inspect_err(|_| self.keeper.unguard())?;

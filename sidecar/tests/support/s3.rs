@@ -54,6 +54,20 @@ impl S3Server {
         self.child.wait().unwrap();
     }
 
+    /// Leaves every request without an answer, until it is [thawed](Self::thaw).
+    pub fn freeze(&self) {
+        self.signal(rustix::process::Signal::STOP);
+    }
+
+    pub fn thaw(&self) {
+        self.signal(rustix::process::Signal::CONT);
+    }
+
+    fn signal(&self, signal: rustix::process::Signal) {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, signal).unwrap();
+    }
+
     pub fn start_again(&mut self) {
         self.child = spawn(self.port, &self.folder);
         self.wait();

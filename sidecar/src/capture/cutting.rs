@@ -1,0 +1,115 @@
+//! Cutting the next slot, when it is due.
+
+use std::time::{Duration, Instant};
+
+use lifeboat_replica::flush::Decision;
+
+use super::large::Route;
+use super::{Capture, Finish, Report, millis};
+use crate::backlog::Backlog;
+use crate::exit::{Exit, Failure};
+use crate::slot_file::{NextSlot, SlotFile, cut, is_large};
+
+/// What a view was good for.
+enum Viewed {
+    Cut(Result<Option<Box<SlotFile>>, Failure>),
+    TooLarge(Route),
+}
+
+impl Capture<'_> {
+    /// The next slot, if one is due, or what must be asked before.
+    pub(super) fn cut_if_due(&mut self) -> Result<Option<Report>, Failure> {
+        let Some(next) = self.next else { return Ok(None) };
+        self.flush.looked(!self.dirty.is_empty());
+        if self.rest().is_some() || self.large.is_asked() {
+            return Ok(None);
+        }
+        if self.dirty.is_empty() && self.finish == Finish::Wanted {
+            self.finish = Finish::Cut;
+        }
+        if self.finish == Finish::Cut
+            || self.flush.decide(self.now(), !self.dirty.is_empty()) != Decision::Cut
+        {
+            return Ok(None);
+        }
+        self.cut(next)
+    }
+
+    fn cut(&mut self, next: NextSlot) -> Result<Option<Report>, Failure> {
+        let viewed = match self.database.view(&mut self.dirty) {
+            Ok(view) => {
+                let pages = view.pages();
+                // A view that keeps the application from committing must not wait for the network.
+                let can_wait = !view.blocks_writers();
+                let viewed = match self.large.route(can_wait && is_large(&pages, &self.dirty, &self.sums)) {
+                    Route::Local => {
+                        let dirty = self.dirty.clone();
+                        let slot = cut(&pages, dirty, &mut self.sums, next, &self.task.folder);
+                        if let Ok(Some(slot)) = &slot {
+                            let changed = &slot.changed;
+                            self.notes.cut(next.txid.get(), &self.sums, changed, &self.dirty, &view);
+                        }
+                        Viewed::Cut(slot.map(|slot| slot.map(Box::new)))
+                    }
+                    route @ (Route::Ask | Route::Stream) => Viewed::TooLarge(route),
+                };
+                Ok((viewed, view.still_dirty().clone()))
+            }
+            Err(error) => Err(error),
+        };
+        match viewed {
+            Ok((Viewed::TooLarge(Route::Stream), _)) => self.stream(next),
+            Ok((Viewed::TooLarge(Route::Ask | Route::Local), _)) => Ok(Some(Report::Large)),
+            Ok((Viewed::Cut(Ok(slot)), still_dirty)) => {
+                self.dirty = still_dirty;
+                self.healed();
+                self.is_cut(next, slot)
+            }
+            Ok((Viewed::Cut(Err(failure)), _)) => self.give_up_cut(failure).map(|()| None),
+            Err(error) => self.endure(error).map(|()| None),
+        }
+    }
+
+    fn is_cut(&mut self, next: NextSlot, slot: Option<Box<SlotFile>>) -> Result<Option<Report>, Failure> {
+        if self.finish == Finish::Wanted {
+            self.finish = Finish::Cut;
+        }
+        let cut = std::mem::take(&mut self.waiting);
+        // Without a slot, what was written is what the bucket has already.
+        let Some(slot) = slot else {
+            self.flush.nothing_to_cut();
+            return Ok(None);
+        };
+        self.tell_lost(cut);
+        self.flush.cut(self.now());
+        self.post.paced(self.flush.requests_per_day());
+        self.flying = cut;
+        self.next = Some(next.after(slot.post_apply)?);
+        Ok(Some(Report::Slot(slot)))
+    }
+
+    /// Commits of more than one interval in one slot: the moments between them cannot be restored.
+    pub(super) fn tell_lost(&self, cut: Backlog) {
+        let waited = cut.since.map_or(Duration::ZERO, |since| since.elapsed());
+        if self.task.rhythm.is_broken_by(millis(waited)) && self.post.squashed(waited) {
+            tracing::warn!(
+                "{}: {waited:.1?} of commits had to go into one slot; of that time only the end can be restored",
+                self.task.path.display()
+            );
+        }
+    }
+
+    /// A slot that could not be written down is cut anew later; its pages stay dirty.
+    pub(super) fn give_up_cut(&mut self, failure: Failure) -> Result<(), Failure> {
+        if failure.exit != Exit::Unavailable {
+            return Err(failure);
+        }
+        tracing::error!("{failure}; trying again in {CUT_AGAIN:?}");
+        self.post.troubled(&failure);
+        self.not_before = Some(Instant::now() + CUT_AGAIN);
+        Ok(())
+    }
+}
+
+/// How long after a slot could not be written down the next attempt is made.
+const CUT_AGAIN: Duration = Duration::from_secs(10);

@@ -1,0 +1,71 @@
+//! A view that outlives the call: another thread reads it while the database is followed on.
+
+use std::path::PathBuf;
+
+use lifeboat_replica::dirty_pages::DirtyPages;
+use lifeboat_wal::PageSize;
+
+use super::connection::Pin;
+use super::view::Pages;
+use super::{DatabaseError, WalDatabase};
+
+/// The database as of one commit, through a connection of its own.
+///
+/// It is one more reader beside the pins: nothing that is said of them changes. As long as it lives, frames after its
+/// commit cannot be copied into the database file, so whoever holds it must watch how long the WAL gets, and that no
+/// checkpoint waits for it.
+#[derive(Debug)]
+pub struct DetachedView {
+    pin: Pin,
+    path: PathBuf,
+    page_size: PageSize,
+    is_all_in_file: bool,
+    still_dirty: DirtyPages,
+}
+
+impl DetachedView {
+    /// The pages of this view.
+    ///
+    /// # Errors
+    ///
+    /// What SQLite says.
+    pub fn pages(&self) -> Result<Pages<'_>, DatabaseError> {
+        Pages::open(self.pin.connection(), &self.path, self.page_size, self.is_all_in_file)
+    }
+
+    /// The pages that stay dirty after this view is shipped: they were changed by commits it may not show yet.
+    #[must_use]
+    pub const fn still_dirty(&self) -> &DirtyPages {
+        &self.still_dirty
+    }
+}
+
+impl WalDatabase {
+    /// Opens a view of the newest commit beside the pins. `dirty` is as after [`view`](Self::view).
+    ///
+    /// # Errors
+    ///
+    /// A [`DatabaseError`]. Then `dirty` is still complete.
+    pub fn detached_view(&mut self, dirty: &mut DirtyPages) -> Result<DetachedView, DatabaseError> {
+        // Opening takes long, and a reader that finds the WAL-index torn would wait for our own guard.
+        self.keeper.unguard();
+        let pin = Pin::open(&self.path)?;
+        // What the view shows is between two headers: frames up to the first are in it, those after the second are not.
+        self.follow_to_header(dirty)?;
+        pin.begin(&self.path)?;
+        let mut still_dirty = DirtyPages::new();
+        let followed = self.follow_to_header(&mut still_dirty);
+        dirty.merge(still_dirty.clone());
+        followed?;
+        // Nothing can be copied into the file, nor cut off it, past the view.
+        let is_all_in_file = self.read_index()?.is_backfilled();
+        let (path, page_size) = (self.path.clone(), self.page_size);
+        Ok(DetachedView { pin, path, page_size, is_all_in_file, still_dirty })
+    }
+
+    /// Whether somebody else is making a checkpoint at this moment. One that lasts may be waiting for a view of ours.
+    #[must_use]
+    pub fn is_being_checkpointed(&self) -> bool {
+        self.keeper.sees_checkpoint()
+    }
+}

@@ -1,0 +1,238 @@
+//! A large slot, cut into parts while its pages are read: no copy of it is ever whole on this machine.
+//!
+//! In:  a detached view, read by a thread of its own.
+//! Out: parts of equal size through a narrow channel, so that the reader waits for the network. The first part comes last,
+//! because it begins with the header.
+//!
+//! The page checksums go along and come back when the thread ends, with what takes the slot back out of them: the attempt
+//! may be given up.
+
+use std::io::{self, Write};
+use std::thread::JoinHandle;
+
+use bytes::Bytes;
+use lifeboat_ltx::{Checksum, HEADER_SIZE, max_frame_size};
+use lifeboat_replica::dirty_pages::DirtyPages;
+use lifeboat_replica::page_sums::{PageSums, Undo};
+use lifeboat_store::Body;
+use lifeboat_wal::{PageCount, PageSize};
+use tokio::sync::mpsc::{Receiver, Sender, channel};
+use tokio_util::sync::CancellationToken;
+
+use crate::capture::wall_ms;
+use crate::database::DetachedView;
+use crate::exit::Failure;
+use crate::slot_file::{Encoded, NextSlot, SlotFile, encode};
+
+/// A slot on its way from the database to the bucket.
+#[derive(Debug)]
+pub struct StreamedSlot {
+    /// Where it goes.
+    pub next: NextSlot,
+    /// When it was begun, milliseconds since 1970.
+    pub timestamp_ms: i64,
+    /// Size of every part but the last.
+    pub part_bytes: u64,
+    /// What comes; it ends early when the slot is given up.
+    pub pieces: Receiver<Piece>,
+    /// Cancelled when the reader must not wait for the network any longer.
+    pub cancelled: CancellationToken,
+}
+
+/// What comes through the channel.
+#[derive(Debug)]
+pub enum Piece {
+    /// The next part, from the second on.
+    Part(Bytes),
+    /// The end. The slot's body is its first part; if no other part came before, it is all of it.
+    Slot(Box<SlotFile>),
+    /// The end of a slot that would change nothing. No part came before.
+    Nothing,
+}
+
+/// The thread that reads, seen from the one that follows.
+#[derive(Debug)]
+pub struct Reading {
+    thread: JoinHandle<Read>,
+    cancelled: CancellationToken,
+}
+
+/// What the reading thread leaves.
+#[derive(Debug)]
+pub struct Read {
+    /// The page checksums, as of the slot if there is one.
+    pub sums: PageSums,
+    /// What became of the slot.
+    pub outcome: Outcome,
+}
+
+/// What became of a slot that was read.
+#[derive(Debug)]
+pub enum Outcome {
+    /// Every piece was handed over.
+    Sent {
+        /// The rolling checksum of the database after it.
+        post_apply: Checksum,
+        /// Takes it back out of the page checksums.
+        undo: Undo,
+    },
+    /// It would change nothing.
+    Nothing,
+    /// Nobody wanted the rest.
+    Interrupted,
+    /// The database cannot be read.
+    Failed(Failure),
+}
+
+/// Begins to read the view.
+///
+/// # Errors
+/// When there is no thread.
+pub fn begin(
+    view: DetachedView,
+    dirty: DirtyPages,
+    sums: PageSums,
+    next: NextSlot,
+    part_bytes: u64,
+) -> Result<(Reading, StreamedSlot), Failure> {
+    let cancelled = CancellationToken::new();
+    let (sender, pieces) = channel(PARTS_WAITING);
+    let slot =
+        StreamedSlot { next, timestamp_ms: wall_ms(), part_bytes, pieces, cancelled: cancelled.clone() };
+    let parts = Parts::new(sender, part_bytes, cancelled.clone());
+    let thread = std::thread::Builder::new().name("stream".to_owned());
+    let thread = thread.spawn(move || read(view, dirty, sums, next, parts));
+    let thread = thread.map_err(|error| Failure::bug(format!("no thread: {error}")))?;
+    Ok((Reading { thread, cancelled }, slot))
+}
+
+impl Reading {
+    /// Makes the thread end soon, and the view with it; whoever receives the parts learns it too.
+    pub fn cancel(&self) {
+        self.cancelled.cancel();
+    }
+
+    /// Whether everything was read and handed over, or cannot be.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.cancelled.is_cancelled() || self.thread.is_finished()
+    }
+
+    /// Waits for the end of the thread, which has sent its last piece, or whose pieces nobody receives.
+    ///
+    /// # Errors
+    /// When the thread panicked.
+    pub fn end(self) -> Result<Read, Failure> {
+        self.thread.join().map_err(|_| Failure::bug("the thread that read a large slot panicked"))
+    }
+}
+
+fn read(view: DetachedView, dirty: DirtyPages, mut sums: PageSums, next: NextSlot, parts: Parts) -> Read {
+    let (sender, cancelled) = (parts.sender.clone(), parts.cancelled.clone());
+    let encoded = view.pages().map_err(Failure::from).and_then(|pages| {
+        let candidates = sums.candidates(dirty, pages.page_count());
+        encode(&pages, &candidates, &mut sums, next, parts)
+    });
+    // From here on nothing waits for the network any more.
+    drop(view);
+    let outcome = match encoded {
+        Ok(Some(encoded)) => send_end(&sender, encoded),
+        Ok(None) => {
+            let _ = sender.blocking_send(Piece::Nothing);
+            Outcome::Nothing
+        }
+        Err(_) if cancelled.is_cancelled() || sender.is_closed() => Outcome::Interrupted,
+        Err(failure) => Outcome::Failed(failure),
+    };
+    Read { sums, outcome }
+}
+
+/// Sends what is left. Whether it arrives does not matter here: whoever receives says what became of the slot.
+fn send_end(sender: &Sender<Piece>, mut encoded: Encoded<Parts>) -> Outcome {
+    let (mut first, last) = encoded.out.take_rest();
+    first.splice(..HEADER_SIZE, encoded.identity.header.iter().copied());
+    if !last.is_empty() {
+        let _ = sender.blocking_send(Piece::Part(last.into()));
+    }
+    let (slot, undo) = encoded.with_body(Body::from(first));
+    let post_apply = slot.post_apply;
+    let _ = sender.blocking_send(Piece::Slot(Box::new(slot)));
+    Outcome::Sent { post_apply, undo }
+}
+
+/// Cuts a stream of bytes into parts and keeps the first back.
+struct Parts {
+    sender: Sender<Piece>,
+    cancelled: CancellationToken,
+    part_bytes: usize,
+    first: Option<Vec<u8>>,
+    filling: Vec<u8>,
+}
+
+impl Parts {
+    fn new(sender: Sender<Piece>, part_bytes: u64, cancelled: CancellationToken) -> Self {
+        let part_bytes = usize::try_from(part_bytes).unwrap_or(usize::MAX);
+        let mut filling = Vec::with_capacity(part_bytes);
+        filling.resize(HEADER_SIZE, 0);
+        Self { sender, cancelled, part_bytes, first: None, filling }
+    }
+
+    /// The first part and the last, which is empty when the first is all there is.
+    fn take_rest(&mut self) -> (Vec<u8>, Vec<u8>) {
+        let last = std::mem::take(&mut self.filling);
+        match self.first.take() {
+            Some(first) => (first, last),
+            None => (last, Vec::new()),
+        }
+    }
+
+    fn pass_on(&mut self) -> io::Result<()> {
+        let full = std::mem::replace(&mut self.filling, Vec::with_capacity(self.part_bytes));
+        if self.first.is_none() {
+            self.first = Some(full);
+            return Ok(());
+        }
+        let gone = |_| io::Error::from(io::ErrorKind::BrokenPipe);
+        self.sender.blocking_send(Piece::Part(full.into())).map_err(gone)
+    }
+}
+
+impl Write for Parts {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.cancelled.is_cancelled() || self.sender.is_closed() {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
+        // The last part must not be empty, so a part goes when the next byte comes.
+        if self.filling.len() == self.part_bytes {
+            self.pass_on()?;
+        }
+        let room = self.part_bytes - self.filling.len();
+        let (taken, _) = bytes.split_at(room.min(bytes.len()));
+        self.filling.extend_from_slice(taken);
+        Ok(taken.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// The size of parts for a database of this size: so large that there are not too many, whatever its content.
+#[must_use]
+pub fn part_bytes(page_count: PageCount, page_size: PageSize) -> u64 {
+    let most = u64::from(page_count.get()) * (max_frame_size(page_size) + INDEX_ENTRY_MAX);
+    PART_BYTES_MIN.max(most.div_ceil(PARTS_MAX).next_multiple_of(MIB))
+}
+
+const MIB: u64 = 1 << 20;
+const PART_BYTES_MIN: u64 = 8 * MIB;
+/// S3 takes 10,000.
+const PARTS_MAX: u64 = 9_000;
+/// A page number, an offset and a size in the page index, each as long as it can get.
+const INDEX_ENTRY_MAX: u64 = 5 + 10 + 5;
+/// Parts that wait for the network. With the first part, the one that is being filled and those being sent, this bounds
+/// the memory that a slot takes.
+const PARTS_WAITING: usize = 1;
+
+#[cfg(test)]
+mod tests;

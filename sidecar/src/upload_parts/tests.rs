@@ -1,0 +1,315 @@
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use async_trait::async_trait;
+use lifeboat_ltx::{Checksum, Header, Mark, Txid};
+use lifeboat_replica::dirty_pages::DirtyPages;
+use lifeboat_replica::epoch::Epoch;
+use lifeboat_replica::layout::Layout;
+use lifeboat_replica::slot::SlotIdentity;
+use lifeboat_store::{Directory, Listed, Object, ObjectReader, Place, Store, StoreError};
+use lifeboat_wal::{PageCount, PageSize};
+use tokio::sync::mpsc::{Sender, channel};
+use tokio_util::sync::CancellationToken;
+
+use super::*;
+use crate::board::Board;
+use crate::config::Config;
+use crate::slot_file::NextSlot;
+use crate::watch::Watcher;
+
+/// What goes wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fault {
+    None,
+    /// The first two requests of each part get no answer.
+    PartsAreSlow,
+    PartsAreRefused,
+    /// The object is created, but nobody hears of it.
+    AnswerIsLost,
+    /// As before, and then nobody knows of the upload any more.
+    AnswerAndUploadAreLost,
+    /// The upload vanishes instead of becoming an object.
+    UploadIsLost,
+}
+
+/// An honest directory behind a faulty network.
+#[derive(Debug)]
+struct Faulty {
+    honest: Directory,
+    fault: Fault,
+    asked: AtomicUsize,
+}
+
+impl Faulty {
+    fn place(&self, key: &str) -> Place {
+        Place { key: key.to_owned(), store: self.describe().into() }
+    }
+
+    fn no_answer(&self, key: &str) -> StoreError {
+        StoreError::Unreachable { place: self.place(key), reason: "cut".to_owned() }
+    }
+}
+
+#[async_trait]
+impl Store for Faulty {
+    async fn put_new(&self, key: &str, body: Body, time: Option<i64>) -> Result<ETag, StoreError> {
+        self.honest.put_new(key, body, time).await
+    }
+
+    async fn begin_parts(&self, key: &str, bytes: u64, time: Option<i64>) -> Result<Upload, StoreError> {
+        self.honest.begin_parts(key, bytes, time).await
+    }
+
+    async fn put_part(&self, upload: &Upload, number: u32, bytes: Bytes) -> Result<ETag, StoreError> {
+        match self.fault {
+            Fault::PartsAreSlow if self.asked.fetch_add(1, Ordering::Relaxed) % 3 < 2 => {
+                Err(self.no_answer(&upload.key))
+            }
+            Fault::PartsAreRefused if number == 3 => {
+                let (place, reason) = (self.place(&upload.key), "too good".to_owned());
+                Err(StoreError::Refused { place, reason })
+            }
+            Fault::None
+            | Fault::PartsAreSlow
+            | Fault::PartsAreRefused
+            | Fault::AnswerIsLost
+            | Fault::AnswerAndUploadAreLost
+            | Fault::UploadIsLost => self.honest.put_part(upload, number, bytes).await,
+        }
+    }
+
+    async fn complete_new(&self, upload: &Upload, parts: &[ETag]) -> Result<ETag, StoreError> {
+        let is_first = self.asked.fetch_add(1, Ordering::Relaxed) == 0;
+        match self.fault {
+            Fault::AnswerIsLost | Fault::AnswerAndUploadAreLost if is_first => {
+                self.honest.complete_new(upload, parts).await?;
+                Err(self.no_answer(&upload.key))
+            }
+            Fault::AnswerIsLost => Err(StoreError::Exists { place: self.place(&upload.key) }),
+            Fault::UploadIsLost | Fault::AnswerAndUploadAreLost => {
+                self.honest.abandon(upload).await?;
+                Err(StoreError::UploadGone { place: self.place(&upload.key) })
+            }
+            Fault::None | Fault::PartsAreSlow | Fault::PartsAreRefused => {
+                self.honest.complete_new(upload, parts).await
+            }
+        }
+    }
+
+    async fn abandon(&self, upload: &Upload) -> Result<(), StoreError> {
+        self.honest.abandon(upload).await
+    }
+
+    async fn put_if_match(&self, key: &str, body: Bytes, expected: &ETag) -> Result<ETag, StoreError> {
+        self.honest.put_if_match(key, body, expected).await
+    }
+
+    async fn get(&self, key: &str, max_bytes: u64) -> Result<Object, StoreError> {
+        self.honest.get(key, max_bytes).await
+    }
+
+    async fn get_range(
+        &self,
+        key: &str,
+        range: Range<u64>,
+        etag: Option<&ETag>,
+    ) -> Result<Bytes, StoreError> {
+        self.honest.get_range(key, range, etag).await
+    }
+
+    async fn open(&self, key: &str, if_match: Option<&ETag>) -> Result<ObjectReader, StoreError> {
+        self.honest.open(key, if_match).await
+    }
+
+    async fn list(&self, prefix: &str) -> Result<Vec<Listed>, StoreError> {
+        self.honest.list(prefix).await
+    }
+
+    async fn delete(&self, keys: &[String]) -> Result<(), StoreError> {
+        self.honest.delete(keys).await
+    }
+
+    fn describe(&self) -> String {
+        self.honest.describe()
+    }
+}
+
+struct World {
+    folder: tempfile::TempDir,
+    bucket: Bucket,
+    post: Post,
+    shared: Shared,
+    content: Vec<u8>,
+}
+
+const PART: usize = 1000;
+const KEY: &str = "ltx/0/0000000000000002-0000000000000002.ltx";
+
+impl World {
+    async fn new(fault: Fault) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let honest = Directory::create(folder.path().into()).await.unwrap();
+        let store = Arc::new(Faulty { honest, fault, asked: AtomicUsize::new(0) });
+        let config = Config::parse("dbs: [{path: /a.db, replica: {url: 'file:///x'}}]").unwrap();
+        let shared = Shared::new(Arc::new(Config::default()), Watcher::start().unwrap());
+        let post = Board::new(Watcher::start().unwrap()).add(&config.databases[0]);
+        let content = [header().encode().unwrap().as_slice(), &[7; 3500]].concat();
+        Self { folder, bucket: Bucket::new(store, Layout::Directory), post, shared, content }
+    }
+
+    fn slot(&self) -> SlotFile {
+        let trailer = self.content[self.content.len() - 16..].to_vec();
+        SlotFile {
+            header: header(),
+            post_apply: Checksum::EMPTY,
+            changed: DirtyPages::new(),
+            body: Body::from(self.content[..PART].to_vec()),
+            identity: SlotIdentity {
+                size: self.content.len() as u64,
+                header: self.content[..100].to_vec(),
+                trailer,
+            },
+        }
+    }
+
+    /// Sends the content as the reader does.
+    async fn store(&self) -> Result<Streamed, Failure> {
+        let (slot, sender) = streamed();
+        let parts: Vec<_> = self.content.chunks(PART).skip(1).map(Bytes::copy_from_slice).collect();
+        let end = self.slot();
+        tokio::spawn(async move {
+            for part in parts {
+                let _ = sender.send(Piece::Part(part)).await;
+            }
+            let _ = sender.send(Piece::Slot(Box::new(end))).await;
+        });
+        store(&self.bucket, slot, &self.post, &self.shared).await
+    }
+
+    fn stored(&self) -> Option<Vec<u8>> {
+        std::fs::read(self.folder.path().join(KEY)).ok()
+    }
+
+    /// Every file there is, hidden ones too.
+    fn files(&self) -> usize {
+        self.folder.path().join("ltx/0").read_dir().map_or(0, Iterator::count)
+    }
+}
+
+fn header() -> Header {
+    let txid = Txid::try_new(2).unwrap();
+    Header {
+        page_size: PageSize::MIN,
+        commit: PageCount::new(1),
+        min_txid: txid,
+        max_txid: txid,
+        timestamp_ms: 0,
+        wal_offset: 32,
+        wal_size: 0,
+        salts: (0, 0),
+        node_id: 4,
+        mark: Some(Mark { pre_apply: Checksum::EMPTY, post_apply: Checksum::EMPTY }),
+    }
+}
+
+fn streamed() -> (StreamedSlot, Sender<Piece>) {
+    let (sender, pieces) = channel(1);
+    let next = NextSlot { txid: Txid::try_new(2).unwrap(), epoch: Epoch::new(4), pre_apply: Checksum::EMPTY };
+    let cancelled = CancellationToken::new();
+    (StreamedSlot { next, timestamp_ms: 0, part_bytes: PART as u64, pieces, cancelled }, sender)
+}
+
+#[tokio::test]
+async fn the_parts_are_the_slot() {
+    for fault in [Fault::None, Fault::PartsAreSlow] {
+        let world = World::new(fault).await;
+        let stored = world.store().await.unwrap();
+        assert!(matches!(stored, Streamed::Stored(_)), "{fault:?}: {stored:?}");
+        assert_eq!(world.stored().unwrap(), world.content);
+        assert_eq!(world.files(), 1);
+    }
+}
+
+#[tokio::test]
+async fn a_slot_that_fits_into_its_first_part_is_an_ordinary_one() {
+    let world = World::new(Fault::PartsAreRefused).await;
+    let (slot, sender) = streamed();
+    sender.send(Piece::Slot(Box::new(world.slot()))).await.unwrap();
+    let stored = store(&world.bucket, slot, &world.post, &world.shared).await.unwrap();
+    assert!(matches!(stored, Streamed::Stored(_)));
+    assert_eq!(world.stored().unwrap(), world.content[..PART]);
+}
+
+#[tokio::test]
+async fn a_refused_part_gives_the_slot_up_and_leaves_nothing() {
+    let world = World::new(Fault::PartsAreRefused).await;
+    let stored = world.store().await.unwrap();
+    assert!(matches!(stored, Streamed::GivenUp { is_spooled: true }), "{stored:?}");
+    assert_eq!((world.stored(), world.files()), (None, 0));
+}
+
+#[tokio::test]
+async fn a_reader_that_stops_gives_the_slot_up_and_leaves_nothing() {
+    let world = World::new(Fault::None).await;
+    for is_cancelled in [false, true] {
+        let (slot, sender) = streamed();
+        let cancelled = slot.cancelled.clone();
+        tokio::spawn(async move {
+            // When there is room for the third, the upload is begun.
+            for _ in 0..3 {
+                sender.send(Piece::Part(Bytes::from(vec![1; PART]))).await.unwrap();
+            }
+            if is_cancelled {
+                cancelled.cancel();
+                sender.closed().await;
+            }
+        });
+        let stored = store(&world.bucket, slot, &world.post, &world.shared).await.unwrap();
+        assert!(matches!(stored, Streamed::GivenUp { is_spooled: false }), "{stored:?}");
+        assert_eq!((world.stored(), world.files()), (None, 0));
+    }
+}
+
+#[tokio::test]
+async fn nothing_to_store_asks_the_bucket_nothing() {
+    let world = World::new(Fault::PartsAreRefused).await;
+    let (slot, sender) = streamed();
+    sender.send(Piece::Nothing).await.unwrap();
+    assert!(matches!(
+        store(&world.bucket, slot, &world.post, &world.shared).await.unwrap(),
+        Streamed::Nothing
+    ));
+}
+
+#[tokio::test]
+async fn a_lost_answer_is_found_out_by_reading_the_slot() {
+    for fault in [Fault::AnswerIsLost, Fault::AnswerAndUploadAreLost] {
+        let world = World::new(fault).await;
+        let stored = world.store().await.unwrap();
+        assert!(matches!(stored, Streamed::Stored(_)), "{fault:?}: {stored:?}");
+        assert_eq!(world.stored().unwrap(), world.content);
+    }
+}
+
+#[tokio::test]
+async fn an_upload_that_vanished_without_a_slot_is_not_known_to_have_failed() {
+    let world = World::new(Fault::UploadIsLost).await;
+    let failure = world.store().await.unwrap_err();
+    assert_eq!((failure.exit, failure.reason), (Exit::Unavailable, Reason::StoreUnavailable));
+    assert!(failure.message.contains("claiming the replica anew"), "{failure}");
+}
+
+#[tokio::test]
+async fn another_writers_slot_fences() {
+    let world = World::new(Fault::None).await;
+    let theirs = Header { node_id: 5, ..header() };
+    let theirs = [theirs.encode().unwrap().as_slice(), &[7; 100]].concat();
+    let path = world.folder.path().join(KEY);
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    std::fs::write(&path, &theirs).unwrap();
+    let failure = world.store().await.unwrap_err();
+    assert_eq!(failure.exit, Exit::Fenced, "{failure}");
+    assert_eq!(world.stored().unwrap(), theirs);
+}
