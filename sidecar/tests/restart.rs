@@ -62,18 +62,24 @@ impl Shop {
         found.into_iter().map(|(_, size)| size).collect()
     }
 
-    /// Waits until everything is stored and the page log says so, then pulls the plug.
-    fn kill_when_settled(&self, running: Running) {
+    /// Waits until everything is stored and copied into the database file, and the page log says so.
+    fn wait_until_settled(&self, running: &Running) {
         let mut before = None;
         eventually(
             "the page log to come to rest",
             || {
                 std::thread::sleep(Duration::from_millis(300));
-                let now = (std::fs::read(self.log()).unwrap_or_default(), self.slots());
+                let file = self.place.path("app.db").metadata().unwrap().modified().unwrap();
+                let now = (std::fs::read(self.log()).unwrap_or_default(), self.slots(), file);
                 (before.replace(now.clone()) == Some(now)).then_some(())
             },
             || running.log(),
         );
+    }
+
+    /// The same, and then pulls the plug.
+    fn kill_when_settled(&self, running: Running) {
+        self.wait_until_settled(&running);
         running.kill();
     }
 
@@ -152,6 +158,7 @@ fn a_file_that_was_overwritten_in_place_is_not_taken_for_known() {
     let shop = Shop::new();
     let running = shop.follow();
     running.wait_for("stored txid");
+    shop.wait_until_settled(&running);
     let copy = std::fs::read(shop.place.path("app.db")).unwrap();
     shop.write(3);
     shop.kill_when_settled(running);
