@@ -135,7 +135,7 @@ impl Post {
         });
     }
 
-    /// The follower's loop has nothing to do until it is woken. Its waker is the [`Watcher`](crate::watch::Watcher).
+    /// The follower's loop has nothing to do until it is woken. Its waker is the [`Watcher`].
     pub fn rests(&self) {
         self.write(|entry| entry.last_turn = None);
     }
