@@ -177,6 +177,8 @@ struct Capture<'a> {
     is_gone: bool,
     /// It was deleted, and cannot be read through our connections either.
     is_lost: bool,
+    /// Whether the watch was armed and nothing is known of what came before.
+    is_unsure: bool,
     is_asleep: bool,
     not_before: Option<Instant>,
     large: LargeSlots,
@@ -206,6 +208,7 @@ impl<'a> Capture<'a> {
             is_name_suspect: false,
             is_gone: false,
             is_lost: false,
+            is_unsure: false,
             is_asleep: false,
             not_before: None,
             large: LargeSlots::new(),
@@ -371,6 +374,10 @@ impl<'a> Capture<'a> {
             self.watch.pause(pause);
             return;
         }
+        // Frames that were written before the watch was armed, and are synced now, become visible without an event.
+        if std::mem::take(&mut self.is_unsure) && self.database.has_unfinished().unwrap_or(true) {
+            self.pace.event();
+        }
         let due = self.due();
         let within = |pause: Duration| due.map_or(pause, |due| due.min(pause));
         let limit = match (self.pace.next_wait(), self.armed) {
@@ -383,6 +390,7 @@ impl<'a> Capture<'a> {
             // What happened until now is found by the look that follows.
             (Next::EventWithin(_) | Next::Event, None) => {
                 (self.armed, self.is_name_suspect) = (Some(self.watch.arm()), true);
+                self.is_unsure = true;
                 return;
             }
             (Next::EventWithin(pause), Some(_)) => Some(within(pause)),

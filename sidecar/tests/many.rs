@@ -190,6 +190,29 @@ fn of_hundreds_of_databases_four_are_open_and_all_are_stored() {
     assert_eq!(slots(&place, "replica/4.db"), 1, "what slept was stored again");
 }
 
+#[test]
+fn a_commit_that_wakes_its_database_before_it_is_visible_is_stored() {
+    const COUNT: i64 = 150;
+    let place = Place::new();
+    create(&place, "data/0.db");
+    for n in 1..COUNT {
+        fs::copy(place.path("data/0.db"), place.path(&format!("data/{n}.db"))).unwrap();
+    }
+    let folder = entry(&place, &format!("path: '{}'", place.text("data/*.db")));
+    fs::write(place.path("lifeboat.yml"), format!("max-open-databases: 4\ndbs:\n{folder}")).unwrap();
+    let running = place.start(&["replicate", "--config", &place.text("lifeboat.yml")], "150 databases found");
+    for n in 0..COUNT {
+        wait_for_slot(&place, &format!("replica/{n}.db"), 0, &running);
+    }
+    for n in 0..COUNT {
+        // It stays open: to close it would be another event.
+        let application = place.open(&format!("data/{n}.db"));
+        application.execute("INSERT INTO t VALUES (2)", []).unwrap();
+        wait_for_slot(&place, &format!("replica/{n}.db"), 1, &running);
+    }
+    assert_eq!(running.stop().0, Some(0));
+}
+
 fn is_capture(task: &std::io::Result<fs::DirEntry>) -> bool {
     let name = fs::read_to_string(task.as_ref().unwrap().path().join("comm"));
     name.is_ok_and(|name| name.trim() == "capture")

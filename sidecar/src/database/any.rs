@@ -151,6 +151,19 @@ impl Database {
         }
     }
 
+    /// Whether a commit may become visible without a further write: see [`WalDatabase::has_unfinished`]. Without a WAL
+    /// whoever commits keeps us out until it is.
+    ///
+    /// # Errors
+    ///
+    /// A [`DatabaseError`] when WAL or WAL-index cannot be read.
+    pub fn has_unfinished(&self) -> Result<bool, DatabaseError> {
+        match &self.mode {
+            Some(Mode::Wal(database)) => database.has_unfinished(),
+            Some(Mode::Journal(_)) | None => Ok(false),
+        }
+    }
+
     /// To be called before the database is left alone for this long: see [`WalDatabase::stand_by`].
     pub fn stand_by(&self, pause: Duration) {
         if let Some(Mode::Wal(database)) = &self.mode {

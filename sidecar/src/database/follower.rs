@@ -70,6 +70,21 @@ impl Follower {
         }
     }
 
+    /// Whether the file goes on behind the last frame that the header names, in the same run: a transaction that is being
+    /// written or synced, or one that was rolled back. At the beginning of a run any frame counts: whoever begins a new
+    /// WAL draws salts that the header names only when the first transaction is committed.
+    pub(super) fn goes_on(&self, header: &IndexHeader) -> io::Result<bool> {
+        let mut bytes = [0; FRAME_HEADER_BYTES];
+        match self.wal.read_exact_at(&mut bytes, header.last_frame.end_offset(self.page_size)) {
+            Err(error) if error.kind() == ErrorKind::UnexpectedEof => Ok(false),
+            Err(error) => Err(error),
+            Ok(()) => {
+                let is_beginning = header.last_frame == FrameNo::START;
+                Ok(is_beginning || FrameHeader::decode(&bytes).salts == header.salts)
+            }
+        }
+    }
+
     /// The place reached.
     pub(super) const fn place(&self) -> &WalPlace {
         &self.place

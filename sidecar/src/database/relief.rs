@@ -4,6 +4,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use lifeboat_replica::dirty_pages::DirtyPages;
+use lifeboat_wal::continuity::WalPlace;
 use lifeboat_wal::wal_index::IndexHeader;
 
 use super::connection::{self, Checkpointed};
@@ -143,6 +144,21 @@ impl WalDatabase {
         }
         let (_, rolled) = self.roll(dirty)?;
         Ok(followed.and(rolled.followed))
+    }
+
+    /// Whether more may become visible than the last look saw, without a further write: frames that no reader may see yet,
+    /// because the transaction that wrote them is being synced, or frames that became visible since. A transaction that
+    /// was rolled back looks alike.
+    ///
+    /// # Errors
+    ///
+    /// A [`DatabaseError`] when WAL or WAL-index cannot be read.
+    pub fn has_unfinished(&self) -> Result<bool, DatabaseError> {
+        let header = self.read_index()?.header;
+        if *self.follower.place() != WalPlace::at(&header) {
+            return Ok(true);
+        }
+        self.follower.goes_on(&header).map_err(|error| DatabaseError::io(&self.wal_path, "read", error))
     }
 }
 

@@ -83,9 +83,45 @@ fn an_open_transaction_is_not_seen_even_when_its_frames_are_in_the_wal() {
     }
     assert!(fs::metadata(&database.wal_path).unwrap().len() > 40_000, "the transaction did spill");
     assert_eq!(gained(database.follow(&mut dirty).unwrap()), 0);
+    assert!(database.has_unfinished().unwrap());
     application.execute_batch("ROLLBACK").unwrap();
     insert(&application);
     assert_eq!(gained(database.follow(&mut dirty).unwrap()), 1);
+}
+
+#[test]
+fn a_first_transaction_that_is_not_committed_is_known_to_be_there() {
+    let (_folder, path, application) = application();
+    application.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)").unwrap();
+    drop(application);
+    let application = Connection::open(&path).unwrap();
+    let database = Database::open(&path, EnforceWal::No).unwrap();
+    assert!(!database.has_unfinished().unwrap());
+    application.execute_batch("PRAGMA cache_size=5; BEGIN").unwrap();
+    for _ in 0..2000 {
+        insert(&application);
+    }
+    assert!(database.has_unfinished().unwrap());
+}
+
+#[test]
+fn a_transaction_that_restarted_the_wal_and_is_not_committed_is_known_to_be_there() {
+    let (_folder, path, application) = application();
+    let mut database = Database::open(&path, EnforceWal::No).unwrap();
+    let mut dirty = DirtyPages::new();
+    insert(&application);
+    database.follow(&mut dirty).unwrap();
+    assert_eq!(database.settle(&mut dirty).unwrap(), Settled::Yes);
+    assert!(!database.has_unfinished().unwrap(), "everything is committed");
+    application.execute_batch("PRAGMA cache_size=5; BEGIN").unwrap();
+    for _ in 0..2000 {
+        insert(&application);
+    }
+    assert!(database.has_unfinished().unwrap());
+    application.execute_batch("COMMIT").unwrap();
+    assert!(database.has_unfinished().unwrap(), "it became visible after the last look");
+    database.follow(&mut dirty).unwrap();
+    assert!(!database.has_unfinished().unwrap());
 }
 
 #[test]
