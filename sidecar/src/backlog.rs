@@ -12,11 +12,16 @@ pub struct Backlog {
 }
 
 impl Backlog {
+    /// Something waits, whatever its size.
+    pub fn begin(&mut self) {
+        let _ = self.since.get_or_insert_with(Instant::now);
+    }
+
     /// More was found.
     pub fn add(&mut self, bytes: u64) {
         self.bytes += bytes;
         if bytes > 0 {
-            let _ = self.since.get_or_insert_with(Instant::now);
+            self.begin();
         }
     }
 }

@@ -250,6 +250,9 @@ impl<'a> Capture<'a> {
                 let _ = reports.blocking_send(report);
             }
             self.post.demand().meet(self.flush.met());
+            if !self.dirty.is_empty() {
+                self.waiting.begin();
+            }
             self.post
                 .turned(self.waiting.bytes + self.flying.bytes, self.flying.since.or(self.waiting.since));
         }
@@ -353,7 +356,9 @@ impl<'a> Capture<'a> {
             return Ok(false);
         }
         self.identity_checked = Instant::now();
-        Ok(self.database.is_replaced()?)
+        // A link in the path may lead to another file, while the old one is where it was.
+        let leads = self.task.path.canonicalize();
+        Ok(self.database.is_replaced()? || leads.is_ok_and(|leads| leads != self.database.path()))
     }
 
     /// Whoever goes on committing after the order to end does not keep us from ending.

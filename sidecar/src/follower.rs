@@ -278,7 +278,7 @@ impl Follower {
                 report = capture.reports.recv() => report,
                 () = self.stop.cancelled(), if !is_stopping => {
                     is_stopping = true;
-                    capture.tell(Order::Finish)?;
+                    capture.tell(Order::Finish);
                     continue;
                 }
             };
@@ -395,7 +395,7 @@ impl Follower {
             epoch: head.epoch,
             first,
             pre_apply: base.checksum.unwrap_or(Checksum::EMPTY),
-        }))?;
+        }));
         tracing::info!(
             "{}: following {} to {}, epoch {}; {}",
             self.database.name,
@@ -428,21 +428,21 @@ impl Follower {
                     // First what was demanded meanwhile: then one next slot is enough for all of it.
                     if demand.newest() > demanded {
                         demanded = demand.newest();
-                        capture.answer(Order::Sync(demanded));
+                        capture.tell(Order::Sync(demanded));
                     }
-                    capture.answer(order);
+                    capture.tell(order);
                 }
                 () = self.stop.cancelled(), if !is_stopping => {
                     is_stopping = true;
-                    capture.tell(Order::Finish)?;
+                    capture.tell(Order::Finish);
                 }
                 newest = demand.newer_than(demanded) => {
                     demanded = newest;
-                    capture.tell(Order::Sync(demanded))?;
+                    capture.tell(Order::Sync(demanded));
                 }
                 () = self.post.hurry().cancelled(), if !is_hurried => {
                     is_hurried = true;
-                    capture.tell(Order::Hurry)?;
+                    capture.tell(Order::Hurry);
                 }
             }
         }
@@ -460,15 +460,10 @@ fn moved(bucket: &Bucket) -> Failure {
 }
 
 impl Capture {
-    /// Whoever is gone meanwhile has said why in its last report, which comes next.
-    fn answer(&self, order: Order) {
-        let _ = self.tell(order);
-    }
-
-    fn tell(&self, order: Order) -> Result<(), Failure> {
-        let sent = self.orders.as_ref().is_some_and(|orders| orders.send(order).is_ok());
+    /// Gives an order. A thread that is gone meanwhile has said why in its last report, which comes next.
+    fn tell(&self, order: Order) {
+        let _ = self.orders.as_ref().map(|orders| orders.send(order));
         self.watch.call();
-        if sent { Ok(()) } else { Err(Failure::bug("the capture thread is gone")) }
     }
 }
 

@@ -225,7 +225,8 @@ pub fn part_bytes(page_count: PageCount, page_size: PageSize) -> u64 {
 }
 
 const MIB: u64 = 1 << 20;
-const PART_BYTES_MIN: u64 = 8 * MIB;
+/// The least that S3 takes. Five of these are in memory at a time.
+const PART_BYTES_MIN: u64 = 5 * MIB;
 /// S3 takes 10,000.
 const PARTS_MAX: u64 = 9_000;
 /// A page number, an offset and a size in the page index, each as long as it can get.

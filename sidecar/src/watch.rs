@@ -83,7 +83,7 @@ impl Watcher {
     #[must_use]
     pub fn watch(&self, database: &Path) -> Watch {
         let bell = Arc::new(Bell::default());
-        let key = self.register().add(real(database), Arc::clone(&bell));
+        let key = self.register().add(database, real(database), Arc::clone(&bell));
         Watch { database: database.to_owned(), key, bell, watcher: self.clone() }
     }
 
@@ -118,7 +118,7 @@ impl Watch {
     pub fn arm(&self) -> bool {
         self.bell.forget_event();
         let real = real(&self.database);
-        let seen = Seen::of(&real);
+        let seen = Seen::of(&self.database, &real);
         self.watcher.register().arm(self.key, real, seen)
     }
 
@@ -136,7 +136,7 @@ impl Watch {
     #[must_use]
     pub fn is_unchanged(&self) -> bool {
         let armed = self.watcher.register().armed(self.key);
-        armed.is_some_and(|(real, seen)| Seen::of(&real) == seen)
+        armed.is_some_and(|armed| armed.is_as_seen())
     }
 
     /// Waits for an event or a call, without a thread.
@@ -223,9 +223,9 @@ fn turn(shared: &Shared) {
         register.find_folders();
         register.due()
     };
-    for (key, real, before) in due {
-        if Seen::of(&real) != before {
-            shared.register().changed(key, before);
+    for (key, armed) in due {
+        if !armed.is_as_seen() {
+            shared.register().changed(key, armed.seen);
         }
     }
     *shared.turned.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();

@@ -24,6 +24,8 @@ impl Follower {
             if self.stop.is_cancelled() && self.post.demand().is_met() && capture.watch.is_unchanged() {
                 return Ok(Ended::Finished);
             }
+            // Two watches of one file would be in each other's way.
+            drop(capture);
             match Box::pin(self.wake(writer)).await? {
                 Some(awake) => capture = awake,
                 None => return Ok(Ended::Replaced),
@@ -35,7 +37,9 @@ impl Follower {
     /// Until something happens to the file, or somebody wants something.
     async fn sleep(&self, capture: &Capture) {
         let demand = self.post.demand();
-        let told = if demand.is_met() { demand.newest() } else { 0 };
+        // In this order: a demand that comes in between is newer than what counts as met.
+        let newest = demand.newest();
+        let told = if demand.is_met() { newest } else { 0 };
         tokio::select! {
             _ = capture.watch.rung() => {}
             _ = demand.newer_than(told) => {}
@@ -46,7 +50,7 @@ impl Follower {
     /// Opens the database again and goes on where it was, under the same claim. `None` when it is another file now.
     async fn wake(&self, writer: &Writer) -> Result<Option<Capture>, Failure> {
         let Some(database) = self.open_database(&writer.chain).await? else { return Ok(None) };
-        if database.was_waited_for || database.file_id != writer.file_id {
+        if database.file_id != writer.file_id {
             return Ok(None);
         }
         self.adopt(&database, &writer.chain)?;
@@ -56,7 +60,7 @@ impl Follower {
             epoch: head.epoch,
             first: slot::next(base.txid).ok_or_else(|| Failure::bug("no txid is left"))?,
             pre_apply: base.checksum.unwrap_or(Checksum::EMPTY),
-        }))?;
+        }));
         Ok(Some(database.capture))
     }
 }

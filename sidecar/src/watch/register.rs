@@ -37,9 +37,26 @@ struct Entry {
     bell: Arc<Bell>,
     /// The database file, links followed as SQLite does: its WAL is beside the file and not beside the link.
     real: PathBuf,
+    /// The path as it was given, where that is another.
+    link: Option<PathBuf>,
     file: Option<WatchDescriptor>,
     /// What was seen when it was armed; `None` while nobody waits for a change.
     armed: Option<Seen>,
+}
+
+/// What was seen of a database when it was armed, and where.
+#[derive(Debug)]
+pub(super) struct Armed {
+    link: Option<PathBuf>,
+    real: PathBuf,
+    pub(super) seen: Seen,
+}
+
+impl Armed {
+    /// Whether it still is what one sees.
+    pub(super) fn is_as_seen(&self) -> bool {
+        Seen::of(self.link.as_ref().unwrap_or(&self.real), &self.real) == self.seen
+    }
 }
 
 #[derive(Debug, Default)]
@@ -60,11 +77,12 @@ impl Register {
         self.ring_all();
     }
 
-    pub(super) fn add(&mut self, real: PathBuf, bell: Arc<Bell>) -> Key {
+    pub(super) fn add(&mut self, database: &Path, real: PathBuf, bell: Arc<Bell>) -> Key {
         self.next_key += 1;
         let key = self.next_key;
         self.enter_folder(key, &real);
-        self.entries.insert(key, Entry { bell, real, file: None, armed: None });
+        let link = (database != real).then(|| database.to_owned());
+        self.entries.insert(key, Entry { bell, link, real, file: None, armed: None });
         key
     }
 
@@ -94,9 +112,9 @@ impl Register {
     }
 
     /// What was seen when the database was armed, if it still is.
-    pub(super) fn armed(&self, key: Key) -> Option<(PathBuf, Seen)> {
+    pub(super) fn armed(&self, key: Key) -> Option<Armed> {
         let entry = self.entries.get(&key)?;
-        entry.armed.map(|seen| (entry.real.clone(), seen))
+        entry.armed.map(|seen| Armed { link: entry.link.clone(), real: entry.real.clone(), seen })
     }
 
     /// Whoever looks out for new files in a folder is rung when one comes that is not watched already.
@@ -158,13 +176,9 @@ impl Register {
 
     /// The databases whose turn it is to be looked at: all that have no working watch, and a share of the others, so that
     /// a minute is enough for everybody.
-    pub(super) fn due(&mut self) -> Vec<(Key, PathBuf, Seen)> {
+    pub(super) fn due(&mut self) -> Vec<(Key, Armed)> {
         let keys: BTreeSet<Key> = self.turn().into_iter().chain(self.blind.iter().copied()).collect();
-        let armed = |key| {
-            let entry = self.entries.get(&key)?;
-            entry.armed.map(|seen| (key, entry.real.clone(), seen))
-        };
-        keys.into_iter().filter_map(armed).collect()
+        keys.into_iter().filter_map(|key| Some((key, self.armed(key)?))).collect()
     }
 
     /// A share of all databases, the next one each time.

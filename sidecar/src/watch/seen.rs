@@ -24,14 +24,17 @@ struct File {
 
 impl Seen {
     /// Looks at the paths. What cannot be looked at counts as absent: whoever is woken by that finds out more.
-    pub(super) fn of(database: &Path) -> Self {
+    ///
+    /// `database` is the path as configured, whose links may lead elsewhere one day; `real` is where they lead now: the WAL is
+    /// beside that.
+    pub(super) fn of(database: &Path, real: &Path) -> Self {
         let file = |path: &Path| {
             let found = fs::metadata(path).ok()?;
             let modified = (found.mtime(), found.mtime_nsec());
             Some(File { device: found.dev(), inode: found.ino(), size: found.len(), modified })
         };
         let found = file(database);
-        let wal = file(Path::new(&with_suffix(database.as_os_str(), "-wal")));
+        let wal = file(Path::new(&with_suffix(real.as_os_str(), "-wal")));
         // A checkpoint changes the database's time, and is no news.
         let written = found.filter(|_| wal.is_none()).map(|found| found.modified);
         Self { database: found.map(|found| File { modified: (0, 0), ..found }), wal, written }

@@ -195,7 +195,8 @@ fn every_armed_database_has_its_turn_within_a_minute() {
     let bell = Arc::new(Bell::default());
     let mut last = HashMap::new();
     for n in 0..30_000 {
-        register.add(PathBuf::from(format!("/nowhere/{n}.db")), Arc::clone(&bell));
+        let path = PathBuf::from(format!("/nowhere/{n}.db"));
+        register.add(&path, path.clone(), Arc::clone(&bell));
     }
     for second in 0..200 {
         for key in register.turn() {

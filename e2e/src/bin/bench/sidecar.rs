@@ -285,7 +285,8 @@ fn longest_write_lock_ms(log: &str) -> Option<f64> {
 /// How our log line about it ends, but for the unit.
 const WRITE_LOCK_LINE: &str = "the write lock was held for ";
 /// Nothing that is measured takes so long.
-const PATIENCE: Duration = Duration::from_secs(180);
+/// Ten thousand databases take minutes to be stored for the first time.
+const PATIENCE: Duration = Duration::from_secs(900);
 const LOOK_PAUSE: Duration = Duration::from_millis(5);
 const ANSWER_MAX: Duration = Duration::from_secs(2);
 /// Whoever uses less CPU than that in such a span is at rest.
