@@ -341,7 +341,7 @@ impl Default for Config {
             flush_timeout: Duration::from_secs(25),
             handover_timeout: Duration::from_secs(40),
             handover_dir: None,
-            max_open_databases: 128,
+            max_open_databases: 32,
             max_concurrent_uploads: 8,
             databases: Vec::new(),
             folders: Vec::new(),
