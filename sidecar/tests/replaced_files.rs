@@ -79,3 +79,41 @@ fn a_file_that_is_replaced_while_its_slot_is_on_the_way_is_looked_at_anew() {
     assert!(!running.log().contains("BUG"), "{}", running.log());
     wait_for_rows(&place, url, Some(&s3), 2, &running);
 }
+
+#[test]
+fn a_backup_copied_over_the_database_is_what_the_bucket_holds_from_then_on() {
+    let place = Place::new();
+    for (name, first) in [("app.db", 1000), ("backup.db", 2000)] {
+        let app = place.open(name);
+        app.execute_batch("PRAGMA journal_mode = WAL; CREATE TABLE t (n, noise); CREATE TABLE u (n);")
+            .unwrap();
+        for n in 0..300 {
+            app.execute("INSERT INTO t VALUES (?1, hex(zeroblob(40)))", [first + n]).unwrap();
+        }
+    }
+    let (db, url) = (place.text("app.db"), place.url("replica"));
+    let args = ["replicate", &db, &url, "--sync-interval", "50ms"];
+    let running = place.start(&args, "stored");
+    // Long enough for the WAL to be settled: what is copied before that is no part of this.
+    std::thread::sleep(std::time::Duration::from_secs(1));
+    fs::copy(place.path("backup.db"), place.path("app.db")).unwrap();
+    let app = place.open("app.db");
+    app.execute("INSERT INTO u VALUES (1)", []).unwrap();
+    let expected = dump(&place.path("app.db"));
+    let wait_for_copy = |running: &Running| {
+        let copy = place.text("copy.db");
+        eventually(
+            "the bucket to hold what the file does",
+            || {
+                let _ = place.run(&["restore", "--force", "-o", &copy, &url]);
+                (place.path("copy.db").exists() && dump(&place.path("copy.db")) == expected).then_some(())
+            },
+            || running.log(),
+        );
+    };
+    wait_for_copy(&running);
+    assert!(running.log().contains("another program wrote"), "{}", running.log());
+    running.kill();
+    let running = place.start(&args, "following");
+    wait_for_copy(&running);
+}

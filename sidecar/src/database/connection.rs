@@ -124,8 +124,9 @@ impl Pin {
     /// Opens the read transaction. After an error none is open.
     pub(super) fn begin(&self, path: &Path) -> Result<(), DatabaseError> {
         self.end();
-        // BEGIN alone takes no snapshot; the first read does. This one reads page 1 and no schema.
-        let begun = self.connection.execute_batch("BEGIN; PRAGMA user_version");
+        // SQLite keeps the pages it has read for as long as nobody commits, which is too long for a file that somebody
+        // copied over the database. BEGIN alone takes no snapshot; the first read does. This one reads page 1 and no schema.
+        let begun = self.connection.execute_batch("PRAGMA shrink_memory; BEGIN; PRAGMA user_version");
         begun.map_err(|source| {
             self.end();
             DatabaseError::sqlite(path, "begin to read", source)

@@ -7,6 +7,9 @@ use std::fs;
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use lifeboat_replica::page_log::FileStamp;
 
 use super::DatabaseError;
 
@@ -40,6 +43,19 @@ impl Stamp {
     pub(super) fn of(path: &Path) -> io::Result<Self> {
         let found = fs::metadata(path)?;
         Ok(Self { bytes: found.len(), modified: (found.mtime(), found.mtime_nsec()) })
+    }
+
+    /// Whether a page log would note it so.
+    pub(super) fn is(&self, stamp: FileStamp) -> bool {
+        (self.bytes, self.modified) == (stamp.bytes, (stamp.modified.0, i64::from(stamp.modified.1)))
+    }
+
+    /// For how long it was not written to; `None` where its time is in the future.
+    pub(super) fn age(&self, now: SystemTime) -> Option<Duration> {
+        let now = now.duration_since(UNIX_EPOCH).ok()?;
+        let seconds = u64::try_from(self.modified.0).ok()?;
+        let nanos = u32::try_from(self.modified.1).ok()?;
+        now.checked_sub(Duration::new(seconds, nanos))
     }
 }
 

@@ -34,6 +34,7 @@ mod keeper;
 mod pressure;
 mod relief;
 mod resume;
+mod settling;
 mod view;
 
 use std::ffi::OsString;
@@ -48,12 +49,12 @@ use lifeboat_wal::wal_index::{IndexHeader, WalIndex};
 use lifeboat_wal::{IndexError, PageSize};
 use rusqlite::Connection;
 
-use calm::Calm;
-use connection::{Checkpointed, Pin};
+use connection::Pin;
 use file_system::FileIdentity;
 use follower::{Follower, Unread};
 use keeper::Keeper;
 use pressure::Pressure;
+use settling::Untouched;
 use view::Rolled;
 
 pub use any::Database;
@@ -84,6 +85,8 @@ pub struct WalDatabase {
     busy_since: Option<Instant>,
     /// The header at which the WAL was last found settled.
     settled_at: Option<IndexHeader>,
+    /// What the database file looks like while our pin keeps every SQLite process from writing to it.
+    untouched: Option<Untouched>,
     looked_at: Instant,
 }
 
@@ -161,6 +164,7 @@ impl WalDatabase {
             pressure: Pressure::new(page_size, &header),
             busy_since: None,
             settled_at: None,
+            untouched: None,
             looked_at: Instant::now(),
             wal_path,
         };
@@ -229,57 +233,6 @@ impl WalDatabase {
         Ok(View::new(pages, rolled, None))
     }
 
-    /// The housekeeping of quiet moments, when it is worth while: brings everything into the database file, so that the
-    /// next writer restarts the WAL instead of making it longer. `quiet` is the time since the last commit was seen.
-    ///
-    /// Never waits for anybody and never holds the write lock. Commits it comes across are added to `dirty`.
-    ///
-    /// # Errors
-    ///
-    /// A [`DatabaseError`]; a later attempt may succeed.
-    pub fn ease(&mut self, quiet: Duration, dirty: &mut DirtyPages) -> Result<Settled, DatabaseError> {
-        let index = self.read_index()?;
-        if self.settled_at == Some(index.header) {
-            // The file holds everything, so it has the length for that. The next checkpoint would make it that long again,
-            // with zeros for what was cut off.
-            file_system::require_length(&self.path, index.header.page_count.bytes(self.page_size))?;
-            return Ok(Settled::Yes);
-        }
-        match calm::decide(quiet, &index, self.pressure.is_long(), self.keeper.sees_checkpoint()) {
-            Calm::Wait => Ok(Settled::NotYet),
-            Calm::Accompany => self.accompany(dirty).map(|_| Settled::NotYet),
-            Calm::Settle => self.settle(dirty),
-        }
-    }
-
-    /// The same without asking whether it is worth while. Cheap when nothing was committed since the last time.
-    ///
-    /// Never waits for anybody and never holds the write lock. Commits it comes across are added to `dirty`.
-    ///
-    /// # Errors
-    ///
-    /// A [`DatabaseError`]; a later attempt may succeed.
-    pub fn settle(&mut self, dirty: &mut DirtyPages) -> Result<Settled, DatabaseError> {
-        self.keeper.unguard();
-        if self.settled_at == Some(self.read_index()?.header) {
-            return Ok(Settled::Yes);
-        }
-        self.settled_at = None;
-        let (_, checkpointed) = self.roll_and_checkpoint(dirty)?;
-        self.give_way_if_stuck(dirty)?;
-        let before = self.read_index()?;
-        if checkpointed == Checkpointed::Busy || !before.is_backfilled() {
-            return Ok(Settled::NotYet);
-        }
-        // Now the pin gets read mark 0, which lets the next writer restart the WAL.
-        self.roll(dirty)?;
-        if self.read_index()? != before {
-            return Ok(Settled::NotYet);
-        }
-        self.settled_at = Some(before.header);
-        Ok(Settled::Yes)
-    }
-
     /// The database file, links followed.
     #[must_use]
     pub fn path(&self) -> &Path {
@@ -322,7 +275,8 @@ impl WalDatabase {
         let mut later = DirtyPages::new();
         let second = self.follow_to_header(&mut later);
         dirty.merge(later.clone());
-        let (_, second) = second.inspect_err(|_| self.spare().end())?;
+        let (newest, second) = second.inspect_err(|_| self.spare().end())?;
+        self.untouched.take_if(|untouched| !untouched.is_kept_by(&newest));
         self.current().end();
         self.current = 1 - self.current;
         self.keeper.release();
@@ -338,10 +292,14 @@ impl WalDatabase {
     }
 
     fn follow_to_header(&mut self, dirty: &mut DirtyPages) -> Result<(IndexHeader, Followed), DatabaseError> {
+        let overwritten = self.notice_overwrite(dirty)?;
         let mut header = self.read_index()?.header;
         loop {
             let why = match self.follower.read_to(&header, dirty) {
-                Ok(tally) => return Ok((header, Followed::Continued(Gained::new(tally, self.page_size)))),
+                Ok(tally) => {
+                    let gained = Gained::new(tally, self.page_size);
+                    return Ok((header, overwritten.and(Followed::Continued(gained))));
+                }
                 Err(Unread::Io(error)) => return Err(DatabaseError::io(&self.wal_path, "read", error)),
                 Err(Unread::Lost(why)) => why,
             };

@@ -61,7 +61,9 @@ impl WalDatabase {
         if !is_here || self.read_index()? != before {
             return Ok(None);
         }
-        Ok(Some(Anchor { place, stamp, is_settled: before.is_backfilled() }))
+        // What another program wrote since is no state of ours.
+        let is_ours = self.untouched.is_none_or(|untouched| untouched.stamp.is(stamp));
+        Ok(is_ours.then_some(Anchor { place, stamp, is_settled: before.is_backfilled() }))
     }
 
     /// What the database file looks like from outside.

@@ -43,7 +43,7 @@ pub(super) fn tear(database: &Path) {
 }
 
 /// Every page of a view, in one piece.
-fn image(view: &mut View<'_>) -> Vec<u8> {
+pub(super) fn image(view: &mut View<'_>) -> Vec<u8> {
     let (mut all, mut image) = (DirtyPages::new(), Vec::new());
     all.insert_all();
     view.for_each_page(&all, |_, page| {

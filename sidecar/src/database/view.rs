@@ -255,7 +255,12 @@ impl<'c> Pages<'c> {
             }
             Ok::<(), DatabaseError>(())
         })?;
-        require_length(self.path, needed.bytes(self.page_size))
+        let (found, expected) = (self.page_count.bytes(self.page_size), needed.bytes(self.page_size));
+        // A larger database was copied over this one, and the WAL-index still tells everybody the old size.
+        if found < expected {
+            return Err(DatabaseError::Truncated { path: self.path.to_owned(), found, expected });
+        }
+        require_length(self.path, expected)
     }
 
     fn image<'r>(&self, row: &'r rusqlite::Row<'_>) -> Result<&'r [u8], DatabaseError> {

@@ -10,8 +10,6 @@ use std::path::Path;
 pub(super) struct Seen {
     database: Option<File>,
     wal: Option<File>,
-    /// When the database was written, where it has no WAL.
-    written: Option<(i64, i64)>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,11 +31,9 @@ impl Seen {
             let modified = (found.mtime(), found.mtime_nsec());
             Some(File { device: found.dev(), inode: found.ino(), size: found.len(), modified })
         };
-        let found = file(database);
         let wal = file(Path::new(&with_suffix(real.as_os_str(), "-wal")));
-        // A checkpoint changes the database's time, and is no news.
-        let written = found.filter(|_| wal.is_none()).map(|found| found.modified);
-        Self { database: found.map(|found| File { modified: (0, 0), ..found }), wal, written }
+        // Whoever arms a watch has settled the WAL: no checkpoint changes the database's time from then on.
+        Self { database: file(database), wal }
     }
 }
 

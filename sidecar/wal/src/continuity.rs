@@ -317,6 +317,9 @@ pub enum Discontinuity {
         /// Commits made.
         advance: u32,
     },
+    /// The database file changed while no SQLite process could write to it.
+    #[error("another program wrote to the database file")]
+    Overwritten,
     /// WAL-index and WAL file speak of different runs.
     #[error("the WAL file does not belong to its WAL-index")]
     OtherRun,
