@@ -52,7 +52,7 @@ fn a_file_that_is_replaced_while_its_slot_is_on_the_way_is_looked_at_anew() {
     place.open("app.db").execute_batch(TABLE).unwrap();
     let url = "s3://lifeboat/replaced";
     let args = ["replicate", &place.text("app.db"), url, "--sync-interval", "50ms"];
-    let running = place.start_with(&args, "stored", Some(&s3));
+    let running = place.start_with(&args, "stored txid", Some(&s3));
     s3.freeze();
     place.open("app.db").execute_batch(TABLE).unwrap();
     // Long enough for the slot to be on its way: without that the test proves less, but does not fail.
