@@ -19,7 +19,7 @@ use lifeboat_wire::Reason;
 use tokio::io::AsyncReadExt;
 use tokio::sync::OnceCell;
 
-use crate::capture::wall_ms;
+use crate::clock::wall_ms;
 use crate::exit::Failure;
 use crate::pod;
 use crate::slot_file::SlotFile;

@@ -6,7 +6,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, TryRecvError};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use lifeboat_ltx::{Checksum, Txid};
 use lifeboat_replica::adoption::Content;
@@ -18,6 +18,7 @@ use tokio::sync::mpsc::Sender;
 
 use crate::backlog::Backlog;
 use crate::board::Post;
+use crate::clock::millis;
 use crate::database::{Database, EnforceWal, Followed, Settled};
 use crate::exit::Failure;
 use crate::first_view::Expected;
@@ -149,6 +150,15 @@ enum Finish {
     Wanted,
     /// That slot is cut, or was not needed.
     Cut,
+}
+
+impl Finish {
+    /// A slot is cut, or was not needed.
+    fn cut(&mut self) {
+        if *self == Self::Wanted {
+            *self = Self::Cut;
+        }
+    }
 }
 
 struct Capture<'a> {
@@ -438,16 +448,6 @@ impl<'a> Capture<'a> {
     fn now(&self) -> u64 {
         millis(self.begun.elapsed())
     }
-}
-
-fn millis(span: Duration) -> u64 {
-    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
-}
-
-/// The wall clock in milliseconds since 1970; only ever shown, never compared.
-pub fn wall_ms() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
 /// How long a look may be away when nothing happens.

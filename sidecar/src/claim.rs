@@ -14,7 +14,7 @@ use lifeboat_replica::slot::WriteAnswer;
 use lifeboat_wire::Reason;
 
 use crate::bucket::Bucket;
-use crate::capture::wall_ms;
+use crate::clock::{millis, wall_ms};
 use crate::exit::{Exit, Failure};
 use crate::handover::HandOver;
 use crate::pod;
@@ -33,7 +33,7 @@ pub async fn seal(bucket: &Bucket, claimant: Claimant, trying: &mut Trying) -> R
             tracing::info!("the previous writer of {bucket} still makes progress; waiting for it to end");
         }
         let fact = perform(bucket, action, trying).await?;
-        let now = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let now = millis(begun.elapsed());
         match claim.handle(now, fact)? {
             Step::Do(next) => action = next,
             Step::Sealed(sealed) => return Ok(sealed),
@@ -67,7 +67,6 @@ pub fn claimant(
     is_restarted: bool,
     expected: Option<u64>,
 ) -> Result<Claimant, Failure> {
-    let millis = |span: Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
     Ok(Claimant {
         owner: pod::new_owner()?,
         new_lineage: hex(pod::random_bits()?),

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use walkdir::{DirEntry, WalkDir};
 
 use crate::config::{DatabaseConfig, FolderConfig};
+use crate::disk;
 use crate::watch::{Lookout, Watcher};
 
 /// The databases that have a follower: their names, and where they really lie.
@@ -45,7 +46,7 @@ impl Known {
         if self.contains(path) {
             return None;
         }
-        let names = [path.to_owned(), real(path)];
+        let names = [path.to_owned(), disk::real(path)];
         self.lock().extend(names.iter().cloned());
         Some(KnownDatabase { names })
     }
@@ -58,7 +59,7 @@ impl Known {
 
     fn contains(&self, path: &Path) -> bool {
         // Most are known by their name, and then nobody asks the file system.
-        self.lock().contains(path) || self.lock().contains(&real(path))
+        self.lock().contains(path) || self.lock().contains(&disk::real(path))
     }
 
     fn lock(&self) -> MutexGuard<'_, HashSet<PathBuf>> {
@@ -164,18 +165,10 @@ fn is_ready(path: &Path, file: &Metadata, since: Instant) -> bool {
     if !file.is_file() || file.len() < DATABASE_MIN {
         return false;
     }
-    let beside = |suffix: &str| {
-        let mut name = path.as_os_str().to_owned();
-        name.push(suffix);
-        Path::new(&name).exists()
-    };
+    let beside = |suffix| disk::beside(path, suffix).exists();
     let now = SystemTime::now();
     let is_still = file.modified().is_ok_and(|time| now.duration_since(time).is_ok_and(|age| age >= STILL));
     is_still || beside("-wal") || beside("-journal") || since.elapsed() >= UNREADY_MAX
-}
-
-fn real(path: &Path) -> PathBuf {
-    path.canonicalize().unwrap_or_else(|_| path.to_owned())
 }
 
 /// The smallest page. What is smaller is not a database yet.

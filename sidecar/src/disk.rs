@@ -1,9 +1,9 @@
-//! Small files that are whole or not there, and what tells one file from another.
+//! Small files that are whole or not there, what tells one file from another, and what lies beside a database.
 
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::unix::fs::{FileExt, MetadataExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
 /// Puts `bytes` at `path`, whole or not at all. Nothing is synced: what is written here is of use in this boot only.
@@ -40,6 +40,23 @@ pub fn sync_folder(folder: &Path) -> io::Result<()> {
 #[must_use]
 pub fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."))
+}
+
+/// Where a path leads, links followed, as far as it leads anywhere.
+#[must_use]
+pub fn real(path: &Path) -> PathBuf {
+    path.canonicalize().unwrap_or_else(|_| path.to_owned())
+}
+
+/// How the names of the files end that SQLite keeps beside a database.
+pub const COMPANIONS: [&str; 3] = ["-wal", "-shm", "-journal"];
+
+/// The file beside a database whose name ends so.
+#[must_use]
+pub fn beside(database: &Path, suffix: &str) -> PathBuf {
+    let mut name = database.as_os_str().to_owned();
+    name.push(suffix);
+    PathBuf::from(name)
 }
 
 /// Reads a file, `None` where it is proved absent.

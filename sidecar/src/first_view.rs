@@ -25,7 +25,7 @@ pub struct FirstView {
     /// What the database holds.
     pub content: Content,
     /// What the bucket has, page by page, where that is known. What was read from the database itself tells nothing about
-    /// it, not even if the rolling checksums are equal: see [`Checksum`].
+    /// it, not even if the rolling checksums are equal: two reasons must fail before a page counts as stored that is not.
     pub known: Option<KnownState>,
 }
 

@@ -11,7 +11,7 @@
 //! | [`restore`], [`pod_restore`], [`rebuild`], [`progress`] | from stored files to a database |
 //! | [`board`], [`demand`], [`http`], [`answer`], [`socket`] | what is said of it and asked of it |
 //! | [`store_now`], [`show`], [`ctl`] | whoever asks: `lifeboat sync`, `lifeboat status`, the probes |
-//! | [`shutdown`] | how it stops |
+//! | [`disk`], [`clock`], [`shutdown`] | files and times, and how it stops |
 //!
 //! What to do next is decided in `lifeboat_replica`; here it is done.
 
@@ -22,6 +22,7 @@ pub mod board;
 pub mod bucket;
 pub mod capture;
 pub mod claim;
+pub mod clock;
 pub mod config;
 pub mod connect;
 pub mod ctl;

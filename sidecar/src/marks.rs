@@ -34,7 +34,7 @@ impl Marks {
     #[must_use]
     pub fn beside(database: &Path) -> Self {
         // Two paths to one database are one database.
-        let database = &database.canonicalize().unwrap_or_else(|_| database.to_owned());
+        let database = &disk::real(database);
         let name = database.file_name().unwrap_or_default().to_string_lossy();
         Self { folder: disk::folder_of(database).join(format!(".{name}-lifeboat")) }
     }

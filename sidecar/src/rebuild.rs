@@ -66,7 +66,7 @@ impl Rebuild {
     /// Refused when the folder cannot be written.
     pub fn begin(target: &Path) -> Result<Self, Failure> {
         // Through a link the file it leads to is meant, and the WAL beside that.
-        let target = &target.canonicalize().unwrap_or_else(|_| target.to_owned());
+        let target = &disk::real(target);
         let folder = disk::folder_of(target);
         let temp = tempfile::Builder::new().prefix(&temp_prefix(target)).tempfile_in(folder);
         let temp = temp.map_err(|error| {
@@ -236,12 +236,11 @@ fn sums_of(file: &File, page_size: PageSize) -> io::Result<PageSums> {
 
 /// SQLite would play a WAL that belongs to another file into the restored one.
 fn remove_stale(target: &Path) -> Result<(), Failure> {
-    for suffix in ["-wal", "-shm", "-journal"] {
-        let mut path = target.as_os_str().to_owned();
-        path.push(suffix);
+    for suffix in disk::COMPANIONS {
+        let path = disk::beside(target, suffix);
         match std::fs::remove_file(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(unwritable(Path::new(&path), &error.to_string()));
+                return Err(unwritable(&path, &error.to_string()));
             }
             Ok(()) | Err(_) => {}
         }

@@ -16,7 +16,7 @@ use lifeboat_replica::page_sums::{Change, Draft, PageSums, Undo};
 use lifeboat_replica::slot::SlotIdentity;
 use lifeboat_store::Body;
 
-use crate::capture::wall_ms;
+use crate::clock::wall_ms;
 use crate::database::Pages;
 use crate::exit::Failure;
 use lifeboat_wire::Reason;

@@ -17,6 +17,7 @@ use hyper_util::rt::TokioIo;
 use rustix::fs::{FlockOperation, flock};
 use tokio::net::{UnixListener, UnixStream};
 
+use crate::disk;
 use crate::exit::Failure;
 
 /// Which socket a replicating process serves.
@@ -94,9 +95,7 @@ fn open_first(places: &[PathBuf]) -> Option<UnixListener> {
 /// Listens at `path`, for our user and group only.
 fn listen(path: &Path) -> io::Result<UnixListener> {
     // Two processes that start at once must not both find the same file left over. The lock ends with the file's scope.
-    let folder =
-        path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
-    let folder = File::open(folder)?;
+    let folder = File::open(disk::folder_of(path))?;
     let _ = flock(&folder, FlockOperation::NonBlockingLockExclusive);
     match fs::symlink_metadata(path) {
         Ok(found) if !found.file_type().is_socket() => {

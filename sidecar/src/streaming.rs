@@ -19,7 +19,7 @@ use lifeboat_wal::{PageCount, PageSize};
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio_util::sync::CancellationToken;
 
-use crate::capture::wall_ms;
+use crate::clock::wall_ms;
 use crate::database::DetachedView;
 use crate::exit::Failure;
 use crate::slot_file::{Encoded, NextSlot, SlotFile, encode};

@@ -22,6 +22,7 @@ use std::time::{Duration, Instant};
 use inotify::Inotify;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use crate::disk;
 use bell::Bell;
 use register::{Key, Register};
 use seen::Seen;
@@ -83,7 +84,7 @@ impl Watcher {
     #[must_use]
     pub fn watch(&self, database: &Path) -> Watch {
         let bell = Arc::new(Bell::default());
-        let key = self.register().add(database, real(database), Arc::clone(&bell));
+        let key = self.register().add(database, disk::real(database), Arc::clone(&bell));
         Watch { database: database.to_owned(), key, bell, watcher: self.clone() }
     }
 
@@ -117,7 +118,7 @@ impl Watch {
     /// outside, so whoever has the database open also looks by himself now and then.
     pub fn arm(&self) -> bool {
         self.bell.forget_event();
-        let real = real(&self.database);
+        let real = disk::real(&self.database);
         let seen = Seen::of(&self.database, &real);
         self.watcher.register().arm(self.key, real, seen)
     }
@@ -159,7 +160,7 @@ impl Drop for Watch {
 impl Lookout {
     /// Looks out in one more folder. Returns at once where it does already.
     pub fn add(&self, folder: &Path) {
-        self.watcher.register().look_out(&real(folder), &self.bell);
+        self.watcher.register().look_out(&disk::real(folder), &self.bell);
     }
 
     /// Waits until a file may have come.
@@ -229,11 +230,6 @@ fn turn(shared: &Shared) {
         }
     }
     *shared.turned.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
-}
-
-/// Where a path leads to, as far as it leads anywhere.
-fn real(path: &Path) -> PathBuf {
-    path.canonicalize().or_else(|_| std::path::absolute(path)).unwrap_or_else(|_| path.to_owned())
 }
 
 const TURN: Duration = Duration::from_secs(1);

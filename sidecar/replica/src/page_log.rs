@@ -6,8 +6,8 @@
 //! A page log is a base, which holds the checksum of every page in one state, and behind it, for every slot cut since, the
 //! checksums of the pages it changes. A slot is noted *before* it is sent, so whichever of the two states the bucket turns
 //! out to have after a process was killed, the log has it too. Which state counts is never decided here: the bucket's
-//! newest slot picks it. Its number does, not its checksum, which may be that of the state before: pages that change alike
-//! cancel each other out. Within one lineage no two different slots ever have one number.
+//! newest slot picks it. Its number does, not its checksum alone: a slot that takes back what others did leads to the checksum of
+//! an older state. Within one lineage no two different slots ever have one number.
 //!
 //! Nothing is synced. What a power cut takes away is noticed: every entry has a checksum, a torn tail is no entry, and the
 //! pages of a state must add up to the checksum that the bucket names. So a log may be missing, old, or damaged, and

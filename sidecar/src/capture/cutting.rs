@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 use lifeboat_replica::flush::Decision;
 
 use super::large::Route;
-use super::{Capture, Finish, Report, millis};
+use super::{Capture, Finish, Report};
 use crate::backlog::Backlog;
+use crate::clock::millis;
 use crate::exit::{Exit, Failure};
 use crate::slot_file::{NextSlot, SlotFile, cut, is_large};
 
@@ -71,25 +72,30 @@ impl Capture<'_> {
     }
 
     fn is_cut(&mut self, next: NextSlot, slot: Option<Box<SlotFile>>) -> Result<Option<Report>, Failure> {
-        if self.finish == Finish::Wanted {
-            self.finish = Finish::Cut;
-        }
-        let cut = std::mem::take(&mut self.waiting);
-        // Without a slot, what was written is what the bucket has already.
         let Some(slot) = slot else {
+            // What was written is what the bucket has already.
+            self.finish.cut();
+            self.waiting = Backlog::default();
             self.flush.nothing_to_cut();
             return Ok(None);
         };
-        self.tell_lost(cut);
-        self.flush.cut(self.now());
-        self.post.paced(self.flush.requests_per_day());
-        self.flying = cut;
+        self.sets_off();
         self.next = Some(next.after(slot.post_apply)?);
         Ok(Some(Report::Slot(slot)))
     }
 
+    /// A slot with everything that waited is on its way.
+    pub(super) fn sets_off(&mut self) {
+        self.finish.cut();
+        let cut = std::mem::take(&mut self.waiting);
+        self.tell_lost(cut);
+        self.flush.cut(self.now());
+        self.post.paced(self.flush.requests_per_day());
+        self.flying = cut;
+    }
+
     /// Commits of more than one interval in one slot: the moments between them cannot be restored.
-    pub(super) fn tell_lost(&self, cut: Backlog) {
+    fn tell_lost(&self, cut: Backlog) {
         let waited = cut.since.map_or(Duration::ZERO, |since| since.elapsed());
         if self.task.rhythm.is_broken_by(millis(waited)) && self.post.squashed(waited) {
             tracing::warn!(

@@ -105,15 +105,8 @@ impl Capture<'_> {
         let wal_bytes_max = WAL_BYTES_MAX.max(bytes / 4);
         let reader = Reader { reading, next, dirty, wal_bytes_max, checkpoint_since: None };
         self.large.reader = Some(reader);
-        if self.finish == Finish::Wanted {
-            self.finish = Finish::Cut;
-        }
         self.healed();
-        let cut = std::mem::take(&mut self.waiting);
-        self.tell_lost(cut);
-        self.flush.cut(self.now());
-        self.post.paced(self.flush.requests_per_day());
-        self.flying = cut;
+        self.sets_off();
         Ok(Some(Report::Streamed(Box::new(slot))))
     }
 

@@ -5,6 +5,7 @@ use std::path::{Component, Path, PathBuf};
 use globset::{GlobBuilder, GlobMatcher};
 
 use super::{DatabaseConfig, absolute, file};
+use crate::disk;
 use crate::exit::Failure;
 use crate::location::Location;
 
@@ -74,7 +75,7 @@ impl FolderConfig {
     pub fn database(&self, path: &Path) -> Option<DatabaseConfig> {
         let below = path.strip_prefix(&self.dir).ok()?;
         let name = below.file_name()?.to_str()?;
-        let is_companion = COMPANIONS.iter().any(|suffix| name.ends_with(suffix));
+        let is_companion = disk::COMPANIONS.iter().any(|suffix| name.ends_with(suffix));
         let folders: Vec<_> = below.parent()?.components().collect();
         let is_ours = folders.iter().any(|folder| is_private(Path::new(folder)));
         let pattern_meets = self.pattern.is_match(if self.is_about_path { below } else { Path::new(name) });
@@ -105,8 +106,6 @@ fn is_private(folder: &Path) -> bool {
 }
 
 const WILD: &[u8] = b"*?[{";
-/// Files of SQLite beside a database.
-const COMPANIONS: [&str; 3] = ["-wal", "-shm", "-journal"];
 const PRIVATE: [&str; 2] = ["-lifeboat", "-litestream"];
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use lifeboat_replica::budget::{Budget, DAY};
 use lifeboat_replica::flush::Rhythm;
 
 use super::DatabaseConfig;
+use crate::clock::millis;
 
 impl DatabaseConfig {
     /// How often slots of it may be cut.
@@ -60,10 +61,6 @@ impl DatabaseConfig {
 fn spelled(millis: u64) -> String {
     let span = jiff::SignedDuration::from_millis(i64::try_from(millis).unwrap_or(i64::MAX));
     format!("{span:#}").replace(' ', "")
-}
-
-fn millis(span: Duration) -> u64 {
-    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }
 
 const SYNC_INTERVAL: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(3600);

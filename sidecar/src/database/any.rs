@@ -9,7 +9,9 @@ use lifeboat_wal::PageSize;
 
 use super::file_system::{self, FileIdentity};
 use super::journal::JournalDatabase;
-use super::{DatabaseError, DetachedView, EnforceWal, Followed, Settled, View, WalDatabase, hot_journal};
+use super::{
+    DatabaseError, DetachedView, EnforceWal, Followed, Settled, View, WalDatabase, connection, hot_journal,
+};
 
 /// An application's database that we follow.
 #[derive(Debug)]
@@ -226,10 +228,7 @@ impl Database {
     ///
     /// [`DatabaseError::PageSizeChanged`].
     pub fn require_page_size(&self, had: PageSize) -> Result<(), DatabaseError> {
-        if self.page_size == had {
-            return Ok(());
-        }
-        Err(DatabaseError::PageSizeChanged { path: self.path.clone(), was: had, is: self.page_size })
+        connection::require_page_size(&self.path, had, self.page_size)
     }
 
     /// Whether the path, or that of the WAL, leads to another file than the one we opened, or to none. SQLite does not
@@ -264,12 +263,8 @@ impl Database {
         if self.is_replaced()? {
             return Err(self.replaced());
         }
-        let (was, is) = (self.page_size, mode.page_size());
-        if was == is {
-            Ok(mode)
-        } else {
-            Err(DatabaseError::PageSizeChanged { path: self.path.clone(), was, is })
-        }
+        connection::require_page_size(&self.path, self.page_size, mode.page_size())?;
+        Ok(mode)
     }
 
     fn replaced(&self) -> DatabaseError {

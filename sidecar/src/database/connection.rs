@@ -68,6 +68,11 @@ pub(super) fn read_page_size(connection: &Connection, path: &Path) -> Result<Pag
     PageSize::try_new(bytes).ok_or_else(|| DatabaseError::NotADatabase { path: path.to_owned() })
 }
 
+/// Refuses pages of another size than they were: a chain of files of two page sizes cannot be restored.
+pub(super) fn require_page_size(path: &Path, was: PageSize, is: PageSize) -> Result<(), DatabaseError> {
+    if was == is { Ok(()) } else { Err(DatabaseError::PageSizeChanged { path: path.to_owned(), was, is }) }
+}
+
 /// Makes sure that the database is in WAL mode; says whether it had to be switched.
 pub(super) fn require_wal(
     connection: &Connection,

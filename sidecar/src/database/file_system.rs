@@ -31,37 +31,23 @@ impl FileIdentity {
     }
 }
 
-/// What changes about a file that is written to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Stamp {
-    bytes: u64,
-    modified: (i64, i64),
+/// What changes about a file that is written to, as it is now.
+pub(super) fn stamp(path: &Path) -> io::Result<FileStamp> {
+    let found = fs::metadata(path)?;
+    let nanos = u32::try_from(found.mtime_nsec()).unwrap_or_default();
+    Ok(FileStamp { bytes: found.len(), modified: (found.mtime(), nanos) })
 }
 
-impl Stamp {
-    /// The file at the path now.
-    pub(super) fn of(path: &Path) -> io::Result<Self> {
-        let found = fs::metadata(path)?;
-        Ok(Self { bytes: found.len(), modified: (found.mtime(), found.mtime_nsec()) })
-    }
-
-    /// Whether a page log would note it so.
-    pub(super) fn is(&self, stamp: FileStamp) -> bool {
-        (self.bytes, self.modified) == (stamp.bytes, (stamp.modified.0, i64::from(stamp.modified.1)))
-    }
-
-    /// For how long it was not written to; `None` where its time is in the future.
-    pub(super) fn age(&self, now: SystemTime) -> Option<Duration> {
-        let now = now.duration_since(UNIX_EPOCH).ok()?;
-        let seconds = u64::try_from(self.modified.0).ok()?;
-        let nanos = u32::try_from(self.modified.1).ok()?;
-        now.checked_sub(Duration::new(seconds, nanos))
-    }
+/// For how long the file with this stamp was not written to; `None` where its time is in the future.
+pub(super) fn age(stamp: FileStamp, now: SystemTime) -> Option<Duration> {
+    let now = now.duration_since(UNIX_EPOCH).ok()?;
+    let (seconds, nanos) = stamp.modified;
+    now.checked_sub(Duration::new(u64::try_from(seconds).ok()?, nanos))
 }
 
 /// Refuses a file that is shorter than what it must hold.
 pub(super) fn require_length(path: &Path, expected: u64) -> Result<(), DatabaseError> {
-    let found = match Stamp::of(path) {
+    let found = match stamp(path) {
         // Nobody can cut a file that has no name any more; whoever has it open still reads all of it.
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
         found => found.map_err(|error| DatabaseError::io(path, "look at", error))?.bytes,

@@ -14,13 +14,12 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use super::{DatabaseError, connection};
+use crate::disk;
 
 /// Refuses a database whose journal names a super-journal that is not there. To be called before SQLite may write to the
 /// database, for then it rolls back by itself.
 pub(super) fn require_super_journal(database: &Path) -> Result<(), DatabaseError> {
-    let mut journal = OsString::from(database);
-    journal.push("-journal");
-    let journal = PathBuf::from(journal);
+    let journal = disk::beside(database, "-journal");
     let named = match read_super_journal(&journal) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         named => named.map_err(|error| DatabaseError::io(&journal, "read", error))?,

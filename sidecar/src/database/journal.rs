@@ -18,12 +18,12 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use lifeboat_replica::dirty_pages::DirtyPages;
+use lifeboat_replica::page_log::FileStamp;
 use lifeboat_wal::PageSize;
 use rusqlite::Connection;
 
-use super::file_system::Stamp;
 use super::view::Rolled;
-use super::{DatabaseError, Followed, Gained, Pages, View, connection};
+use super::{DatabaseError, Followed, Gained, Pages, View, connection, file_system};
 
 /// A database with a rollback journal, or none, that we follow.
 #[derive(Debug)]
@@ -43,7 +43,7 @@ pub(super) struct JournalDatabase {
 struct Moment {
     /// SQLite's own, good for one connection only.
     data_version: i64,
-    file: Stamp,
+    file: FileStamp,
 }
 
 /// A read transaction. As long as it lasts, nobody can commit.
@@ -123,7 +123,8 @@ impl JournalDatabase {
 
     fn moment(&self) -> Result<Moment, DatabaseError> {
         // The file first: what changes after this look at it is found by the next.
-        let file = Stamp::of(&self.path).map_err(|error| DatabaseError::io(&self.path, "look at", error))?;
+        let file = file_system::stamp(&self.path);
+        let file = file.map_err(|error| DatabaseError::io(&self.path, "look at", error))?;
         let data_version = self.connection.query_row("PRAGMA data_version", [], |row| row.get(0));
         let error = |source| DatabaseError::sqlite(&self.path, "look for commits in", source);
         Ok(Moment { data_version: data_version.map_err(error)?, file })
@@ -139,11 +140,8 @@ impl JournalDatabase {
 
     /// Without a WAL, VACUUM may give a database another page size.
     fn require_page_size(&self) -> Result<(), DatabaseError> {
-        let (was, is) = (self.page_size, connection::read_page_size(&self.connection, &self.path)?);
-        if was == is {
-            return Ok(());
-        }
-        Err(DatabaseError::PageSizeChanged { path: self.path.clone(), was, is })
+        let is = connection::read_page_size(&self.connection, &self.path)?;
+        connection::require_page_size(&self.path, self.page_size, is)
     }
 
     /// How much was committed is not known, only that something was.

@@ -37,7 +37,6 @@ mod resume;
 mod settling;
 mod view;
 
-use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -49,6 +48,7 @@ use lifeboat_wal::wal_index::{IndexHeader, WalIndex};
 use lifeboat_wal::{IndexError, PageSize};
 use rusqlite::Connection;
 
+use crate::disk;
 use connection::Pin;
 use file_system::FileIdentity;
 use follower::{Follower, Unread};
@@ -435,9 +435,7 @@ fn poll_index(connection: &Connection, path: &Path) -> Result<Option<WalIndex>, 
 
 /// SQLite's name of the WAL.
 fn wal_path(database: &Path) -> PathBuf {
-    let mut name = OsString::from(database);
-    name.push("-wal");
-    PathBuf::from(name)
+    disk::beside(database, "-wal")
 }
 
 /// How long to wait after each look that found the WAL-index torn: a writer needs nanoseconds, unless it was interrupted.

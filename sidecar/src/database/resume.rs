@@ -13,15 +13,12 @@
 //!
 //! Anything else is no error: the pages have to be compared.
 
-use std::io;
-use std::os::unix::fs::MetadataExt;
-use std::path::Path;
-
 use lifeboat_replica::dirty_pages::DirtyPages;
 use lifeboat_replica::page_log::{Anchor, FileStamp};
 use lifeboat_wal::continuity::WalPlace;
 use lifeboat_wal::wal_index::IndexHeader;
 
+use super::file_system::stamp;
 use super::{DatabaseError, View, WalDatabase};
 
 impl WalDatabase {
@@ -62,7 +59,7 @@ impl WalDatabase {
             return Ok(None);
         }
         // What another program wrote since is no state of ours.
-        let is_ours = self.untouched.is_none_or(|untouched| untouched.stamp.is(stamp));
+        let is_ours = self.untouched.is_none_or(|untouched| untouched.stamp == stamp);
         Ok(is_ours.then_some(Anchor { place, stamp, is_settled: before.is_backfilled() }))
     }
 
@@ -100,12 +97,6 @@ impl View<'_> {
 /// Whether an anchor can be true of a file with this stamp, and of this WAL.
 fn may_resume(anchor: &Anchor, stamp: FileStamp, header: &IndexHeader) -> bool {
     anchor.stamp == stamp && (anchor.is_settled || anchor.place.is_in_run_of(header))
-}
-
-fn stamp(path: &Path) -> io::Result<FileStamp> {
-    let found = std::fs::metadata(path)?;
-    let nanos = u32::try_from(found.mtime_nsec()).unwrap_or_default();
-    Ok(FileStamp { bytes: found.len(), modified: (found.mtime(), nanos) })
 }
 
 #[cfg(test)]

@@ -7,12 +7,13 @@
 use std::time::{Duration, SystemTime};
 
 use lifeboat_replica::dirty_pages::DirtyPages;
+use lifeboat_replica::page_log::FileStamp;
 use lifeboat_wal::continuity::Discontinuity;
 use lifeboat_wal::wal_index::IndexHeader;
 
 use super::calm::{self, Calm};
 use super::connection::Checkpointed;
-use super::file_system::{self, FileIdentity, Stamp};
+use super::file_system::{self, FileIdentity};
 use super::{DatabaseError, Followed, Settled, WalDatabase};
 
 /// The database file while no SQLite process can write to it.
@@ -20,7 +21,7 @@ use super::{DatabaseError, Followed, Settled, WalDatabase};
 pub(super) struct Untouched {
     /// Our pin shows this state, and the file holds all of it.
     pub(super) header: IndexHeader,
-    pub(super) stamp: Stamp,
+    pub(super) stamp: FileStamp,
     /// Whether somebody else than SQLite wrote to it all the same. Then the WAL-index knows nothing of its length.
     pub(super) is_overwritten: bool,
 }
@@ -79,7 +80,7 @@ impl WalDatabase {
         }
         // Now the pin gets read mark 0, which lets the next writer restart the WAL.
         self.roll(dirty)?;
-        let stamp = Stamp::of(&self.path).ok();
+        let stamp = file_system::stamp(&self.path).ok();
         if self.read_index()? != before {
             return Ok(Settled::NotYet);
         }
@@ -96,12 +97,12 @@ impl WalDatabase {
         let Some(untouched) = &mut self.untouched else { return Ok(Followed::NOTHING) };
         // Another file in its place is no change of this one.
         let is_ours = FileIdentity::of(&self.path).is_ok_and(|found| found == Some(self.identity));
-        let Some(found) = Stamp::of(&self.path).ok().filter(|found| is_ours && *found != untouched.stamp)
-        else {
+        let found = file_system::stamp(&self.path).ok();
+        let Some(found) = found.filter(|found| is_ours && *found != untouched.stamp) else {
             return Ok(Followed::NOTHING);
         };
         dirty.insert_all();
-        if found.age(SystemTime::now()).is_some_and(|age| age < COPY_PAUSE_MAX) {
+        if file_system::age(found, SystemTime::now()).is_some_and(|age| age < COPY_PAUSE_MAX) {
             return Err(DatabaseError::Busy { path: self.path.clone() });
         }
         (untouched.stamp, untouched.is_overwritten) = (found, true);

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use inotify::{Event, EventMask, WatchDescriptor, WatchMask, Watches};
 
 use super::bell::Bell;
-use super::seen::{Seen, with_suffix};
+use super::seen::Seen;
 use crate::disk;
 
 /// One database that is watched.
@@ -246,7 +246,7 @@ impl Register {
     fn watch_file(&mut self, key: Key, real: &Path) -> io::Result<()> {
         let Some(watches) = &mut self.watches else { return Err(ErrorKind::Unsupported.into()) };
         let once = WatchMask::MODIFY | WatchMask::ONESHOT;
-        let mut added = watches.add(with_suffix(real.as_os_str(), "-wal"), once);
+        let mut added = watches.add(disk::beside(real, "-wal"), once);
         if added.as_ref().is_err_and(|error| error.kind() == ErrorKind::NotFound) {
             added = watches.add(real, once);
         }
@@ -336,7 +336,7 @@ impl Register {
 /// The name of the database that a file belongs to.
 fn database_of(file: &OsStr) -> &OsStr {
     let name = file.to_str().unwrap_or_default();
-    let suffix = ["-wal", "-shm", "-journal"].iter().find_map(|suffix| name.strip_suffix(suffix));
+    let suffix = disk::COMPANIONS.iter().find_map(|suffix| name.strip_suffix(suffix));
     suffix.filter(|name| !name.is_empty()).map_or(file, OsStr::new)
 }
 

@@ -1,9 +1,10 @@
 //! What the names of a database and its WAL lead to, without opening either.
 
-use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+
+use crate::disk;
 
 /// A look at a database from outside. Two different ones mean that something happened; two equal ones mean nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -31,15 +32,8 @@ impl Seen {
             let modified = (found.mtime(), found.mtime_nsec());
             Some(File { device: found.dev(), inode: found.ino(), size: found.len(), modified })
         };
-        let wal = file(Path::new(&with_suffix(real.as_os_str(), "-wal")));
+        let wal = file(&disk::beside(real, "-wal"));
         // Whoever arms a watch has settled the WAL: no checkpoint changes the database's time from then on.
         Self { database: file(database), wal }
     }
-}
-
-/// SQLite's name for a companion of a database.
-pub(super) fn with_suffix(name: &OsStr, suffix: &str) -> OsString {
-    let mut name = name.to_owned();
-    name.push(suffix);
-    name
 }
