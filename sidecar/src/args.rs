@@ -5,6 +5,10 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+mod lists;
+
+pub use lists::{CompletionsArgs, ConfigCheckArgs, ConfigVerb, DatabasesArgs, LevelChoice, LtxArgs, ManArgs};
+
 /// Keeps SQLite databases alive: every commit streams to S3 or a directory, and comes back from there.
 #[derive(Debug, Parser)]
 #[command(name = "lifeboat", version, propagate_version = true, after_help = EXIT_CODES)]
@@ -42,6 +46,27 @@ pub enum Command {
     Sync(SyncArgs),
     /// Show what the running `lifeboat replicate` says of its databases.
     Status(StatusArgs),
+    /// List the databases of the config file.
+    ///
+    /// Those of its folders are listed as they are found there now. Nothing is asked of any bucket.
+    #[command(after_long_help = lists::DATABASES_EXAMPLES)]
+    Databases(DatabasesArgs),
+    /// List the files of a replica: slots, seals, merged files, snapshots.
+    ///
+    /// Of a URL, or of a database of the config file. Reads the list, and the first 100 bytes of every file.
+    #[command(visible_alias = "list", after_long_help = lists::LTX_EXAMPLES)]
+    Ltx(LtxArgs),
+    /// Look at the config file.
+    #[command(subcommand)]
+    Config(ConfigVerb),
+    /// Print completions for a shell.
+    #[command(after_long_help = lists::COMPLETIONS_EXAMPLES)]
+    Completions(CompletionsArgs),
+    /// Write the manual pages into a folder.
+    #[command(after_long_help = lists::MAN_EXAMPLES)]
+    Man(ManArgs),
+    /// Print the version, and that of SQLite inside.
+    Version,
     /// Ask the replicating process of this pod; used by its probes.
     Ctl(CtlArgs),
 }
@@ -153,6 +178,10 @@ pub struct SyncArgs {
 /// Arguments of `status`.
 #[derive(Args, Debug)]
 pub struct StatusArgs {
+    /// Names or paths of databases [default: all that the process follows]
+    #[arg(value_name = "DB")]
+    pub databases: Vec<String>,
+
     /// Print what `/v1/status` answers.
     #[arg(long)]
     pub json: bool,

@@ -266,6 +266,21 @@ impl Bucket {
         self.takes_parts.get_or_try_init(probe).await.copied()
     }
 
+    /// The header of a listed file; `None` where it is gone meanwhile, or is another one.
+    ///
+    /// # Errors
+    /// [`Failure`] when it cannot be read, or is damaged.
+    pub async fn header(&self, file: &FileEntry) -> Result<Option<Header>, Failure> {
+        let (range, etag) = (0..HEADER_SIZE as u64, ETag::new(&file.etag));
+        match self.store.get_range(&file.key, range, Some(&etag)).await {
+            Ok(bytes) => Header::decode(&bytes).map(Some).map_err(|error| {
+                Failure::damaged(Reason::IntegrityFailed, format!("{self}: {}: {error}", file.key))
+            }),
+            Err(StoreError::Absent { .. } | StoreError::LostRace { .. }) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// Opens a listed file, if it is still the one that was listed.
     ///
     /// # Errors

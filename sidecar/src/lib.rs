@@ -2,7 +2,7 @@
 //!
 //! | modules | do |
 //! |---|---|
-//! | [`args`], [`config`], [`location`], [`exit`], [`telemetry`] | the door: what the user says, and how it ends |
+//! | [`args`], [`spelling`], [`config`], [`location`], [`exit`], [`telemetry`] | the door: what the user says, and how it ends |
 //! | [`database`], [`watch`], [`trouble`] | the application's database: followed, read, never written |
 //! | [`bucket`], [`connect`], [`retry`] | the replica in its store |
 //! | [`claim`], [`handover`], [`marks`], [`pod`] | who we are, and whether we may write |
@@ -11,6 +11,7 @@
 //! | [`restore`], [`pod_restore`], [`rebuild`], [`progress`] | from stored files to a database |
 //! | [`board`], [`demand`], [`http`], [`answer`], [`socket`] | what is said of it and asked of it |
 //! | [`store_now`], [`show`], [`ctl`] | whoever asks: `lifeboat sync`, `lifeboat status`, the probes |
+//! | [`configured`], [`files`], [`manual`], [`table`] | what lists and explains: databases, config, files of a replica, pages |
 //! | [`disk`], [`clock`], [`shutdown`] | files and times, and how it stops |
 //!
 //! What to do next is decided in `lifeboat_replica`; here it is done.
@@ -24,6 +25,7 @@ pub mod capture;
 pub mod claim;
 pub mod clock;
 pub mod config;
+pub mod configured;
 pub mod connect;
 pub mod ctl;
 pub mod database;
@@ -31,6 +33,7 @@ pub mod demand;
 pub mod discovery;
 pub mod disk;
 pub mod exit;
+pub mod files;
 pub mod first_view;
 pub mod fleet;
 pub mod follower;
@@ -38,6 +41,7 @@ pub mod handover;
 pub mod http;
 pub mod limits;
 pub mod location;
+pub mod manual;
 pub mod marks;
 pub mod notes;
 pub mod opening;
@@ -55,8 +59,10 @@ pub mod show;
 pub mod shutdown;
 pub mod slot_file;
 pub mod socket;
+pub mod spelling;
 pub mod store_now;
 pub mod streaming;
+pub mod table;
 pub mod telemetry;
 pub mod trouble;
 pub mod upload;

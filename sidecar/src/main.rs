@@ -2,13 +2,13 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
-use lifeboat::args::{Cli, Command};
+use clap::{CommandFactory, Parser};
+use lifeboat::args::{Cli, Command, ConfigVerb};
 use lifeboat::exit::{Exit, Failure};
-use lifeboat::{ctl, replicate, restore, show, store_now, telemetry};
+use lifeboat::{configured, ctl, files, manual, replicate, restore, show, spelling, store_now, telemetry};
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = Cli::parse_from(spelling::ours(std::env::args_os(), &Cli::command()));
     telemetry::init(cli.log_format, cli.log_level);
     match run(cli.command) {
         Ok(()) => Exit::Done.into(),
@@ -27,6 +27,15 @@ async fn run(command: Command) -> Result<(), Failure> {
         Command::Restore(args) => restore::run(&args).await,
         Command::Sync(args) => store_now::run(&args).await,
         Command::Status(args) => show::run(&args).await,
+        Command::Databases(args) => configured::list(&args),
+        Command::Ltx(args) => files::run(&args).await,
+        Command::Config(ConfigVerb::Check(args)) => configured::check(&args).await,
+        Command::Completions(args) => manual::completions(&args),
+        Command::Man(args) => manual::pages(&args),
+        Command::Version => {
+            manual::version();
+            Ok(())
+        }
         Command::Ctl(args) => ctl::run(&args).await,
     }
 }

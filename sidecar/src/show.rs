@@ -7,6 +7,7 @@ use lifeboat_wire::{DatabaseStatus, Status, Verdict};
 use crate::args::StatusArgs;
 use crate::exit::Failure;
 use crate::store_now;
+use crate::table::{aligned, bytes, to_the_second};
 
 /// Runs the command.
 ///
@@ -14,7 +15,11 @@ use crate::store_now;
 /// Unavailable when no process answers.
 #[expect(clippy::print_stdout, reason = "results go to standard output")]
 pub async fn run(args: &StatusArgs) -> Result<(), Failure> {
-    let status = store_now::ask_status(args.socket.as_deref()).await?;
+    let mut status = store_now::ask_status(args.socket.as_deref()).await?;
+    if !args.databases.is_empty() {
+        let names = store_now::names(&status.databases, &args.databases)?;
+        status.databases.retain(|database| names.contains(&database.name));
+    }
     if args.json {
         println!("{}", serde_json::to_string(&status).unwrap_or_default());
     } else {
@@ -29,14 +34,7 @@ pub fn table(status: &Status) -> String {
     let mut rows =
         vec![["NAME", "STATE", "TXID", "STORED AT", "LAG", "UNSTORED", "REASON"].map(str::to_owned)];
     rows.extend(status.databases.iter().map(row));
-    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-    let widths: [usize; COLUMNS] = std::array::from_fn(width);
-    let mut text = String::new();
-    for row in &rows {
-        let cells = row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}"));
-        let line = cells.collect::<Vec<_>>().join("  ");
-        let _ = writeln!(text, "{}", line.trim_end());
-    }
+    let mut text = aligned(&rows);
     for database in &status.databases {
         for remark in remarks(database) {
             let _ = writeln!(text, "\n{remark}");
@@ -92,16 +90,6 @@ fn remarks(database: &DatabaseStatus) -> impl Iterator<Item = String> {
         format!("{}: from {from} to {to} only the end can be restored", database.name)
     });
     trouble.into_iter().chain(costs).chain(lost)
-}
-
-fn to_the_second(time: &str) -> String {
-    let shown =
-        time.parse::<jiff::Timestamp>().ok().map(|time| time.strftime("%Y-%m-%d %H:%M:%SZ").to_string());
-    shown.unwrap_or_else(|| time.to_owned())
-}
-
-fn bytes(count: u64) -> String {
-    indicatif::BinaryBytes(count).to_string()
 }
 
 const COLUMNS: usize = 7;

@@ -48,7 +48,10 @@ pub async fn ask_status(socket: Option<&Path>) -> Result<Status, Failure> {
 }
 
 /// The databases that are meant: those named, by name or path; all of them when none is named.
-fn names(known: &[DatabaseStatus], wanted: &[String]) -> Result<Vec<String>, Failure> {
+///
+/// # Errors
+/// Usage for a name that is not followed, unavailable when none is followed at all.
+pub fn names(known: &[DatabaseStatus], wanted: &[String]) -> Result<Vec<String>, Failure> {
     if known.is_empty() {
         return Err(Failure::unavailable(
             "the running process follows no database yet; none was found in its folders",

@@ -55,15 +55,15 @@ fn the_head_on_its_page_is_one_and_every_field_of_it_is_explained() {
 fn known_flags() -> BTreeSet<String> {
     let mut cli = Cli::command();
     cli.build();
-    let of = |command: &clap::Command| -> Vec<String> {
-        command
-            .get_arguments()
-            .filter_map(|argument| argument.get_long())
-            .map(|long| format!("--{long}"))
-            .collect()
-    };
-    let of_verbs = cli.get_subcommands().filter(|verb| verb.get_name() != "help").flat_map(of);
-    of(&cli).into_iter().chain(of_verbs).collect()
+    flags_of(&cli).collect()
+}
+
+/// The long options of a command and of its verbs.
+fn flags_of(command: &clap::Command) -> Box<dyn Iterator<Item = String> + '_> {
+    let own = command.get_arguments().filter(|argument| !argument.is_hide_set());
+    let own = own.filter_map(|argument| argument.get_long()).map(|long| format!("--{long}"));
+    let verbs = command.get_subcommands().filter(|verb| verb.get_name() != "help");
+    Box::new(own.chain(verbs.flat_map(flags_of)))
 }
 
 /// Flags of a page that do not exist, and flags that are not on it.

@@ -1,14 +1,11 @@
 //! The config file, key by key. Litestream's shapes of 0.3 and 0.5 are accepted as they are.
 //!
-//! These types hold secrets, so they cannot be printed.
-
-use std::collections::BTreeMap;
+//! Single values are texts here, so that a wrong one is told from the others, in our words and with its line. These types
+//! hold secrets, so they cannot be printed.
 
 use serde::Deserialize;
+use serde_aux::serde_introspection::serde_introspect;
 use serde_json::Value;
-
-/// Keys that no field took.
-pub(super) type Others = BTreeMap<String, Value>;
 
 /// The whole file.
 #[derive(Default, Deserialize)]
@@ -17,19 +14,34 @@ pub(super) struct File {
     pub(super) access_key_id: Option<String>,
     pub(super) secret_access_key: Option<String>,
     pub(super) addr: Option<String>,
-    pub(super) socket: Option<String>,
+    pub(super) socket: Option<Socket>,
     pub(super) sync_interval: Option<String>,
     pub(super) max_lag: Option<String>,
-    pub(super) max_requests_per_day: Option<u32>,
+    pub(super) max_requests_per_day: Option<String>,
     pub(super) flush_timeout: Option<String>,
     pub(super) handover_timeout: Option<String>,
     pub(super) handover_dir: Option<String>,
-    pub(super) enforce_wal: Option<bool>,
-    pub(super) max_open_databases: Option<usize>,
-    pub(super) max_concurrent_uploads: Option<usize>,
+    pub(super) enforce_wal: Option<String>,
+    pub(super) max_open_databases: Option<String>,
+    pub(super) max_concurrent_uploads: Option<String>,
     pub(super) dbs: Option<Vec<Database>>,
-    #[serde(flatten)]
-    pub(super) others: Others,
+}
+
+/// The control socket: ours is a path, Litestream's a table.
+#[derive(Clone, Deserialize)]
+#[serde(untagged, expecting = "socket is a path, or a table with 'enabled', 'path' and 'permissions'")]
+pub(super) enum Socket {
+    Path(String),
+    Table(SocketTable),
+}
+
+/// Litestream's way to say where the socket is.
+#[derive(Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct SocketTable {
+    pub(super) enabled: bool,
+    pub(super) path: Option<String>,
+    pub(super) permissions: Option<Value>,
 }
 
 /// An entry of `dbs`.
@@ -40,17 +52,15 @@ pub(super) struct Database {
     pub(super) path: Option<String>,
     pub(super) dir: Option<String>,
     pub(super) pattern: Option<String>,
-    pub(super) recursive: Option<bool>,
-    pub(super) watch: Option<bool>,
+    pub(super) recursive: Option<String>,
+    pub(super) watch: Option<String>,
     pub(super) replica: Option<Replica>,
     #[serde(default)]
     pub(super) replicas: Vec<Replica>,
     pub(super) sync_interval: Option<String>,
     pub(super) max_lag: Option<String>,
-    pub(super) max_requests_per_day: Option<u32>,
-    pub(super) enforce_wal: Option<bool>,
-    #[serde(flatten)]
-    pub(super) others: Others,
+    pub(super) max_requests_per_day: Option<String>,
+    pub(super) enforce_wal: Option<String>,
 }
 
 /// Where a database goes.
@@ -64,35 +74,66 @@ pub(super) struct Replica {
     pub(super) path: Option<String>,
     pub(super) region: Option<String>,
     pub(super) endpoint: Option<String>,
-    pub(super) force_path_style: Option<bool>,
+    pub(super) force_path_style: Option<String>,
     pub(super) access_key_id: Option<String>,
     pub(super) secret_access_key: Option<String>,
     pub(super) sync_interval: Option<String>,
-    #[serde(flatten)]
-    pub(super) others: Others,
+}
+
+/// The keys of the table at `place`, such as `dbs[0].replica`, where that is one of ours.
+pub(super) fn keys_of(place: &str) -> &'static [&'static str] {
+    let is_of_dbs = place.starts_with("dbs[");
+    match place.rsplit('.').next() {
+        Some("") | None => serde_introspect::<File>(),
+        Some(last) if last == "replica" || last.starts_with("replicas[") => serde_introspect::<Replica>(),
+        Some(_) if is_of_dbs && !place.contains('.') => serde_introspect::<Database>(),
+        Some(_) => &[],
+    }
+}
+
+/// Where a key of that name belongs, in words.
+pub(super) fn home_of(key: &str) -> Option<&'static str> {
+    let homes: [(&[&str], &str); 3] = [
+        (serde_introspect::<Replica>(), "below 'replica'"),
+        (serde_introspect::<Database>(), "into an entry of 'dbs'"),
+        (serde_introspect::<File>(), "at the top of the file"),
+    ];
+    homes.into_iter().find(|(keys, _)| keys.contains(&key)).map(|(_, home)| home)
 }
 
 /// Litestream's keys that mean nothing here: accepted, so that its config files work unchanged, and mentioned.
 pub(super) const LITESTREAM_KEYS: &[&str] = &[
+    "auto-recover",
     "busy-timeout",
     "checkpoint-interval",
+    "concurrency",
     "exec",
+    "heartbeat-interval",
+    "heartbeat-url",
     "l0-retention",
     "l0-retention-check-interval",
     "levels",
     "logging",
     "max-checkpoint-page-count",
+    "max-sync-ltx-files",
+    "max-sync-wal-bytes",
+    "mcp-addr",
     "meta-dir",
     "meta-path",
     "min-checkpoint-page-count",
     "monitor-interval",
     "name",
+    "part-size",
+    "require-content-md5",
     "retention",
     "retention-check-interval",
     "shutdown-sync-interval",
     "shutdown-sync-timeout",
+    "sign-payload",
     "snapshot",
     "snapshot-interval",
     "truncate-page-n",
+    "validation",
     "validation-interval",
+    "verify-compaction",
 ];

@@ -4,6 +4,7 @@ use std::path::{Component, Path, PathBuf};
 
 use globset::{GlobBuilder, GlobMatcher};
 
+use super::reading::parse_bool;
 use super::{DatabaseConfig, absolute, file};
 use crate::disk;
 use crate::exit::Failure;
@@ -52,7 +53,12 @@ impl FolderConfig {
         let pattern =
             pattern.ok_or_else(|| Failure::usage("the key 'pattern' is missing, such as '*.db'"))?;
         let folder = Self::new(dir, pattern, location)?;
-        let (is_recursive, is_watched) = (entry.recursive.unwrap_or(false), entry.watch.unwrap_or(true));
+        let flag = |key: &str, text: &Option<String>, default| {
+            let wrong = |wrong| Failure::usage(format!("{key}: {wrong}"));
+            text.as_deref().map_or(Ok(default), parse_bool).map_err(wrong)
+        };
+        let is_recursive = flag("recursive", &entry.recursive, false)?;
+        let is_watched = flag("watch", &entry.watch, true)?;
         Ok(Self { is_recursive, is_watched, ..folder })
     }
 

@@ -2,22 +2,26 @@
 
 mod file;
 mod folder;
+mod lines;
+mod problems;
+mod reading;
 mod rhythm;
 #[cfg(test)]
 mod tests;
+mod text;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use lifeboat_store::Keys;
-
-use crate::args::{ConfigArgs, ReplicateArgs, StoreArgs, parse_duration};
+use crate::args::{ConfigArgs, ReplicateArgs, StoreArgs};
 use crate::database::EnforceWal;
 use crate::exit::Failure;
-use crate::location::{Location, S3Location, clean_prefix, is_url};
+use crate::location::{Location, is_url};
 use crate::socket::Socket;
 
 pub use folder::FolderConfig;
+pub use problems::{Problem, failure};
+pub use text::ConfigText;
 
 /// Everything a process of ours is told.
 #[derive(Clone, Debug)]
@@ -94,7 +98,7 @@ impl Config {
             return Err(Failure::usage(NO_DATABASES));
         }
         for database in config.every() {
-            database.check_rhythm().map_err(Failure::usage)?;
+            database.check_rhythm().map_err(|(_, wrong)| Failure::usage(wrong))?;
         }
         let costs: Vec<_> = config.every().filter_map(DatabaseConfig::cost_of_the_lag).collect();
         config.remarks.extend(costs);
@@ -102,7 +106,7 @@ impl Config {
     }
 
     /// Every database, and what those of each folder have in common.
-    fn every(&self) -> impl Iterator<Item = &DatabaseConfig> {
+    pub fn every(&self) -> impl Iterator<Item = &DatabaseConfig> {
         self.databases.iter().chain(self.folders.iter().map(|folder| &folder.each))
     }
 
@@ -136,172 +140,7 @@ impl Config {
     /// # Errors
     /// [`Failure`] with exit code 2 that names the file and the key.
     pub fn read(args: &ConfigArgs) -> Result<Self, Failure> {
-        if args.config_from_env {
-            let text = std::env::var(INLINE)
-                .map_err(|_| Failure::usage(format!("--config-from-env: ${INLINE} is not set")))?;
-            return Self::parse(&text).map_err(|failure| failure.about(format!("${INLINE}")));
-        }
-        let path = config_path(args)?;
-        let text = std::fs::read_to_string(&path).map_err(|error| {
-            Failure::usage(format!("config file {}: {error}; name another with --config", path.display()))
-        })?;
-        let about = |failure: Failure| failure.about(format!("config file {}", path.display()));
-        let text = if args.no_expand_env { text } else { expand(&text).map_err(about)? };
-        Self::parse(&text).map_err(about)
-    }
-
-    /// Parses a config's text, YAML or JSON.
-    ///
-    /// # Errors
-    /// [`Failure`] with exit code 2 that names the key.
-    pub fn parse(text: &str) -> Result<Self, Failure> {
-        let file: file::File = if text.trim().is_empty() {
-            file::File::default()
-        } else {
-            // An excerpt of the file could show its secrets.
-            let options = serde_saphyr::options! { with_snippet: false };
-            serde_saphyr::from_str_with_options(text, options)
-                .map_err(|error| Failure::usage(error.to_string()))?
-        };
-        let mut config = Self::default();
-        config.note_others("", &file.others)?;
-        let duration = |key: &str, text: &Option<String>, default| duration(key, text.as_deref(), default);
-        config.addr = file.addr.clone();
-        config.socket = file.socket.clone().map(PathBuf::from).map_or(config.socket, Socket::from);
-        config.flush_timeout = duration("flush-timeout", &file.flush_timeout, config.flush_timeout)?;
-        config.handover_timeout =
-            duration("handover-timeout", &file.handover_timeout, config.handover_timeout)?;
-        let at_least_one = |key: &str, found: Option<usize>, default: usize| match found {
-            Some(0) => Err(Failure::usage(format!("{key} is at least 1"))),
-            found => Ok(found.unwrap_or(default)),
-        };
-        config.max_open_databases =
-            at_least_one("max-open-databases", file.max_open_databases, config.max_open_databases)?;
-        config.max_concurrent_uploads = at_least_one(
-            "max-concurrent-uploads",
-            file.max_concurrent_uploads,
-            config.max_concurrent_uploads,
-        )?;
-        config.handover_dir = file.handover_dir.clone().map(PathBuf::from);
-        for (number, entry) in file.dbs.iter().flatten().enumerate() {
-            config.add(&file, entry).map_err(|failure| failure.about(format!("dbs[{number}]")))?;
-        }
-        Ok(config)
-    }
-
-    fn add(&mut self, file: &file::File, entry: &file::Database) -> Result<(), Failure> {
-        self.note_others("dbs: ", &entry.others)?;
-        let named = match (&entry.path, &entry.dir) {
-            (Some(path), None) if entry.pattern.is_some() || entry.recursive.or(entry.watch).is_some() => {
-                return Err(Failure::usage(format!(
-                    "{path}: 'pattern', 'recursive' and 'watch' belong to 'dir', and 'path' takes wildcards itself"
-                )));
-            }
-            (Some(path), None) | (None, Some(path)) => path,
-            (None, None) => return Err(Failure::usage("the key 'path' is missing")),
-            (Some(path), Some(_)) => {
-                return Err(Failure::usage(format!("{path}: an entry has one of 'path' and 'dir'")));
-            }
-        };
-        let (path, location) = (expand_home(named), self.entry_location(file, entry, named)?);
-        let folder = match &entry.dir {
-            Some(_) => Some(FolderConfig::from_entry(entry, &path, &location)),
-            None => FolderConfig::from_path(&path, &location).transpose(),
-        };
-        let about = |failure: Failure| failure.about(named);
-        match folder.transpose().map_err(about)? {
-            Some(_) if entry.name.is_some() => {
-                Err(Failure::usage(format!("{named}: many databases cannot have one 'name'; remove it")))
-            }
-            Some(mut folder) => {
-                self.fill(&mut folder.each, file, entry)?;
-                self.refuse_twice(&folder.each, |_| false)?;
-                self.folders.push(folder);
-                Ok(())
-            }
-            None => {
-                let mut database = DatabaseConfig::new(&path, location)?;
-                database.name = entry.name.clone().unwrap_or(database.name);
-                self.fill(&mut database, file, entry)?;
-                self.refuse_twice(&database, |other| {
-                    other.path == database.path || other.name == database.name
-                })?;
-                self.databases.push(database);
-                Ok(())
-            }
-        }
-    }
-
-    fn refuse_twice(
-        &self,
-        database: &DatabaseConfig,
-        is_same: impl Fn(&DatabaseConfig) -> bool,
-    ) -> Result<(), Failure> {
-        let is_taken = self.every().any(|other| other.location == database.location);
-        if is_taken || self.databases.iter().any(is_same) {
-            return Err(Failure::usage(format!(
-                "{} is listed twice: every database has a path, a name and a replica of its own",
-                database.name
-            )));
-        }
-        Ok(())
-    }
-
-    fn entry_location(
-        &mut self,
-        file: &file::File,
-        entry: &file::Database,
-        path: &str,
-    ) -> Result<Location, Failure> {
-        let replica = match (&entry.replica, entry.replicas.as_slice()) {
-            (Some(replica), []) | (None, [replica]) => replica,
-            (None, []) => return Err(Failure::usage(format!("{path}: the key 'replica' is missing"))),
-            (Some(_) | None, _) => {
-                return Err(Failure::usage(format!(
-                    "{path}: one replica for each database; remove the others"
-                )));
-            }
-        };
-        self.note_others("replica: ", &replica.others)?;
-        location(file, replica).map_err(|message| Failure::usage(format!("{path}: {message}")))
-    }
-
-    /// What the keys of an entry, and above it those of the file, say of a database.
-    fn fill(
-        &self,
-        database: &mut DatabaseConfig,
-        file: &file::File,
-        entry: &file::Database,
-    ) -> Result<(), Failure> {
-        let replica = entry.replica.as_ref().or_else(|| entry.replicas.first());
-        let interval = [
-            &entry.sync_interval,
-            &replica.and_then(|replica| replica.sync_interval.clone()),
-            &file.sync_interval,
-        ]
-        .into_iter()
-        .flatten()
-        .next()
-        .cloned();
-        database.sync_interval = duration("sync-interval", interval.as_deref(), database.sync_interval)?;
-        let lag = entry.max_lag.as_ref().or(file.max_lag.as_ref());
-        database.max_lag = lag.map(|lag| duration("max-lag", Some(lag), Duration::ZERO)).transpose()?;
-        database.max_requests_per_day = entry.max_requests_per_day.or(file.max_requests_per_day);
-        let name = &database.name;
-        database.check_rhythm().map_err(|wrong| Failure::usage(format!("{name}: {wrong}")))?;
-        database.enforce_wal = entry.enforce_wal.or(file.enforce_wal).unwrap_or(true);
-        Ok(())
-    }
-
-    /// Keys nothing took: Litestream's are mentioned, all others are typing errors.
-    fn note_others(&mut self, place: &str, others: &file::Others) -> Result<(), Failure> {
-        for key in others.keys() {
-            if !file::LITESTREAM_KEYS.contains(&key.as_str()) {
-                return Err(Failure::usage(format!("{place}the key '{key}' is unknown")));
-            }
-            self.remarks.push(format!("{place}litestream's key '{key}' has no effect here"));
-        }
-        Ok(())
+        ConfigText::load(args)?.parse()
     }
 
     /// The database that a user means by `path`.
@@ -373,84 +212,9 @@ impl DatabaseConfig {
     }
 }
 
-fn location(file: &file::File, replica: &file::Replica) -> Result<Location, String> {
-    let mut location = match (&replica.url, replica.kind.as_deref()) {
-        (Some(_), _) if replica.bucket.is_some() || replica.path.is_some() => {
-            return Err("the replica's key 'url' says bucket and path; remove 'bucket' and 'path'".to_owned());
-        }
-        (Some(url), _) => Location::parse(url, &StoreArgs::default())?,
-        (None, Some("s3")) => {
-            let bucket = replica.bucket.clone().ok_or("the replica's key 'bucket' is missing")?;
-            Location::S3(S3Location {
-                bucket,
-                path: clean_prefix(replica.path.as_deref().unwrap_or_default())?,
-                ..S3Location::default()
-            })
-        }
-        (None, Some("file") | None) if replica.path.is_some() => Location::Directory(
-            absolute(&expand_home(replica.path.as_deref().unwrap_or_default())).map_err(|f| f.message)?,
-        ),
-        (None, Some("file") | None) => return Err("the replica's key 'url' is missing".to_owned()),
-        (None, Some(other)) => {
-            return Err(format!("the replica type '{other}' is unknown; known are s3 and file"));
-        }
-    };
-    if let Location::S3(s3) = &mut location {
-        s3.endpoint = replica.endpoint.clone().or_else(|| s3.endpoint.take());
-        s3.region = replica.region.clone().or_else(|| s3.region.take());
-        s3.force_path_style = replica.force_path_style.or(s3.force_path_style);
-        let id = replica.access_key_id.as_ref().or(file.access_key_id.as_ref());
-        let secret = replica.secret_access_key.as_ref().or(file.secret_access_key.as_ref());
-        s3.keys = match (id, secret) {
-            (Some(id), Some(secret)) => Some(Keys { id: id.clone(), secret: secret.clone() }),
-            (None, None) => None,
-            (Some(_) | None, _) => {
-                return Err("'access-key-id' and 'secret-access-key' go together".to_owned());
-            }
-        };
-    }
-    location.with_flags(&StoreArgs::default())
-}
-
-fn config_path(args: &ConfigArgs) -> Result<PathBuf, Failure> {
-    let named = args.config.clone().or_else(|| std::env::var_os("LIFEBOAT_CONFIG").map(PathBuf::from));
-    let usual = || CONFIG_PATHS.iter().map(PathBuf::from).find(|path| path.exists());
-    named.or_else(usual).ok_or_else(|| {
-        Failure::usage(format!(
-            "no config file: name one with --config or $LIFEBOAT_CONFIG, or write {}; or say what and \
-             where: `lifeboat replicate DB URL`, `lifeboat restore -o DB URL`",
-            CONFIG_PATHS[0]
-        ))
-    })
-}
-
-/// Replaces `$NAME` and `${NAME}`, as Litestream does; but a name that is not set is an error here, not an empty string.
-fn expand(text: &str) -> Result<String, Failure> {
-    shellexpand::env(text).map(std::borrow::Cow::into_owned).map_err(|error| {
-        Failure::usage(format!(
-            "the environment variable {} is not set; set it, or use --no-expand-env to take '$' literally",
-            error.var_name
-        ))
-    })
-}
-
-fn expand_home(path: &str) -> PathBuf {
-    match (path.strip_prefix("~/"), std::env::var_os("HOME")) {
-        (Some(rest), Some(home)) => PathBuf::from(home).join(rest),
-        (Some(_) | None, _) => PathBuf::from(path),
-    }
-}
-
 fn absolute(path: &Path) -> Result<PathBuf, Failure> {
     std::path::absolute(path).map_err(|error| Failure::usage(format!("path '{}': {error}", path.display())))
 }
 
-fn duration(key: &str, text: Option<&str>, default: Duration) -> Result<Duration, Failure> {
-    text.map_or(Ok(default), parse_duration).map_err(|message| Failure::usage(format!("{key}: {message}")))
-}
-
-/// The environment variable of a whole config.
-const INLINE: &str = "LIFEBOAT_CONFIG_INLINE";
-const CONFIG_PATHS: [&str; 2] = ["/etc/lifeboat.yml", "/etc/litestream.yml"];
 const NO_DATABASES: &str =
     "no databases: the config lists none under 'dbs'; add one, or name a database and a URL";

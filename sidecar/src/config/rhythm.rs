@@ -21,16 +21,20 @@ impl DatabaseConfig {
     }
 
     /// Whether interval, lag and budget are within their bounds.
-    pub(super) fn check_rhythm(&self) -> Result<(), String> {
+    ///
+    /// # Errors
+    /// The key that is not, and its bounds.
+    pub(super) fn check_rhythm(&self) -> Result<(), (&'static str, String)> {
         if !SYNC_INTERVAL.contains(&self.sync_interval) {
-            return Err("sync-interval is from 10ms to 1h".to_owned());
+            return Err(("sync-interval", "sync-interval is from 10ms to 1h".to_owned()));
         }
         if self.max_lag.is_some_and(|lag| lag < self.sync_interval || lag > MAX_LAG_MAX) {
-            return Err("max-lag is from sync-interval to 24h".to_owned());
+            return Err(("max-lag", "max-lag is from sync-interval to 24h".to_owned()));
         }
         match self.max_requests_per_day {
             Some(requests) if requests < Budget::PER_DAY_MIN => {
-                Err(format!("max-requests-per-day is at least {}, one an hour", Budget::PER_DAY_MIN))
+                let wrong = format!("max-requests-per-day is at least {}, one an hour", Budget::PER_DAY_MIN);
+                Err(("max-requests-per-day", wrong))
             }
             Some(_) | None => Ok(()),
         }

@@ -1,3 +1,5 @@
+use lifeboat_store::Keys;
+
 use super::*;
 
 fn parse(text: &str) -> Config {
@@ -66,17 +68,6 @@ fn typing_errors_are_named() {
 }
 
 #[test]
-fn an_environment_variable_that_is_not_set_is_an_error_and_not_an_empty_bucket() {
-    assert!(
-        expand("dbs: ${LIFEBOAT_TEST_SURELY_UNSET}")
-            .unwrap_err()
-            .message
-            .contains("LIFEBOAT_TEST_SURELY_UNSET")
-    );
-    assert_eq!(expand("home: $HOME").unwrap(), format!("home: {}", std::env::var("HOME").unwrap()));
-}
-
-#[test]
 fn a_database_that_is_not_in_the_config_is_refused_with_the_ones_that_are() {
     let config = parse("dbs: [{path: /foo.db, replica: {url: 'file:///x'}}]");
     let failure = config.find(Path::new("/bar.db")).unwrap_err();
@@ -92,4 +83,103 @@ fn a_broken_config_is_refused_without_showing_its_secrets() {
         let message = refusal(text);
         assert!(!message.contains("hush"), "{message}");
     }
+}
+
+/// What a broken file is told, problem by problem.
+fn problems(text: &str) -> Vec<String> {
+    Config::check(text).unwrap_err().iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn every_kind_of_mistake_is_told_with_its_line_its_key_and_what_to_do() {
+    let entry = |keys: &str| format!("dbs:\n  - path: /a\n    replica:\n      url: file:///x\n{keys}");
+    let mistakes = [
+        ("adress: x\n".to_owned(), "line 1: adress: the key 'adress' is unknown here; did you mean 'addr'?"),
+        (
+            "endpoint: x\n".to_owned(),
+            "line 1: endpoint: the key 'endpoint' is unknown here; it belongs below 'replica'",
+        ),
+        (
+            entry("    synk-interval: 1s\n"),
+            "line 5: dbs[0].synk-interval: the key 'synk-interval' is unknown here; did you mean 'sync-interval'?",
+        ),
+        (
+            entry("      regoin: eu\n"),
+            "line 5: dbs[0].replica.regoin: the key 'regoin' is unknown here; did you mean 'region'?",
+        ),
+        (
+            entry("      color: red\n"),
+            "line 5: dbs[0].replica.color: the key 'color' is unknown here; remove it, or see docs/config.md for the keys there are",
+        ),
+        (
+            entry("    sync-interval: fast\n"),
+            "line 5: dbs[0].sync-interval: 'fast' is not a duration; write it like 250ms, 1s or 1h30m",
+        ),
+        (
+            entry("    sync-interval: 1ms\n"),
+            "line 5: dbs[0].sync-interval: /a: sync-interval is from 10ms to 1h",
+        ),
+        (
+            format!("sync-interval: 2h\n{}", entry("")),
+            "line 1: sync-interval: /a: sync-interval is from 10ms to 1h",
+        ),
+        (
+            entry("    max-requests-per-day: many\n"),
+            "line 5: dbs[0].max-requests-per-day: 'many' is no whole number from 0 to 4294967295",
+        ),
+        (entry("    enforce-wal: maybe\n"), "line 5: dbs[0].enforce-wal: 'maybe' is neither true nor false"),
+        (
+            entry("      force-path-style: 2\n"),
+            "line 5: dbs[0].replica.force-path-style: '2' is neither true nor false",
+        ),
+        ("max-open-databases: 0\n".to_owned(), "line 1: max-open-databases: this is at least 1"),
+        ("\ndbs:\n- path: /a\n".to_owned(), "line 3: dbs[0]: /a: the key 'replica' is missing"),
+        ("dbs:\n- replica: {url: 'file:///x'}\n".to_owned(), "line 2: dbs[0]: the key 'path' is missing"),
+        (
+            "dbs:\n- path: /a\n  replica: {type: gs, bucket: b}\n".to_owned(),
+            "line 3: dbs[0].replica: /a: the replica type 'gs' is unknown; known are s3 and file",
+        ),
+        ("dbs: 7\n".to_owned(), "line 1: dbs: "),
+        ("dbs:\n- path: [a]\n".to_owned(), "line 2: dbs[0].path: "),
+        ("socket: {enabled: true, colour: red}\n".to_owned(), "line 1: socket: "),
+        ("dbs: [\n".to_owned(), "line "),
+        ("addr: a\naddr: b\n".to_owned(), "line 2: "),
+        ("dbs: {}\n".to_owned(), "line 1: dbs: "),
+    ];
+    for (text, told) in mistakes {
+        let problems = problems(&text);
+        assert!(problems.len() == 1 && problems[0].starts_with(told), "{text}{problems:#?}\n{told}");
+        println!("{}", problems[0]);
+    }
+}
+
+#[test]
+fn all_mistakes_of_a_file_are_told_at_once_and_the_first_says_how_many_there_are() {
+    let text = "addr: x\nflush-timeout: soon\ndbs:\n- path: /a\n- path: /b\n  replcia: {url: 'file:///b'}\n";
+    let told = problems(text);
+    assert_eq!(told.len(), 4, "{told:#?}");
+    assert!(refusal(text).starts_with("line 2: flush-timeout: 'soon'"), "{}", refusal(text));
+    assert!(refusal(text).ends_with("3 more: see `lifeboat config check`"), "{}", refusal(text));
+}
+
+#[test]
+fn the_socket_of_litestream_and_ours_are_understood() {
+    let socket = |text: &str| parse(text).socket;
+    assert_eq!(socket("socket: /run/a.sock"), Socket::At("/run/a.sock".into()));
+    assert_eq!(
+        socket("socket: {enabled: true, path: /run/b.sock, permissions: 0600}"),
+        Socket::At("/run/b.sock".into())
+    );
+    assert_eq!(socket("socket: {enabled: false, path: /run/b.sock}"), Socket::Usual);
+}
+
+#[test]
+fn a_text_of_comments_is_an_empty_config_and_numbers_may_be_names() {
+    assert!(parse("# nothing yet\n").databases.is_empty());
+    let config = parse(
+        "access-key-id: 0123\nsecret-access-key: 4567\ndbs: [{path: /a, name: 7, replica: {url: 's3://b/p'}}]",
+    );
+    assert_eq!(config.databases[0].name, "7");
+    let Location::S3(s3) = &config.databases[0].location else { panic!("not s3") };
+    assert_eq!(s3.keys, Some(Keys { id: "0123".to_owned(), secret: "4567".to_owned() }));
 }
