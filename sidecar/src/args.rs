@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use lifeboat_ltx::Txid;
 
 mod lists;
 
@@ -227,9 +228,40 @@ pub struct RestoreArgs {
     #[arg(long, value_parser = parse_duration, value_name = "DURATION")]
     pub wait: Option<Duration>,
 
+    /// Restore exactly this TXID, 16 hexadecimal digits as in file names [default: the newest]
+    #[arg(long, value_name = "TXID", conflicts_with = "timestamp")]
+    pub txid: Option<Txid>,
+
+    /// Restore the newest state that is not younger, such as 2026-11-27T20:15:00Z
+    #[arg(long, value_name = "RFC3339", value_parser = parse_timestamp)]
+    pub timestamp: Option<jiff::Timestamp>,
+
+    /// How many requests to the bucket are under way at once
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u8).range(1..=64))]
+    pub parallelism: u8,
+
+    /// What SQLite itself checks before the file gets its place; its checksum is always checked
+    #[arg(long, value_name = "HOW", value_enum, default_value_t = IntegrityCheck::None)]
+    pub integrity_check: IntegrityCheck,
+
+    /// Say what would be fetched, and do nothing.
+    #[arg(long)]
+    pub dry_run: bool,
+
     /// Print the result as JSON.
     #[arg(long)]
     pub json: bool,
+}
+
+/// Which of SQLite's own checks a restored database must pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum IntegrityCheck {
+    /// None.
+    None,
+    /// `PRAGMA quick_check`: the structure of tables.
+    Quick,
+    /// `PRAGMA integrity_check`: indexes and constraints too.
+    Full,
 }
 
 /// Arguments of `ctl`.
@@ -267,6 +299,12 @@ pub enum LogFormat {
 /// Takes any path, and also the empty one of an environment variable that is set to nothing.
 fn parse_socket(text: &str) -> Result<PathBuf, std::convert::Infallible> {
     Ok(PathBuf::from(text))
+}
+
+/// Parses `2026-11-27T20:15:00Z`, `2026-11-27T21:15:00+01:00`.
+fn parse_timestamp(text: &str) -> Result<jiff::Timestamp, String> {
+    let wrong = |_| format!("'{text}' is not a point in time; write it like 2026-11-27T20:15:00Z");
+    text.parse().map_err(wrong)
 }
 
 /// Parses `1s`, `250ms`, `1h30m`.

@@ -4,6 +4,7 @@
 //! *absent*.
 
 use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -41,15 +42,6 @@ pub enum Completed {
     /// Something stands there.
     Taken,
     /// Nobody knows of its parts, perhaps because it was created by an earlier request.
-    Gone,
-}
-
-/// A file that was listed, opened.
-#[derive(Debug)]
-pub enum OpenedFile {
-    /// Its content.
-    Here(ObjectReader),
-    /// It was listed, and is gone now or is another one.
     Gone,
 }
 
@@ -271,24 +263,21 @@ impl Bucket {
     /// # Errors
     /// [`Failure`] when it cannot be read, or is damaged.
     pub async fn header(&self, file: &FileEntry) -> Result<Option<Header>, Failure> {
-        let (range, etag) = (0..HEADER_SIZE as u64, ETag::new(&file.etag));
-        match self.store.get_range(&file.key, range, Some(&etag)).await {
-            Ok(bytes) => Header::decode(&bytes).map(Some).map_err(|error| {
-                Failure::damaged(Reason::IntegrityFailed, format!("{self}: {}: {error}", file.key))
-            }),
-            Err(StoreError::Absent { .. } | StoreError::LostRace { .. }) => Ok(None),
-            Err(error) => Err(error.into()),
-        }
+        let Some(bytes) = self.range_of(file, 0..HEADER_SIZE as u64).await? else { return Ok(None) };
+        let header = Header::decode(&bytes);
+        header.map(Some).map_err(|error| {
+            Failure::damaged(Reason::IntegrityFailed, format!("{self}: {}: {error}", file.key))
+        })
     }
 
-    /// Opens a listed file, if it is still the one that was listed.
+    /// These bytes of a listed file; `None` where it is gone, or is not the one that was listed any more.
     ///
     /// # Errors
     /// [`Failure`] when it cannot be read.
-    pub async fn open_file(&self, file: &FileEntry) -> Result<OpenedFile, Failure> {
-        match self.store.open(&file.key, Some(&ETag::new(&file.etag))).await {
-            Ok(object) => Ok(OpenedFile::Here(object)),
-            Err(StoreError::Absent { .. } | StoreError::LostRace { .. }) => Ok(OpenedFile::Gone),
+    pub async fn range_of(&self, file: &FileEntry, range: Range<u64>) -> Result<Option<Bytes>, Failure> {
+        match self.store.get_range(&file.key, range, Some(&ETag::new(&file.etag))).await {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(StoreError::Absent { .. } | StoreError::LostRace { .. }) => Ok(None),
             Err(error) => Err(error.into()),
         }
     }

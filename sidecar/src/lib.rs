@@ -8,7 +8,7 @@
 //! | [`claim`], [`handover`], [`marks`], [`pod`] | who we are, and whether we may write |
 //! | [`opening`], [`first_view`], [`page_log_file`] | what the database holds already, and what the bucket has of it |
 //! | [`replicate`], [`fleet`], [`limits`], [`places`], [`discovery`], [`follower`], [`capture`], [`backlog`], [`pace`], [`notes`], [`slot_file`], [`streaming`], [`upload`], [`upload_parts`], `writer` | from a commit to a stored slot |
-//! | [`restore`], [`pod_restore`], [`rebuild`], [`progress`] | from stored files to a database |
+//! | [`restore`], [`pod_restore`], [`local`], [`page_writer`], [`rebuild`], [`progress`] | from stored files to a database |
 //! | [`board`], [`demand`], [`http`], [`answer`], [`socket`] | what is said of it and asked of it |
 //! | [`store_now`], [`show`], [`ctl`] | whoever asks: `lifeboat sync`, `lifeboat status`, the probes |
 //! | [`configured`], [`files`], [`manual`], [`table`] | what lists and explains: databases, config, files of a replica, pages |
@@ -40,6 +40,7 @@ pub mod follower;
 pub mod handover;
 pub mod http;
 pub mod limits;
+pub mod local;
 pub mod location;
 pub mod manual;
 pub mod marks;
@@ -47,6 +48,7 @@ pub mod notes;
 pub mod opening;
 pub mod pace;
 pub mod page_log_file;
+pub mod page_writer;
 pub mod places;
 pub mod pod;
 pub mod pod_restore;

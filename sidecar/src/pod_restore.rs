@@ -4,7 +4,7 @@
 //! nothing that this pod would not have.
 
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use lifeboat_replica::adoption::{Adoption, Chain, Content, Local, Record, decide};
 use lifeboat_replica::claim::Sealed;
@@ -12,7 +12,7 @@ use lifeboat_replica::dirty_pages::DirtyPages;
 use lifeboat_replica::page_log::LogIdentity;
 use lifeboat_wire::{DatabaseOutcome, Outcome, Position, Reason, Step, Termination};
 
-use crate::args::RestoreArgs;
+use crate::args::{IntegrityCheck, RestoreArgs};
 use crate::board::position;
 use crate::bucket::Bucket;
 use crate::config::{Config, DatabaseConfig};
@@ -22,8 +22,8 @@ use crate::first_view::{self, Expected};
 use crate::handover::{self, HandOver};
 use crate::marks::{self, Marks};
 use crate::page_log_file::PageLogFile;
-use crate::rebuild::{Overwrite, Rebuilt};
-use crate::restore::{Restored, default_wait, latest};
+use crate::rebuild::{Finish, KeepSums, Overwrite, Rebuilt};
+use crate::restore::{How, Restored, Wanted, default_wait, restore};
 use crate::retry::Trying;
 use crate::{claim, connect, disk, pod, rebuild};
 
@@ -56,8 +56,8 @@ async fn prepare_all(args: &RestoreArgs, outcomes: &mut Vec<DatabaseOutcome>) ->
     }
     for database in &config.databases {
         let begun = Instant::now();
-        let mut trying = Trying::lasting(args.wait.unwrap_or_else(default_wait));
-        let prepared = prepare(&config, database, &mut trying).await;
+        let patience = args.wait.unwrap_or_else(default_wait);
+        let prepared = prepare(&config, database, patience).await;
         let (outcome, position, bytes) = prepared.map_err(|failure| failure.about(&database.name))?;
         let seconds = begun.elapsed().as_secs_f64();
         outcomes.push(DatabaseOutcome { name: database.name.clone(), outcome, position, bytes, seconds });
@@ -68,8 +68,9 @@ async fn prepare_all(args: &RestoreArgs, outcomes: &mut Vec<DatabaseOutcome>) ->
 async fn prepare(
     config: &Config,
     database: &DatabaseConfig,
-    trying: &mut Trying,
+    patience: Duration,
 ) -> Result<(Outcome, Option<Position>, u64), Failure> {
+    let trying = &mut Trying::lasting(patience);
     let marks = Marks::beside(&database.path);
     let _lock = marks.lock(config.handover_timeout).await?;
     rebuild::remove_leftovers(&database.path);
@@ -86,7 +87,7 @@ async fn prepare(
         }
         Adoption::Initial | Adoption::Continues => (Outcome::UpToDate, 0, chain),
         Adoption::Restore | Adoption::Behind => {
-            let restored = bring_back(&bucket, database, &sealed, trying).await?;
+            let restored = bring_back(&bucket, database, &sealed, patience).await?;
             write_record(&marks, database, &sealed)?;
             if let Some(rebuilt) = &restored.rebuilt {
                 note(&marks, database, &chain, rebuilt)?;
@@ -148,9 +149,11 @@ async fn bring_back(
     bucket: &Bucket,
     database: &DatabaseConfig,
     sealed: &Sealed,
-    trying: &mut Trying,
+    patience: Duration,
 ) -> Result<Restored, Failure> {
-    let restored = latest(bucket, &database.path, Overwrite::Force, trying).await?;
+    let finish = Finish { overwrite: Overwrite::Force, integrity: IntegrityCheck::None, sums: KeepSums::Yes };
+    let how = How { wanted: Wanted::Latest, parallelism: PARALLELISM, patience, finish };
+    let restored = restore(bucket, &database.path, &how).await?;
     let restored = restored.ok_or_else(|| Failure::bug("a replica with pages restored to nothing"))?;
     let expected = format!("{:016x}", sealed.base.txid);
     if restored.txid.as_deref() != Some(expected.as_str()) {
@@ -166,11 +169,9 @@ async fn bring_back(
 fn note(marks: &Marks, database: &DatabaseConfig, chain: &Chain, rebuilt: &Rebuilt) -> Result<(), Failure> {
     let (boot_id, file_id) = (marks::boot_id()?, file_id(&database.path)?);
     let identity = LogIdentity { lineage: chain.lineage.clone(), boot_id, file_id };
-    PageLogFile::new(marks.folder(), identity, rebuilt.page_size).begin(
-        chain.newest_pages,
-        &rebuilt.sums,
-        None,
-    );
+    if let Some(sums) = &rebuilt.sums {
+        PageLogFile::new(marks.folder(), identity, rebuilt.page_size).begin(chain.newest_pages, sums, None);
+    }
     Ok(())
 }
 
@@ -214,3 +215,6 @@ fn sentence(outcomes: &[DatabaseOutcome]) -> String {
     });
     each.collect::<Vec<_>>().join("; ")
 }
+
+/// How many requests one restore has under way at once.
+const PARALLELISM: usize = 8;

@@ -4,20 +4,24 @@
 //! as it was.
 
 use std::fs::{File, Metadata, Permissions};
-use std::io::{self, BufReader, Read};
-use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
+use std::io;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use lifeboat_ltx::{Checksum, Decoder, Header, PageChecksum, ReadError};
-use lifeboat_replica::inventory::FileEntry;
+use lifeboat_ltx::{Checksum, Header};
 use lifeboat_replica::page_sums::PageSums;
 use lifeboat_wal::{PageNo, PageSize};
 use lifeboat_wire::Reason;
-use rustix::fs::{Gid, Uid, fchown};
+use rustix::fs::{FallocateFlags, Gid, Uid, fallocate, fchown};
 use tempfile::NamedTempFile;
 
+use crate::args::IntegrityCheck;
+use crate::database::check;
 use crate::disk;
 use crate::exit::Failure;
+use crate::local::{Copier, Local, rolling_checksum};
+use crate::page_writer::PageWriter;
 
 /// What may happen to a file that is already there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,22 +32,33 @@ pub enum Overwrite {
     Force,
 }
 
+/// Whether the checksum of every page is kept: eight bytes for each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeepSums {
+    /// For whoever goes on with the database.
+    Yes,
+    /// Only the checksum of the whole.
+    No,
+}
+
+/// How a database is put in its place.
+#[derive(Clone, Copy, Debug)]
+pub struct Finish {
+    /// What may happen to a file that is there.
+    pub overwrite: Overwrite,
+    /// What SQLite must say of it.
+    pub integrity: IntegrityCheck,
+    /// What is wanted of it besides.
+    pub sums: KeepSums,
+}
+
 /// A database being built.
 #[derive(Debug)]
 pub struct Rebuild {
     target: PathBuf,
     temp: NamedTempFile,
-    last: Option<Header>,
-    page_size: Option<PageSize>,
-}
-
-/// A file that could not be applied.
-#[derive(Debug)]
-pub enum ApplyError {
-    /// The reader failed: the file may be fine.
-    Read(io::Error),
-    /// The file, or the chain, is not what it must be; or the disk refused.
-    Failed(Failure),
+    file: Arc<File>,
+    page_size: PageSize,
 }
 
 /// A database that is at its place.
@@ -55,16 +70,16 @@ pub struct Rebuilt {
     pub checksum: Checksum,
     /// Size of every page.
     pub page_size: PageSize,
-    /// The checksum of every page, as recomputed from the file.
-    pub sums: PageSums,
+    /// The checksum of every page, as recomputed from the file, where they were to be kept.
+    pub sums: Option<PageSums>,
 }
 
 impl Rebuild {
-    /// Begins beside `target`.
+    /// Begins beside `target` the database that it is after the file with this header.
     ///
     /// # Errors
-    /// Refused when the folder cannot be written.
-    pub fn begin(target: &Path) -> Result<Self, Failure> {
+    /// Refused when the folder cannot be written, or has no room.
+    pub fn begin(target: &Path, newest: &Header) -> Result<Self, Failure> {
         // Through a link the file it leads to is meant, and the WAL beside that.
         let target = &disk::real(target);
         let folder = disk::folder_of(target);
@@ -75,79 +90,43 @@ impl Rebuild {
                 &format!("{}: {error}; its folder must exist and be writable", folder.display()),
             )
         })?;
-        Ok(Self { target: target.to_owned(), temp, last: None, page_size: None })
+        let bytes = u64::from(newest.commit.get()) * u64::from(newest.page_size.get());
+        let file = reserve(temp.as_file(), bytes).map_err(|error| unwritable(target, &error.to_string()))?;
+        Ok(Self { target: target.to_owned(), temp, file: Arc::new(file), page_size: newest.page_size })
     }
 
-    /// Applies the next file of the plan.
-    ///
-    /// # Errors
-    /// [`ApplyError`]; then this rebuild is of no use any more.
-    pub fn apply(&mut self, entry: &FileEntry, reader: impl Read) -> Result<(), ApplyError> {
-        let damaged = |error: ReadError| match error {
-            ReadError::Read { source, .. } => ApplyError::Read(source),
-            error @ (ReadError::Decode(_) | _) => ApplyError::Failed(Failure::damaged(
-                Reason::IntegrityFailed,
-                format!("{}: {error}", entry.key),
-            )),
-        };
-        let mut decoder = Decoder::begin(reader).map_err(damaged)?;
-        let header = decoder.header().clone();
-        self.check(entry, &header).map_err(ApplyError::Failed)?;
-        let size = u64::from(header.page_size.get());
-        let mut has_pages = false;
-        while let Some(page) = decoder.next_page().map_err(damaged)? {
-            has_pages = true;
-            let place = u64::from(page.no.get() - 1) * size;
-            self.temp.as_file().write_all_at(page.image, place).map_err(|error| self.disk_failed(&error))?;
-        }
-        decoder.finish().map_err(damaged)?;
-        if has_pages {
-            self.page_size = Some(header.page_size);
-        }
-        if self.page_size.is_some() {
-            let bytes = u64::from(header.commit.get()) * size;
-            self.temp.as_file().set_len(bytes).map_err(|error| self.disk_failed(&error))?;
-        }
-        self.last = Some(header);
-        Ok(())
+    /// A writer for one thread.
+    #[must_use]
+    pub fn writer(&self) -> TargetWriter {
+        let pages = PageWriter::new(Arc::clone(&self.file), self.page_size);
+        TargetWriter { pages, page_size: self.page_size, target: self.target.clone() }
     }
 
-    fn check(&self, entry: &FileEntry, header: &Header) -> Result<(), Failure> {
-        let damaged =
-            |what: &str| Err(Failure::damaged(Reason::IntegrityFailed, format!("{}: {what}", entry.key)));
-        if (header.min_txid, header.max_txid) != (entry.min, entry.max) {
-            return damaged("its name and its header differ: it is another file than it says");
-        }
-        if self.page_size.is_some_and(|size| size != header.page_size) {
-            return damaged("its page size differs from the files before it");
-        }
-        let Some(last) = &self.last else { return Ok(()) };
-        let is_next = last.max_txid.next() == Some(header.min_txid);
-        match (last.mark, header.mark) {
-            (Some(before), Some(after)) if is_next && before.post_apply != after.pre_apply => {
-                damaged("it does not continue the file before it: their database checksums differ")
-            }
-            (Some(_) | None, _) => Ok(()),
-        }
+    /// Something that takes pages over from an older state of the database.
+    #[must_use]
+    pub fn copier(&self, local: &Local) -> Copier {
+        local.copier(Arc::clone(&self.file), self.target.clone())
     }
 
     /// Verifies the whole and puts it in place.
     ///
     /// # Errors
-    /// Damaged when the file is not what the last file's mark says; refused when the target exists and may not be
-    /// replaced, or the disk refuses.
-    pub fn finish(self, overwrite: Overwrite) -> Result<Rebuilt, Failure> {
-        let bytes = self.temp.as_file().metadata().map_err(|error| self.write_failed(&error))?.len();
-        let (page_size, checksum, sums) = self.verify()?;
+    /// Damaged when the file is not what the mark of the newest file says, or SQLite finds it damaged; refused when the
+    /// target exists and may not be replaced, or the disk refuses.
+    pub fn finish(self, newest: &Header, how: &Finish) -> Result<Rebuilt, Failure> {
+        let failed = |error: io::Error| unwritable(&self.target, &error.to_string());
+        let bytes = self.file.metadata().map_err(failed)?.len();
+        let (checksum, sums) = self.verify(newest, how.sums)?;
+        check::integrity(self.temp.path(), how.integrity)?;
         let replaced = disk_metadata(&self.target)?;
-        if replaced.is_some() && overwrite == Overwrite::Never {
+        if replaced.is_some() && how.overwrite == Overwrite::Never {
             return Err(target_exists(&self.target));
         }
-        self.take_owner(replaced.as_ref()).map_err(|error| self.write_failed(&error))?;
-        self.temp.as_file().sync_all().map_err(|error| self.write_failed(&error))?;
-        let target = self.target.clone();
+        self.take_owner(replaced.as_ref()).map_err(failed)?;
+        self.file.sync_all().map_err(failed)?;
+        let target = self.target;
         remove_stale(&target)?;
-        let persisted = match overwrite {
+        let persisted = match how.overwrite {
             Overwrite::Never => self.temp.persist_noclobber(&target),
             Overwrite::Force => self.temp.persist(&target),
         };
@@ -157,27 +136,28 @@ impl Rebuild {
         })?;
         disk::sync_folder(disk::folder_of(&target))
             .map_err(|error| unwritable(&target, &error.to_string()))?;
-        Ok(Rebuilt { bytes, checksum, page_size, sums })
+        Ok(Rebuilt { bytes, checksum, page_size: self.page_size, sums })
     }
 
     /// Reads the file back: what counts is what the disk holds, not what was sent to it.
-    fn verify(&self) -> Result<(PageSize, Checksum, PageSums), Failure> {
-        let (Some(last), Some(page_size)) = (&self.last, self.page_size) else {
-            return Err(Failure::bug("a database was finished before any page of it came"));
-        };
-        let file = self.temp.as_file();
-        let sums = sums_of(file, page_size).map_err(|error| self.write_failed(&error))?;
-        let found = sums.checksum().unwrap_or(Checksum::EMPTY);
-        match last.mark.map(|mark| mark.post_apply) {
+    fn verify(&self, newest: &Header, keep: KeepSums) -> Result<(Checksum, Option<PageSums>), Failure> {
+        let mut kept = Vec::new();
+        let found = rolling_checksum(&self.file, self.page_size, |sum| {
+            if keep == KeepSums::Yes {
+                kept.push(sum);
+            }
+        });
+        let found = found.map_err(|error| unwritable(&self.target, &error.to_string()))?;
+        match newest.mark.map(|mark| mark.post_apply) {
             Some(expected) if expected != found => Err(Failure::damaged(
                 Reason::IntegrityFailed,
                 format!(
                     "the restored database has the checksum {found}, but the replica says {expected} at txid {}; \
                      nothing was written",
-                    last.max_txid
+                    newest.max_txid
                 ),
             )),
-            Some(_) | None => Ok((page_size, found, sums)),
+            Some(_) | None => Ok((found, (keep == KeepSums::Yes).then(|| PageSums::known(kept)))),
         }
     }
 
@@ -197,14 +177,51 @@ impl Rebuild {
         }
         Ok(())
     }
+}
 
-    fn disk_failed(&self, error: &io::Error) -> ApplyError {
-        ApplyError::Failed(self.write_failed(error))
+/// Puts pages at their places, and says of the target what the disk refuses.
+#[derive(Debug)]
+pub struct TargetWriter {
+    pages: PageWriter,
+    page_size: PageSize,
+    target: PathBuf,
+}
+
+impl TargetWriter {
+    /// Size of every page.
+    #[must_use]
+    pub const fn page_size(&self) -> PageSize {
+        self.page_size
     }
 
-    fn write_failed(&self, error: &io::Error) -> Failure {
-        unwritable(&self.target, &error.to_string())
+    /// Writes one page, or keeps it until the next that does not follow it.
+    ///
+    /// # Errors
+    /// Refused when the disk refuses.
+    pub fn put(&mut self, page: PageNo, image: &[u8]) -> Result<(), Failure> {
+        self.pages.put(page, image).map_err(|error| unwritable(&self.target, &error.to_string()))
     }
+
+    /// Writes what was kept.
+    ///
+    /// # Errors
+    /// Refused when the disk refuses.
+    pub fn flush(&mut self) -> Result<(), Failure> {
+        self.pages.flush().map_err(|error| unwritable(&self.target, &error.to_string()))
+    }
+}
+
+/// Gives a new file its size, and the room for it where the file system can: a full disk is found out before anything is
+/// fetched.
+fn reserve(file: &File, bytes: u64) -> io::Result<File> {
+    file.set_len(bytes)?;
+    if bytes > 0
+        && let Err(error) = fallocate(file, FallocateFlags::empty(), 0, bytes)
+        && error == rustix::io::Errno::NOSPC
+    {
+        return Err(error.into());
+    }
+    file.try_clone()
 }
 
 /// The refusal of a restore whose target is in the way.
@@ -214,24 +231,6 @@ pub fn target_exists(target: &Path) -> Failure {
         Reason::TargetExists,
         format!("{} exists; choose another with -o, or replace it with --force", target.display()),
     )
-}
-
-/// The checksums of the pages of a closed database file, without its WAL.
-fn sums_of(file: &File, page_size: PageSize) -> io::Result<PageSums> {
-    let mut reader = BufReader::with_capacity(READ_BUFFER, file.try_clone()?);
-    io::Seek::rewind(&mut reader)?;
-    let (mut image, mut sums) = (vec![0; page_size.get() as usize], Vec::new());
-    let mut page = Some(PageNo::FIRST);
-    while let Some(no) = page {
-        match reader.read_exact(&mut image) {
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => break,
-            done => done?,
-        }
-        let is_lock_page = no == page_size.lock_page();
-        sums.push(if is_lock_page { PageChecksum::from_bits(0) } else { PageChecksum::of(no, &image) });
-        page = no.next();
-    }
-    Ok(PageSums::known(sums))
 }
 
 /// SQLite would play a WAL that belongs to another file into the restored one.
@@ -256,7 +255,8 @@ fn disk_metadata(path: &Path) -> Result<Option<Metadata>, Failure> {
     }
 }
 
-fn unwritable(path: &Path, why: &str) -> Failure {
+/// The refusal of a restore whose place cannot be written.
+pub(crate) fn unwritable(path: &Path, why: &str) -> Failure {
     Failure::refused(Reason::DatabaseUnreadable, format!("cannot write {}: {why}", path.display()))
 }
 
@@ -278,4 +278,3 @@ fn temp_prefix(target: &Path) -> String {
 
 /// A sticky folder, or one that everybody may write to, says nothing about who should read what is in it.
 const OPEN_TO_ALL: u32 = 0o1002;
-const READ_BUFFER: usize = 1024 * 1024;

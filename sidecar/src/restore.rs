@@ -1,24 +1,29 @@
 //! `lifeboat restore`: a database out of its replica, whole and verified, or not at all.
 
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use lifeboat_replica::inventory::Inventory;
-use lifeboat_replica::restore::{RestorePlan, plan_latest};
+use lifeboat_replica::restore::RestorePlan;
 use lifeboat_wire::Reason;
 use serde::Serialize;
-use tokio_util::io::SyncIoBridge;
 
 use crate::args::RestoreArgs;
-use crate::bucket::{Bucket, OpenedFile};
+use crate::bucket::Bucket;
 use crate::config::Config;
-use crate::exit::{Exit, Failure};
+use crate::exit::Failure;
 use crate::location::{Location, is_url};
 use crate::marks::{Lock, Marks};
-use crate::progress::Progress;
-use crate::rebuild::{ApplyError, Overwrite, Rebuild, Rebuilt, target_exists};
-use crate::retry::Trying;
+use crate::rebuild::{Finish, KeepSums, Overwrite, Rebuilt, target_exists};
 use crate::{connect, pod, pod_restore};
+
+mod attempt;
+mod gather;
+mod jobs;
+mod pages;
+mod source;
+
+pub use attempt::{How, Wanted, restore};
+pub use gather::WHOLE_BYTES_MAX;
 
 /// What came of a restore, as `--json` prints it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -31,18 +36,42 @@ pub struct Restored {
     /// The TXID that was restored, 16 hexadecimal digits.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub txid: Option<String>,
+    /// When that state was stored, by the clock of its writer: RFC 3339, UTC.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub time: Option<String>,
     /// The rolling checksum of the database.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub checksum: Option<String>,
     /// Its size in bytes.
     pub bytes: u64,
-    /// Files fetched.
+    /// Files of the plan.
     pub files: usize,
+    /// Bytes fetched.
+    pub fetched: u64,
     /// Time taken.
     pub seconds: f64,
     /// What was written, page by page.
     #[serde(skip)]
     pub rebuilt: Option<Rebuilt>,
+}
+
+impl Restored {
+    /// A restore that found nothing to do.
+    #[must_use]
+    pub fn nothing(outcome: Outcome, path: &Path) -> Self {
+        Self {
+            outcome,
+            path: path.to_owned(),
+            txid: None,
+            time: None,
+            checksum: None,
+            bytes: 0,
+            files: 0,
+            fetched: 0,
+            seconds: 0.0,
+            rebuilt: None,
+        }
+    }
 }
 
 /// What a restore did.
@@ -57,6 +86,28 @@ pub enum Outcome {
     NothingStored,
 }
 
+/// What a restore would do, as `--dry-run --json` prints it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Planned<'p> {
+    path: &'p Path,
+    txid: String,
+    /// Size of all files: the most that would be fetched.
+    bytes: u64,
+    files: Vec<PlannedFile>,
+}
+
+/// A file of a plan.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct PlannedFile {
+    key: String,
+    level: u8,
+    min_txid: String,
+    max_txid: String,
+    bytes: u64,
+}
+
 /// Runs the command.
 ///
 /// # Errors
@@ -66,9 +117,31 @@ pub async fn run(args: &RestoreArgs) -> Result<(), Failure> {
         return pod_restore::run(args).await;
     }
     let (location, output) = source(args)?;
-    let restored = restore(args, &location, &output).await?;
+    if args.dry_run {
+        let bucket = connect::open(&location, connect::Folder::MustExist).await?;
+        let plan = attempt::plan_only(&bucket, &how(args)).await?;
+        return plan
+            .map_or_else(|| Err(nothing_stored(&bucket)), |plan| say_plan(args, &plan, &output, &location));
+    }
+    let restored = restore_file(args, &location, &output).await?;
     say(args, &restored, &location);
     Ok(())
+}
+
+/// How the command line wants it.
+fn how(args: &RestoreArgs) -> How {
+    let wanted = match (args.txid, args.timestamp) {
+        (Some(txid), _) => Wanted::Txid(txid),
+        (None, Some(time)) => Wanted::Time(time.as_millisecond()),
+        (None, None) => Wanted::Latest,
+    };
+    let overwrite = if args.force { Overwrite::Force } else { Overwrite::Never };
+    How {
+        wanted,
+        parallelism: usize::from(args.parallelism),
+        patience: args.wait.unwrap_or_else(default_wait),
+        finish: Finish { overwrite, integrity: args.integrity_check, sums: KeepSums::No },
+    }
 }
 
 /// Where from, and where to.
@@ -89,38 +162,30 @@ fn source(args: &RestoreArgs) -> Result<(Location, PathBuf), Failure> {
     Ok((location, args.output.clone().unwrap_or_else(|| database.path.clone())))
 }
 
-async fn restore(args: &RestoreArgs, location: &Location, output: &Path) -> Result<Restored, Failure> {
-    let nothing = |outcome| Restored {
-        outcome,
-        path: output.to_owned(),
-        txid: None,
-        checksum: None,
-        bytes: 0,
-        files: 0,
-        seconds: 0.0,
-        rebuilt: None,
-    };
+async fn restore_file(args: &RestoreArgs, location: &Location, output: &Path) -> Result<Restored, Failure> {
     let exists = output.try_exists().map_err(|error| {
         Failure::refused(Reason::DatabaseUnreadable, format!("{}: {error}", output.display()))
     })?;
     if exists && args.if_db_not_exists {
-        return Ok(nothing(Outcome::DatabaseExists));
+        return Ok(Restored::nothing(Outcome::DatabaseExists, output));
     }
     if exists && !args.force {
         return Err(target_exists(output));
     }
     let _lock = lock(output).await?;
     let bucket = connect::open(location, connect::Folder::MustExist).await?;
-    let mut trying = Trying::lasting(args.wait.unwrap_or_else(default_wait));
-    let overwrite = if args.force { Overwrite::Force } else { Overwrite::Never };
-    match latest(&bucket, output, overwrite, &mut trying).await? {
+    match restore(&bucket, output, &how(args)).await? {
         Some(restored) => Ok(restored),
-        None if args.if_replica_exists => Ok(nothing(Outcome::NothingStored)),
-        None => Err(Failure::refused(
-            Reason::NothingToRestore,
-            format!("{bucket} holds no database; check the URL, or pass --if-replica-exists if that is fine"),
-        )),
+        None if args.if_replica_exists => Ok(Restored::nothing(Outcome::NothingStored, output)),
+        None => Err(nothing_stored(&bucket)),
     }
+}
+
+fn nothing_stored(bucket: &Bucket) -> Failure {
+    Failure::refused(
+        Reason::NothingToRestore,
+        format!("{bucket} holds no database; check the URL, or pass --if-replica-exists if that is fine"),
+    )
 }
 
 /// A database that a process follows must not be replaced under it.
@@ -135,102 +200,6 @@ pub fn default_wait() -> Duration {
     Duration::from_secs(if pod::is_pod() { 60 } else { 10 })
 }
 
-/// Restores the newest state of `bucket` to `output`; `None` where the replica is proved to hold no database.
-///
-/// # Errors
-/// [`Failure`]; then `output` is as it was.
-pub async fn latest(
-    bucket: &Bucket,
-    output: &Path,
-    overwrite: Overwrite,
-    trying: &mut Trying,
-) -> Result<Option<Restored>, Failure> {
-    let mut seen: Option<Inventory> = None;
-    loop {
-        let inventory = match bucket.inventory().await {
-            Ok(inventory) => {
-                trying.worked();
-                inventory
-            }
-            Err(failure) if failure.exit == Exit::Unavailable => {
-                trying.again(failure).await?;
-                continue;
-            }
-            Err(failure) => return Err(failure),
-        };
-        if !inventory.holds_pages() {
-            return Ok(None);
-        }
-        let failure = match attempt(bucket, &inventory, output, overwrite).await {
-            Ok(restored) => return Ok(Some(restored)),
-            Err(failure) => failure,
-        };
-        // Files may go while they are read, by retention; then a new plan leads there. If nothing moved, it is damage.
-        let is_new = seen.as_ref() != Some(&inventory);
-        seen = Some(inventory);
-        match failure.exit {
-            Exit::Unavailable => trying.again(failure).await?,
-            Exit::Damaged if is_new => tracing::debug!("{failure}; looking again"),
-            Exit::Done | Exit::Usage | Exit::Fenced | Exit::Refused | Exit::Damaged | Exit::Bug => {
-                return Err(failure);
-            }
-        }
-    }
-}
-
-async fn attempt(
-    bucket: &Bucket,
-    inventory: &Inventory,
-    output: &Path,
-    overwrite: Overwrite,
-) -> Result<Restored, Failure> {
-    let begun = Instant::now();
-    let plan = plan_latest(inventory)
-        .map_err(|error| Failure::damaged(Reason::ChainGap, format!("{bucket}: {error}")))?;
-    let rebuild = fetch(bucket, &plan, Rebuild::begin(output)?).await?;
-    let finished = tokio::task::spawn_blocking(move || rebuild.finish(overwrite)).await;
-    let rebuilt = finished.map_err(|error| Failure::bug(error.to_string()))??;
-    Ok(Restored {
-        outcome: Outcome::Restored,
-        path: output.to_owned(),
-        txid: plan.target().map(|txid| txid.to_string()),
-        checksum: Some(rebuilt.checksum.to_string()),
-        bytes: rebuilt.bytes,
-        files: plan.files().len(),
-        seconds: begun.elapsed().as_secs_f64(),
-        rebuilt: Some(rebuilt),
-    })
-}
-
-/// Fetches and applies every file of the plan, in order.
-async fn fetch(bucket: &Bucket, plan: &RestorePlan, mut rebuild: Rebuild) -> Result<Rebuild, Failure> {
-    let progress = Progress::begin(plan.bytes());
-    for file in plan.files() {
-        let reader = match bucket.open_file(file).await? {
-            OpenedFile::Here(object) => object.reader,
-            OpenedFile::Gone => {
-                return Err(Failure::damaged(
-                    Reason::ChainGap,
-                    format!("{bucket}: {} was listed and is gone, or was replaced", file.key),
-                ));
-            }
-        };
-        let (entry, counted) = (file.clone(), progress.counting(SyncIoBridge::new(reader)));
-        let applied = tokio::task::spawn_blocking(move || {
-            let applied = rebuild.apply(&entry, counted);
-            (rebuild, applied)
-        });
-        let (returned, applied) = applied.await.map_err(|error| Failure::bug(error.to_string()))?;
-        rebuild = returned;
-        applied.map_err(|error| match error {
-            ApplyError::Read(error) => Failure::unavailable(format!("{bucket}: {}: {error}", file.key)),
-            ApplyError::Failed(failure) => failure.about(bucket),
-        })?;
-    }
-    progress.end();
-    Ok(rebuild)
-}
-
 #[expect(clippy::print_stdout, reason = "results go to standard output")]
 fn say(args: &RestoreArgs, restored: &Restored, location: &Location) {
     if args.json {
@@ -242,11 +211,44 @@ fn say(args: &RestoreArgs, restored: &Restored, location: &Location) {
         Outcome::DatabaseExists => println!("{path} exists; nothing was done"),
         Outcome::NothingStored => println!("{location} holds no database; nothing was done"),
         Outcome::Restored => println!(
-            "restored {path} from {location}: txid {}, {} bytes, {} files, {:.2} s",
+            "restored {path} from {location}: txid {} of {}, {} bytes; fetched {} bytes of {} files in {:.2} s",
             restored.txid.as_deref().unwrap_or("?"),
+            restored.time.as_deref().unwrap_or("?"),
             restored.bytes,
+            restored.fetched,
             restored.files,
             restored.seconds
         ),
     }
 }
+
+#[expect(clippy::print_stdout, reason = "results go to standard output")]
+fn say_plan(args: &RestoreArgs, plan: &RestorePlan, path: &Path, location: &Location) -> Result<(), Failure> {
+    let files = plan.files().iter().map(|file| PlannedFile {
+        key: file.key.clone(),
+        level: file.level.get(),
+        min_txid: file.min.to_string(),
+        max_txid: file.max.to_string(),
+        bytes: file.size,
+    });
+    let txid = plan.target().map_or_else(String::new, |txid| txid.to_string());
+    let planned = Planned { path, txid, bytes: plan.bytes(), files: files.collect() };
+    if args.json {
+        println!("{}", serde_json::to_string(&planned).map_err(|error| Failure::bug(error.to_string()))?);
+        return Ok(());
+    }
+    println!(
+        "would restore {} from {location}: txid {}, at most {} bytes of {} files",
+        path.display(),
+        planned.txid,
+        planned.bytes,
+        planned.files.len()
+    );
+    for file in &planned.files {
+        println!("  {} {} bytes", file.key, file.bytes);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

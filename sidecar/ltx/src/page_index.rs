@@ -49,8 +49,13 @@ impl PageIndex {
         self.0.is_empty()
     }
 
+    /// The index of these entries, which were checked.
+    pub(crate) const fn of(entries: Vec<PageEntry>) -> Self {
+        Self(entries)
+    }
+
     /// Where the last frame ends.
-    pub(crate) fn end(&self) -> u64 {
+    fn end(&self) -> u64 {
         self.0.last().map_or(HEADER_SIZE as u64, |entry| entry.offset + entry.size)
     }
 
@@ -77,7 +82,7 @@ impl PageIndex {
 
 impl PageEntry {
     /// Whether the frame ends where an offset can still name it.
-    fn fits(&self) -> bool {
+    pub(crate) const fn fits(&self) -> bool {
         self.size > 0 && self.offset.checked_add(self.size).is_some()
     }
 }
@@ -103,10 +108,10 @@ impl IndexBytes {
 }
 
 /// The integer is cut, or not written the shortest way.
-struct Cut;
+pub(crate) struct Cut;
 
 /// The next entry, or `None` for the zero after the last.
-fn take_entry(rest: &mut &[u8]) -> Result<Option<PageEntry>, Cut> {
+pub(crate) fn take_entry(rest: &mut &[u8]) -> Result<Option<PageEntry>, Cut> {
     let number = u32::try_from(take_varint(rest)?).map_err(|_| Cut)?;
     let Some(page) = PageNo::try_new(number) else {
         return Ok(None);
@@ -131,6 +136,9 @@ fn take_varint(rest: &mut &[u8]) -> Result<u64, Cut> {
     }
     Err(Cut)
 }
+
+/// The most bytes an entry takes: three integers, of 5, 10 and 10 bytes.
+pub(crate) const ENTRY_BYTES_MAX: usize = 25;
 
 fn put_varint(bytes: &mut Vec<u8>, mut number: u64) {
     loop {

@@ -7,9 +7,9 @@
 
 use crate::error::{DecodeError, Part};
 use crate::header::{HEADER_SIZE, Header};
-use crate::page_frame::{END_OF_PAGES, max_frame_size};
+use crate::index_reader::IndexReader;
+use crate::page_frame::END_OF_PAGES;
 use crate::page_index::PageIndex;
-use crate::page_order::PageOrder;
 use crate::trailer::{TRAILER_SIZE, Trailer};
 
 /// Page index and trailer of a file.
@@ -58,26 +58,11 @@ impl Tail {
         let (_, tail) = tail.split_at(begin);
         let (entries, fixed) = tail.split_at(tail.len() - FIXED_SIZE);
         let (_size, trailer) = fixed.split_at(FIXED_SIZE - TRAILER_SIZE);
-        let index = PageIndex::decode(entries, at)?;
-        if index.end() + END_OF_PAGES.len() as u64 != at {
-            return Err(DecodeError::PageIndex { at });
-        }
-        check_pages(header, &index)?;
-        Ok(Self { index, trailer: Trailer::decode(trailer)? })
+        let (mut reader, mut index) = (IndexReader::begin(header, at), Vec::new());
+        reader.push(entries, |entry| index.push(entry))?;
+        reader.finish()?;
+        Ok(Self { index: PageIndex::of(index), trailer: Trailer::decode(trailer)? })
     }
-}
-
-fn check_pages(header: &Header, index: &PageIndex) -> Result<(), DecodeError> {
-    let mut order = PageOrder::new(header);
-    let max = max_frame_size(header.page_size);
-    for entry in index.entries() {
-        let at = entry.offset;
-        order.admit(entry.page).map_err(|source| DecodeError::Page { at, source })?;
-        if entry.size > max {
-            return Err(DecodeError::FrameSize { at, page: entry.page, found: entry.size, max });
-        }
-    }
-    order.end().map_err(|source| DecodeError::Page { at: index.end(), source })
 }
 
 /// The index's size and the trailer.

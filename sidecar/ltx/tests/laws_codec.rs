@@ -4,7 +4,9 @@
 
 mod raw;
 
-use lifeboat_ltx::{Checksum, Header, LtxFile, Mark, PageFrameDecoder, Tail, Txid, decode_whole};
+use lifeboat_ltx::{
+    Checksum, Header, IndexReader, LtxFile, Mark, PageFrameDecoder, Tail, Txid, decode_whole,
+};
 use lifeboat_wal::{PageCount, PageNo, PageSize};
 use lz4_flex::frame::{BlockMode, BlockSize, FrameInfo};
 use proptest::prelude::*;
@@ -123,6 +125,30 @@ proptest! {
         prop_assert!(decode_whole(&garbage).is_err());
         prop_assert!(PageFrameDecoder::new(header.page_size).decode(&garbage).is_err());
         prop_assert!(Tail::decode(&header, garbage.len() as u64, &garbage).is_err());
+    }
+
+    #[test]
+    fn an_index_read_in_pieces_is_the_index(file in file(), piece in 1_usize..40) {
+        let bytes = file.encode().unwrap();
+        let size = bytes.len() as u64;
+        let begin = bytes.len() - usize::try_from(Tail::size(&bytes, size).unwrap()).unwrap();
+        let (mut reader, mut entries) = (IndexReader::begin(&file.header, begin as u64), Vec::new());
+        for piece in bytes[begin..bytes.len() - 24].chunks(piece) {
+            reader.push(piece, |entry| entries.push(entry)).unwrap();
+        }
+        reader.finish().unwrap();
+        let tail = Tail::decode(&file.header, size, &bytes).unwrap();
+        prop_assert_eq!(entries, tail.index.entries());
+    }
+
+    #[test]
+    fn an_index_that_is_cut_anywhere_is_an_error(file in file(), cut: prop::sample::Index) {
+        let bytes = file.encode().unwrap();
+        let tail = usize::try_from(Tail::size(&bytes, bytes.len() as u64).unwrap()).unwrap();
+        let index = &bytes[bytes.len() - tail..bytes.len() - 24];
+        let mut reader = IndexReader::begin(&file.header, (bytes.len() - tail) as u64);
+        let pushed = reader.push(&index[..cut.index(index.len())], |_| ());
+        prop_assert!(pushed.and_then(|()| reader.finish()).is_err());
     }
 
     #[test]

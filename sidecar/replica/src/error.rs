@@ -48,6 +48,26 @@ pub enum PlanError {
         /// The first TXID beyond the hole.
         next: Txid,
     },
+    /// No chain of files ends at this TXID.
+    #[error("txid {wanted} cannot be restored: {}", nearest(*.before, *.after))]
+    NoPoint {
+        /// What was asked for.
+        wanted: Txid,
+        /// The nearest restorable TXID before it.
+        before: Option<Txid>,
+        /// The nearest restorable TXID after it.
+        after: Option<Txid>,
+    },
+    /// Every state that can be restored is younger than the time asked for.
+    #[error(
+        "nothing can be restored from that time: the oldest restorable state is txid {oldest}; choose its time or a later one"
+    )]
+    TooEarly {
+        /// The oldest TXID that can be restored.
+        oldest: Txid,
+        /// When its file was made: milliseconds since 1970.
+        oldest_ms: i64,
+    },
     /// The oldest files are missing.
     #[error(
         "the chain has no beginning: the oldest file starts at txid {oldest} and no snapshot covers what is before"
@@ -56,4 +76,15 @@ pub enum PlanError {
         /// Where the oldest file begins.
         oldest: Txid,
     },
+}
+
+fn nearest(before: Option<Txid>, after: Option<Txid>) -> String {
+    match (before, after) {
+        (Some(before), Some(after)) => {
+            format!("the nearest restorable states are {before} before it and {after} after it")
+        }
+        (Some(before), None) => format!("the newest restorable state is {before}"),
+        (None, Some(after)) => format!("the oldest restorable state is {after}"),
+        (None, None) => "nothing can be restored".to_owned(),
+    }
 }

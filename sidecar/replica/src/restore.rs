@@ -1,14 +1,38 @@
-//! Which files lead to a restore target.
+//! Which files lead to a restore target, and what of them must be fetched.
+//!
+//! | module | decides |
+//! |---|---|
+//! | here | the files that lead to a target, by TXID |
+//! | [`points`] | the targets there are, and the ones next to a target that is none |
+//! | [`time`] | which target a point in time means, reading few headers |
+//! | [`placement`] | which file gives each page: the newest that has it |
+//! | [`fetches`] | which byte ranges of a large file are fetched |
 //!
 //! The rule is Litestream's, so that both restore the same: the newest snapshot, then again and again the file of any
 //! level that extends furthest from the TXID reached. A hole is an error even when a later file holds every page;
 //! overlaps are harmless, because a later file only rewrites pages with newer images.
+
+use std::cmp::Reverse;
 
 use lifeboat_ltx::Txid;
 
 use crate::error::PlanError;
 use crate::inventory::{FileEntry, Inventory};
 use crate::layout::Level;
+
+pub mod fetches;
+pub mod placement;
+pub mod points;
+pub mod time;
+
+/// What is to be restored. A point in time is turned into a TXID first, by [`time::TimeSearch`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// The newest state.
+    Latest,
+    /// Exactly the state that this TXID ended at.
+    Txid(Txid),
+}
 
 /// The files that reach a target, oldest first. Never empty.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,7 +53,7 @@ impl RestorePlan {
         self.files.last().map(|file| file.max)
     }
 
-    /// Bytes to fetch.
+    /// Size of all its files. What a restore fetches of them may be less.
     #[must_use]
     pub fn bytes(&self) -> u64 {
         self.files.iter().map(|file| file.size).sum()
@@ -41,15 +65,35 @@ impl RestorePlan {
 /// # Errors
 /// [`PlanError`] where there is no database, or the files do not reach the newest one.
 pub fn plan_latest(inventory: &Inventory) -> Result<RestorePlan, PlanError> {
+    plan(inventory, Target::Latest)
+}
+
+/// Plans the restore of a target.
+///
+/// # Errors
+/// [`PlanError`] where there is no database, or the files do not reach the target; then it names the targets next to it.
+pub fn plan(inventory: &Inventory, target: Target) -> Result<RestorePlan, PlanError> {
     if !inventory.holds_pages() {
         return Err(PlanError::EmptyReplica);
     }
-    let mut files: Vec<FileEntry> = newest_snapshot(inventory).cloned().into_iter().collect();
-    let mut reached = files.last().map_or(0, |file| file.max.get());
-    while let Some(next) = furthest_from(inventory, reached) {
-        reached = next.max.get();
-        files.push(next.clone());
+    match target {
+        Target::Latest => to_the_end(inventory),
+        Target::Txid(wanted) => to_txid(inventory, wanted),
     }
+}
+
+/// Plans how a copy that stands at `from` is brought to the newest state; `None` where files are missing in between, and
+/// only a whole restore leads there. Empty for a copy that is there already.
+#[must_use]
+pub fn plan_onward(inventory: &Inventory, from: Txid) -> Option<Vec<FileEntry>> {
+    let usable = |file: &&FileEntry| file.level != Level::SNAPSHOT;
+    let (files, reached) = chain(inventory.files().iter().filter(usable), from.get());
+    let newest = inventory.files().iter().map(|file| file.max.get()).max().unwrap_or(0);
+    (reached >= newest).then_some(files)
+}
+
+fn to_the_end(inventory: &Inventory) -> Result<RestorePlan, PlanError> {
+    let (files, reached) = from_a_snapshot(inventory, u64::MAX);
     match inventory.files().iter().filter(|file| file.max.get() > reached).map(|file| file.min).min() {
         None => Ok(RestorePlan { files }),
         Some(next) => Err(Txid::try_new(reached)
@@ -57,105 +101,43 @@ pub fn plan_latest(inventory: &Inventory) -> Result<RestorePlan, PlanError> {
     }
 }
 
-fn newest_snapshot(inventory: &Inventory) -> Option<&FileEntry> {
-    let snapshots = inventory.files().iter().filter(|file| file.level == Level::SNAPSHOT);
-    snapshots.filter(|file| file.min == Txid::FIRST).max_by_key(|file| file.max)
+fn to_txid(inventory: &Inventory, wanted: Txid) -> Result<RestorePlan, PlanError> {
+    let (files, reached) = from_a_snapshot(inventory, wanted.get());
+    if reached == wanted.get() && files.iter().any(|file| !file.is_seal()) {
+        return Ok(RestorePlan { files });
+    }
+    let (before, after) = points::next_to(&points::points(inventory), wanted);
+    Err(PlanError::NoPoint { wanted, before, after })
 }
 
-/// The file that continues from `reached` and ends last; of several, the one of the highest level, which is smallest.
-fn furthest_from(inventory: &Inventory, reached: u64) -> Option<&FileEntry> {
-    let continues = |file: &&FileEntry| file.min.get() <= reached + 1 && file.max.get() > reached;
-    inventory.files().iter().filter(continues).max_by_key(|file| (file.max, file.level))
+/// The newest snapshot, and what continues it, up to a TXID; and the TXID reached.
+fn from_a_snapshot(inventory: &Inventory, until: u64) -> (Vec<FileEntry>, u64) {
+    let early = || inventory.files().iter().filter(|file| file.max.get() <= until);
+    let snapshots = early().filter(|file| file.level == Level::SNAPSHOT && file.min == Txid::FIRST);
+    let snapshot = snapshots.max_by_key(|file| file.max);
+    let (rest, reached) = chain(early(), snapshot.map_or(0, |file| file.max.get()));
+    (snapshot.cloned().into_iter().chain(rest).collect(), reached)
+}
+
+/// Again and again the file that continues from the TXID reached and ends last; of several, the smallest.
+fn chain<'a>(files: impl Iterator<Item = &'a FileEntry>, from: u64) -> (Vec<FileEntry>, u64) {
+    let mut files: Vec<_> = files.collect();
+    files.sort_by_key(|file| file.min);
+    let mut waiting = files.into_iter().peekable();
+    let (mut reached, mut best, mut chain) = (from, None::<&FileEntry>, Vec::new());
+    loop {
+        while let Some(file) = waiting.next_if(|file| file.min.get() <= reached.saturating_add(1)) {
+            best = best.into_iter().chain([file]).max_by_key(|file| (file.max, Reverse(file.size)));
+        }
+        match best.filter(|file| file.max.get() > reached) {
+            Some(next) => {
+                reached = next.max.get();
+                chain.push(next.clone());
+            }
+            None => return (chain, reached),
+        }
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use lifeboat_ltx::SEAL_SIZE;
-
-    use super::*;
-    use crate::head::{Head, Nonce, Owner};
-
-    fn file(level: u8, min: u64, max: u64) -> FileEntry {
-        FileEntry {
-            level: Level::from_number(level).unwrap(),
-            min: Txid::try_new(min).unwrap(),
-            max: Txid::try_new(max).unwrap(),
-            size: 1000,
-            key: format!("{level}/{min}-{max}"),
-            etag: String::new(),
-        }
-    }
-
-    fn seal(txid: u64) -> FileEntry {
-        FileEntry { size: SEAL_SIZE, ..file(0, txid, txid) }
-    }
-
-    fn keys(files: Vec<FileEntry>, head: Option<Head>) -> Result<Vec<String>, PlanError> {
-        plan_latest(&Inventory::new(files, head))
-            .map(|plan| plan.files.into_iter().map(|file| file.key).collect())
-    }
-
-    fn head_with_floor(level: u8, floor: u64) -> Head {
-        let owner = Owner {
-            nonce: Nonce::new([0; 16]),
-            cluster: String::new(),
-            namespace: String::new(),
-            name: String::new(),
-            pod_uid: String::new(),
-        };
-        let mut head = Head::create(String::new(), owner);
-        head.floors.insert(level, floor);
-        head
-    }
-
-    #[test]
-    fn slots_alone_are_applied_in_order() {
-        assert_eq!(
-            keys(vec![file(0, 2, 2), file(0, 1, 1), seal(3)], None).unwrap(),
-            ["0/1-1", "0/2-2", "0/3-3"]
-        );
-    }
-
-    #[test]
-    fn the_newest_snapshot_and_the_longest_files_win() {
-        let files = vec![
-            file(9, 1, 4),
-            file(9, 1, 8),
-            file(1, 9, 12),
-            file(0, 9, 9),
-            file(0, 12, 12),
-            file(0, 13, 13),
-        ];
-        assert_eq!(keys(files, None).unwrap(), ["9/1-8", "1/9-12", "0/13-13"]);
-    }
-
-    #[test]
-    fn a_gap_is_an_error_even_when_a_later_file_could_hold_every_page() {
-        let error = keys(vec![file(0, 1, 1), file(0, 3, 3)], None).unwrap_err();
-        assert_eq!(error, PlanError::Gap { after: Txid::FIRST, next: Txid::try_new(3).unwrap() });
-    }
-
-    #[test]
-    fn a_chain_without_its_beginning_is_an_error() {
-        let error = keys(vec![file(0, 2, 2)], None).unwrap_err();
-        assert_eq!(error, PlanError::NoBeginning { oldest: Txid::try_new(2).unwrap() });
-    }
-
-    #[test]
-    fn no_files_and_seals_alone_restore_to_nothing() {
-        assert_eq!(keys(vec![], None), Err(PlanError::EmptyReplica));
-        assert_eq!(keys(vec![seal(1), seal(2)], None), Err(PlanError::EmptyReplica));
-    }
-
-    #[test]
-    fn dead_files_are_ignored_wherever_they_stand() {
-        let files = vec![file(9, 1, 8), seal(3), file(0, 8, 8), file(0, 9, 9)];
-        assert_eq!(keys(files.clone(), Some(head_with_floor(0, 7))).unwrap(), ["9/1-8", "0/9-9"]);
-        // A seal that a late claimant put into a pruned slot would otherwise be a file like any other.
-        let dead = vec![file(9, 1, 8), seal(9), file(0, 10, 10)];
-        assert_eq!(
-            keys(dead, Some(head_with_floor(0, 9))),
-            Err(PlanError::Gap { after: Txid::try_new(8).unwrap(), next: Txid::try_new(10).unwrap() })
-        );
-    }
-}
+mod tests;

@@ -23,6 +23,7 @@
 
 mod any;
 mod calm;
+pub(crate) mod check;
 mod connection;
 mod detached;
 mod error;

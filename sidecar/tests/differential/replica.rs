@@ -3,22 +3,27 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
 
+use lifeboat::args::IntegrityCheck;
+use lifeboat::bucket::Bucket;
 use lifeboat::database::{Database, EnforceWal, Followed, Settled};
 use lifeboat::disk;
 use lifeboat::first_view::Expected;
 use lifeboat::notes::Notes;
 use lifeboat::page_log_file;
-use lifeboat::rebuild::{Overwrite, Rebuild};
+use lifeboat::rebuild::{Finish, KeepSums, Overwrite};
+use lifeboat::restore::{How, Wanted, restore};
 use lifeboat::slot_file::{NextSlot, SlotFile, cut};
 use lifeboat_ltx::{Checksum, Decoder, PageChecksum, Txid};
 use lifeboat_replica::adoption::Content;
 use lifeboat_replica::dirty_pages::DirtyPages;
 use lifeboat_replica::epoch::Epoch;
 use lifeboat_replica::inventory::FileEntry;
-use lifeboat_replica::layout::Level;
+use lifeboat_replica::layout::{Layout, Level};
 use lifeboat_replica::page_sums::PageSums;
-use lifeboat_store::Body;
+use lifeboat_store::{Body, Directory};
 use lifeboat_wal::PageNo;
 use rusqlite::Connection;
 
@@ -249,14 +254,23 @@ impl Replica {
         self.begin(known.map_or(Expected::Something, |known| Expected::State(Box::new(known))));
     }
 
-    /// Restores the state at one boundary from nothing, as `lifeboat restore` does, and compares with the source then.
+    /// Restores the state at one boundary, as `lifeboat restore --txid` does, over what was restored before if anything was,
+    /// and compares with the source then.
     pub(crate) fn restore(&self, boundary: usize) {
         let target = self.path.with_file_name("restored.db");
-        let mut rebuild = Rebuild::begin(&target).unwrap();
-        for slot in &self.chain[..=boundary] {
-            rebuild.apply(&slot.entry, &slot.bytes[..]).unwrap();
-        }
-        rebuild.finish(Overwrite::Force).unwrap();
+        let bucket = self.bucket();
+        let how = How {
+            wanted: Wanted::Txid(self.chain[boundary].entry.max),
+            parallelism: 4,
+            patience: Duration::ZERO,
+            finish: Finish {
+                overwrite: Overwrite::Force,
+                integrity: IntegrityCheck::None,
+                sums: KeepSums::No,
+            },
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(restore(&bucket, &target, &how)).unwrap().unwrap();
         let restored = std::fs::read(&target).unwrap();
         assert_eq!(
             digest(&restored),
@@ -266,6 +280,18 @@ impl Replica {
         let check = Connection::open(&target).unwrap();
         let check: String = check.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
         assert_eq!(check, "ok");
+    }
+
+    /// Every slot, in a folder.
+    fn bucket(&self) -> Bucket {
+        let root = self.path.with_file_name("replica");
+        for slot in &self.chain {
+            let path = root.join(Layout::Directory.slot_key(slot.entry.max));
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, &slot.bytes).unwrap();
+        }
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        Bucket::new(Arc::new(runtime.block_on(Directory::open(root)).unwrap()), Layout::Directory)
     }
 
     /// Stops to follow; the application ends; then the file that it leaves must be the last boundary, because nothing is

@@ -92,7 +92,7 @@ const fn budget(scenario: Scenario, number: &'static str, rule: Rule) -> Budget 
 }
 
 /// Every promise, in the order of the results.
-pub(crate) const BUDGETS: [Budget; 29] = [
+pub(crate) const BUDGETS: [Budget; 34] = [
     budget(Scenario::First, "cpu_s", Rule::OfLitestream(0.12)),
     budget(Scenario::First, "wall_s", Rule::OfLitestream(0.25)),
     budget(Scenario::First, "uploaded_times", Rule::AtMost(1.01)),
@@ -122,6 +122,11 @@ pub(crate) const BUDGETS: [Budget; 29] = [
     budget(Scenario::Restart, "uploaded_again_mb", Rule::AtMost(0.0)),
     budget(Scenario::RestartKilled, "ready_ms", Rule::AtMost(300.0)),
     budget(Scenario::RestartKilled, "uploaded_again_mb", Rule::AtMost(1.0)),
+    budget(Scenario::Restore, "wall_s", Rule::OfLitestream(0.25)),
+    budget(Scenario::Restore, "cpu_s", Rule::OfLitestream(0.15)),
+    budget(Scenario::Restore, "wall_of_a_copy", Rule::AtMost(1.3)),
+    budget(Scenario::Restore, "peak_rss_mb", Rule::AtMost(64.0)),
+    budget(Scenario::Restore, "behind_of_whole", Rule::AtMost(0.1)),
 ];
 
 #[cfg(test)]

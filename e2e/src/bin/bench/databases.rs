@@ -71,6 +71,16 @@ pub(crate) fn copy(from: &Path, to: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Rewrites the payload of one row in a hundred, all over the database.
+///
+/// # Errors
+/// When SQLite or the disk refuses.
+pub(crate) fn change_one_in_a_hundred(path: &Path) -> Result<()> {
+    let connection = Connection::open(path)?;
+    connection.execute("UPDATE orders SET payload = randomblob(length(payload)) WHERE id % 700 < 7", [])?;
+    Ok(())
+}
+
 /// Compares a restored database with its source, whose application and sidecar have ended.
 ///
 /// # Errors

@@ -13,6 +13,7 @@ mod peaks;
 mod process;
 mod report;
 mod restart;
+mod restore;
 mod rounds;
 mod scenario;
 mod sidecar;

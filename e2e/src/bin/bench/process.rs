@@ -26,7 +26,7 @@ pub(crate) fn usage(pid: u32) -> Result<Usage> {
     let status = read(pid, "status")?;
     let kilobytes = |key| field(&status, key).unwrap_or(0) as f64 / 1024.0;
     Ok(Usage {
-        cpu_s: cpu_s(&read(pid, "stat")?).context("understand /proc/<pid>/stat")?,
+        cpu_s: cpu_s(&read(pid, "stat")?, OWN).context("understand /proc/<pid>/stat")?,
         peak_rss_mb: kilobytes("VmHWM:"),
         rss_mb: kilobytes("VmRSS:"),
         wakeups: wakeups(pid)?,
@@ -52,6 +52,14 @@ pub(crate) fn unnamed_bytes(pid: u32) -> Result<u64> {
     Ok(bytes)
 }
 
+/// What the children of this process that have ended used, seconds on a CPU.
+///
+/// # Errors
+/// When `/proc` cannot be read.
+pub(crate) fn ended_children_cpu_s() -> Result<f64> {
+    cpu_s(&read(std::process::id(), "stat")?, CHILDREN).context("understand /proc/<pid>/stat")
+}
+
 fn wakeups(pid: u32) -> Result<u64> {
     let mut wakeups = 0;
     for task in fs::read_dir(format!("/proc/{pid}/task"))? {
@@ -73,15 +81,19 @@ fn field(status: &str, key: &str) -> Option<u64> {
     line.split_whitespace().nth(1)?.parse().ok()
 }
 
-/// Fields 14 and 15, in hundredths of a second on every Linux machine. The second field is a name in parentheses, which
-/// may hold blanks.
-fn cpu_s(stat: &str) -> Option<f64> {
+/// Two fields, in hundredths of a second on every Linux machine, so many behind the second field, which is a name in
+/// parentheses and may hold blanks.
+fn cpu_s(stat: &str, skip: usize) -> Option<f64> {
     let (_, rest) = stat.rsplit_once(')')?;
-    let mut fields = rest.split_whitespace().skip(11);
+    let mut fields = rest.split_whitespace().skip(skip);
     let mut next = || fields.next()?.parse::<u64>().ok();
     Some((next()? + next()?) as f64 / 100.0)
 }
 
+/// Of the process: fields 14 and 15.
+const OWN: usize = 11;
+/// Of its children that were waited for: fields 16 and 17.
+const CHILDREN: usize = 13;
 /// The unit of `st_blocks`, whatever the file system's own blocks are.
 pub(crate) const BLOCK_BYTES: u64 = 512;
 
@@ -91,9 +103,10 @@ mod tests {
 
     #[test]
     fn the_times_are_found_behind_a_name_with_blanks() {
-        let stat = "7 (a) b) S 1 7 7 0 -1 4194304 100 0 0 0 250 50 0 0 20 0 1 0";
-        assert_eq!(cpu_s(stat), Some(3.0));
-        assert_eq!(cpu_s("7 (a"), None);
+        let stat = "7 (a) b) S 1 7 7 0 -1 4194304 100 0 0 0 250 50 30 20 20 0 1 0";
+        assert_eq!(cpu_s(stat, OWN), Some(3.0));
+        assert_eq!(cpu_s(stat, CHILDREN), Some(0.5));
+        assert_eq!(cpu_s("7 (a", OWN), None);
     }
 
     #[test]

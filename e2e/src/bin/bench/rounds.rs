@@ -14,7 +14,7 @@ use crate::load::{LoadArgs, LoadReport};
 use crate::scenario::{Load, Scenario};
 use crate::sidecar::{self, Programs, Setting, Variant};
 use crate::store::Store;
-use crate::{busy, first, idle, restart};
+use crate::{busy, first, idle, restart, restore};
 
 /// What was measured, by name; each name ends with its unit.
 pub(crate) type Numbers = BTreeMap<String, f64>;
@@ -81,6 +81,7 @@ impl Bench {
         let measured = match scenario.load() {
             Load::None { databases } => idle::round(&site, databases),
             Load::First => first::round(&site),
+            Load::Restore => restore::round(&site),
             Load::Restart { is_killed } => restart::round(&site, is_killed),
             Load::Commits(commits) => busy::round(&site, &commits),
         };
@@ -125,7 +126,7 @@ impl Site<'_> {
             return Ok(None);
         }
         let restored = self.folder.join("restored.db");
-        sidecar::restore(self.variant, setting, number, &restored)?;
+        sidecar::restore(self.variant, setting, number, &restored, &[])?;
         let equal = databases::compare(&setting.databases[number], &restored)?;
         ensure!(
             equal == Equal::Bytes || self.variant != Variant::Lifeboat,

@@ -32,6 +32,8 @@ pub(crate) enum Scenario {
     Restart,
     /// It is killed, the application writes on, and it starts again.
     RestartKilled,
+    /// The large database is restored.
+    Restore,
 }
 
 /// What the application does meanwhile.
@@ -49,6 +51,8 @@ pub(crate) enum Load {
         /// Whether the sidecar is killed, and rows are written.
         is_killed: bool,
     },
+    /// Nothing: the large database is stored, and restored.
+    Restore,
     /// Commits.
     Commits(Commits),
 }
@@ -68,7 +72,7 @@ pub(crate) struct Commits {
 
 impl Scenario {
     /// All of them.
-    pub(crate) const ALL: [Self; 12] = [
+    pub(crate) const ALL: [Self; 13] = [
         Self::First,
         Self::Paced,
         Self::PacedNowait,
@@ -81,6 +85,7 @@ impl Scenario {
         Self::Idle10000,
         Self::Restart,
         Self::RestartKilled,
+        Self::Restore,
     ];
 
     /// Its name on the command line and in results.
@@ -98,6 +103,7 @@ impl Scenario {
             Self::Idle10000 => "idle-10000",
             Self::Restart => "restart",
             Self::RestartKilled => "restart-killed",
+            Self::Restore => "restore",
         }
     }
 
@@ -118,6 +124,7 @@ impl Scenario {
             Self::Idle10000 => "10,000 databases that nobody touches",
             Self::Restart => "the sidecar ends in order and starts again, the large database unchanged",
             Self::RestartKilled => "the sidecar is killed, 1,000 rows are committed, it starts again",
+            Self::Restore => "the large database is restored, and by ours brought forward",
         }
     }
 
@@ -127,9 +134,12 @@ impl Scenario {
             Self::Paced | Self::PacedNowait | Self::FullNormal | Self::FullOff | Self::FullFull => {
                 &[Variant::None, Variant::Lifeboat, Variant::Litestream]
             }
-            Self::First | Self::Idle1 | Self::Idle100 | Self::Restart | Self::RestartKilled => {
-                &[Variant::Lifeboat, Variant::Litestream]
-            }
+            Self::First
+            | Self::Idle1
+            | Self::Idle100
+            | Self::Restart
+            | Self::RestartKilled
+            | Self::Restore => &[Variant::Lifeboat, Variant::Litestream],
             // Litestream switches every database to WAL.
             Self::JournalMemory => &[Variant::None, Variant::Lifeboat],
             // One config entry and several threads of its own for each database: it is not made for that.
@@ -146,6 +156,7 @@ impl Scenario {
             Self::Idle10000 => Load::None { databases: 10_000 },
             Self::Restart => Load::Restart { is_killed: false },
             Self::RestartKilled => Load::Restart { is_killed: true },
+            Self::Restore => Load::Restore,
             Self::Paced => Load::Commits(Commits { rate: Some(PACE), ..FULL_SPEED }),
             Self::PacedNowait => Load::Commits(Commits { rate: Some(PACE), busy_timeout: 0, ..FULL_SPEED }),
             Self::FullNormal => Load::Commits(FULL_SPEED),

@@ -227,11 +227,28 @@ impl Drop for Sidecar {
     }
 }
 
+/// What a restore has used.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Restored {
+    /// From its start to its end, seconds.
+    pub(crate) wall_s: f64,
+    /// Seconds on a CPU.
+    pub(crate) cpu_s: f64,
+    /// The most memory it was seen to have.
+    pub(crate) peak_rss_mb: f64,
+}
+
 /// Restores the database of this number to `to`.
 ///
 /// # Errors
 /// When the program refuses.
-pub(crate) fn restore(variant: Variant, setting: &Setting<'_>, number: usize, to: &Path) -> Result<()> {
+pub(crate) fn restore(
+    variant: Variant,
+    setting: &Setting<'_>,
+    number: usize,
+    to: &Path,
+    more: &[&str],
+) -> Result<Restored> {
     let config = setting.folder.join("config.yml");
     let mut command = command(variant, setting.programs)?;
     let database = setting.databases.get(number).context("no such database")?;
@@ -239,10 +256,24 @@ pub(crate) fn restore(variant: Variant, setting: &Setting<'_>, number: usize, to
         Variant::Lifeboat => command.arg("restore").arg("--config").arg(&config),
         Variant::None | Variant::Litestream => command.arg("restore").arg("-config").arg(&config),
     };
-    command.arg("-o").arg(to).arg(database);
-    let output = command.stdin(Stdio::null()).output()?;
-    ensure!(output.status.success(), "{}: {}", variant.name(), String::from_utf8_lossy(&output.stderr));
-    Ok(())
+    command.args(more).arg("-o").arg(to).arg(database);
+    let log = setting.folder.join("restore.log");
+    command.stdin(Stdio::null()).stdout(File::create(&log)?).stderr(File::options().append(true).open(&log)?);
+    let (cpu_before, began) = (process::ended_children_cpu_s()?, Instant::now());
+    let mut child = command.spawn()?;
+    let mut peak_rss_mb: f64 = 0.0;
+    let status = loop {
+        if let Some(status) = child.try_wait()? {
+            break status;
+        }
+        // It may end while we look.
+        peak_rss_mb =
+            process::usage(child.id()).map_or(peak_rss_mb, |usage| peak_rss_mb.max(usage.peak_rss_mb));
+        std::thread::sleep(LOOK_PAUSE);
+    };
+    let wall_s = began.elapsed().as_secs_f64();
+    ensure!(status.success(), "{}: {}", variant.name(), fs::read_to_string(&log)?);
+    Ok(Restored { wall_s, cpu_s: process::ended_children_cpu_s()? - cpu_before, peak_rss_mb })
 }
 
 fn command(variant: Variant, programs: &Programs) -> Result<Command> {

@@ -221,7 +221,9 @@ impl S3 {
     }
 
     async fn collect(&self, key: &str, mut body: ByteStream, size: u64) -> Result<Bytes, StoreError> {
-        let mut bytes = BytesMut::new();
+        // Grown by doubling, a large one would take up to twice its room. What a server only claims is not reserved.
+        let room = usize::try_from(size).unwrap_or(READ_BYTES).min(READ_BYTES);
+        let mut bytes = BytesMut::with_capacity(room);
         while let Some(chunk) = body.next().await {
             let chunk = chunk.map_err(|error| {
                 let reason = chain(&error);
