@@ -33,19 +33,23 @@ pub enum Command {
     /// Follow databases and store every commit, until stopped.
     ///
     /// `lifeboat replicate app.db s3://bucket/path` follows one database; without DB and URL every database of the
-    /// config file is followed. On SIGTERM or SIGINT the last commits are stored first.
+    /// config file is followed. On SIGTERM or SIGINT the last commits are stored first; on SIGHUP the config file is read again.
+    #[command(after_long_help = REPLICATE_EXAMPLES)]
     Replicate(ReplicateArgs),
     /// Rebuild a database from its replica.
     ///
     /// `lifeboat restore -o out.db s3://bucket/path` restores from a URL; `lifeboat restore app.db` restores a database
     /// of the config file to its place. The file appears whole and verified, or not at all.
+    #[command(after_long_help = RESTORE_EXAMPLES)]
     Restore(RestoreArgs),
     /// Wait until everything committed until now is stored.
     ///
     /// Asks the running `lifeboat replicate`, which stores at once what it would collect otherwise. `lifeboat sync` asks for
     /// all of its databases, `lifeboat sync app.db` for one.
+    #[command(after_long_help = SYNC_EXAMPLES)]
     Sync(SyncArgs),
     /// Show what the running `lifeboat replicate` says of its databases.
+    #[command(after_long_help = STATUS_EXAMPLES)]
     Status(StatusArgs),
     /// List the databases of the config file.
     ///
@@ -105,7 +109,7 @@ pub struct StoreArgs {
 }
 
 /// Arguments of `replicate`.
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 pub struct ReplicateArgs {
     /// The database file; it may not exist yet.
     #[arg(requires = "url")]
@@ -146,7 +150,20 @@ pub struct ReplicateArgs {
     #[arg(long, value_name = "BOOL")]
     pub enforce_wal: Option<bool>,
 
-    /// Serve /v1/status, /healthz and /readyz on this address, such as 127.0.0.1:9898 [default: off]
+    /// Run this command while its databases are replicated: it begins when all of them are followed, gets SIGTERM and
+    /// SIGINT, and when it ends the last commits are stored and its exit code is ours
+    #[arg(long, value_name = "CMD")]
+    pub exec: Option<String>,
+
+    /// Store everything that is committed now, then end
+    #[arg(long, conflicts_with = "exec")]
+    pub once: bool,
+
+    /// Of more databases than this, metrics are of all of them together [default: 200]
+    #[arg(long, value_name = "N")]
+    pub metrics_databases_max: Option<usize>,
+
+    /// Serve /v1/status, /metrics, /healthz and /readyz on this address, such as 127.0.0.1:9898 [default: off]
     #[arg(long, value_name = "HOST:PORT")]
     pub addr: Option<String>,
 
@@ -317,5 +334,20 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
     Duration::try_from(duration).map_err(|_| wrong())
 }
 
+const REPLICATE_EXAMPLES: &str = "Examples:
+  lifeboat replicate app.db s3://bucket/path
+  lifeboat replicate '/data/*.db' s3://bucket/tenants
+  lifeboat replicate --config /etc/lifeboat.yml
+  lifeboat replicate --exec './shop --port 8080' app.db s3://bucket/path
+  lifeboat replicate --once app.db s3://bucket/path";
+const RESTORE_EXAMPLES: &str = "Examples:
+  lifeboat restore -o out.db s3://bucket/path
+  lifeboat restore /var/lib/shop/app.db";
+const SYNC_EXAMPLES: &str = "Examples:
+  lifeboat sync
+  lifeboat sync --timeout 2m app.db";
+const STATUS_EXAMPLES: &str = "Examples:
+  lifeboat status
+  lifeboat status --json app.db";
 const EXIT_CODES: &str = "Exit codes: 0 done; 2 usage or config; 3 fenced by another writer; 4 refused; \
     5 bucket or process unavailable; 6 stored data damaged; 70 bug.";

@@ -5,27 +5,58 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use lifeboat_replica::head::Base;
+use lifeboat_store::Requests;
 use lifeboat_wire::{DatabaseStatus, LostSpan, Position, Status};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::DatabaseConfig;
 use crate::demand::Demand;
 use crate::exit::Failure;
+use crate::measures::Measures;
 use crate::watch::Watcher;
 
 /// One entry for each database, shared by all followers and the endpoints.
 #[derive(Debug)]
 pub struct Board {
     entries: Mutex<BTreeMap<usize, Entry>>,
+    /// What was counted of databases that are gone: totals never sink.
+    gone: Mutex<Measures>,
+    config: Mutex<Reloads>,
     watcher: Watcher,
+    /// What was asked of stores.
+    pub requests: Arc<Requests>,
     /// Cancelled when the pod is about to end: nothing waits for an interval any more.
     pub hurry: CancellationToken,
+}
+
+/// What became of changes of the config.
+#[derive(Clone, Debug, Default)]
+pub struct Reloads {
+    /// How many were taken over.
+    pub taken: u64,
+    /// How many could not be, so that the config before them stayed.
+    pub refused: u64,
+    /// What is wrong with the newest, if it was refused.
+    pub wrong: Option<String>,
+}
+
+/// One database, as it stands on the board now.
+#[derive(Clone, Debug)]
+pub struct Sample {
+    /// What is said of it.
+    pub status: DatabaseStatus,
+    /// What was counted.
+    pub measures: Measures,
+    /// Whether it is closed until something happens to it.
+    pub is_asleep: bool,
 }
 
 /// What one follower says.
 #[derive(Debug)]
 struct Entry {
     status: DatabaseStatus,
+    measures: Measures,
+    is_asleep: bool,
     waits_since: Option<Instant>,
     is_open: bool,
     is_started: bool,
@@ -47,7 +78,14 @@ impl Board {
     /// A board without a database.
     #[must_use]
     pub fn new(watcher: Watcher) -> Arc<Self> {
-        Arc::new(Self { entries: Mutex::default(), watcher, hurry: CancellationToken::new() })
+        Arc::new(Self {
+            entries: Mutex::default(),
+            gone: Mutex::default(),
+            config: Mutex::default(),
+            watcher,
+            requests: Arc::default(),
+            hurry: CancellationToken::new(),
+        })
     }
 
     /// A new place on the board, below all others, where nothing is known yet.
@@ -73,7 +111,53 @@ impl Board {
     #[must_use]
     pub fn status(&self) -> Status {
         let databases = self.entries().values().map(Entry::status).collect();
-        Status { version: env!("CARGO_PKG_VERSION").to_owned(), databases }
+        let config_error = self.reloads().wrong;
+        Status { version: env!("CARGO_PKG_VERSION").to_owned(), config_error, databases }
+    }
+
+    /// Every database with what was counted of it.
+    #[must_use]
+    pub fn samples(&self) -> Vec<Sample> {
+        let sample = |entry: &Entry| Sample {
+            status: entry.status(),
+            measures: entry.measures.clone(),
+            is_asleep: entry.is_asleep,
+        };
+        self.entries().values().map(sample).collect()
+    }
+
+    /// What was counted of databases that are not on the board any more.
+    #[must_use]
+    pub fn gone(&self) -> Measures {
+        self.gone.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What became of changes of the config.
+    #[must_use]
+    pub fn reloads(&self) -> Reloads {
+        self.config.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// A change of the config was taken over, or refused because of what is `wrong` with it.
+    pub fn reloaded(&self, wrong: Option<String>) {
+        let mut config = self.config.lock().unwrap_or_else(PoisonError::into_inner);
+        if wrong.is_some() {
+            config.refused += 1;
+        } else {
+            config.taken += 1;
+        }
+        config.wrong = wrong;
+    }
+
+    /// The places of all databases.
+    #[must_use]
+    pub fn posts(self: &Arc<Self>) -> Vec<Post> {
+        let post = |(&number, entry): (&usize, &Entry)| Post {
+            board: Arc::clone(self),
+            number,
+            demand: Arc::clone(&entry.demand),
+        };
+        self.entries().iter().map(post).collect()
     }
 
     /// Whether every database's claim is open, and its file is followed or waited for.
@@ -124,6 +208,26 @@ impl Post {
             entry.status.away_since = None;
             entry.clear();
         });
+    }
+
+    /// One more slot of so many bytes is in the bucket.
+    pub fn stored_slot(&self, bytes: u64) {
+        self.write(|entry| entry.measures.stored(bytes));
+    }
+
+    /// Writers of the application were kept out for so long.
+    pub fn kept_writers_out(&self, time: Duration) {
+        self.write(|entry| entry.measures.kept_writers_out.add(time));
+    }
+
+    /// The database is closed until something happens to it.
+    pub fn falls_asleep(&self) {
+        self.write(|entry| entry.is_asleep = true);
+    }
+
+    /// The database is opened again.
+    pub fn wakes_up(&self) {
+        self.write(|entry| entry.is_asleep = false);
     }
 
     /// The follower's loop turned; `unstored_bytes` wait to be stored, the oldest of them `since` then.
@@ -207,7 +311,9 @@ impl Post {
 
     /// Takes the entry away: the database is gone, and nobody has to be told of it any more.
     pub fn remove(&self) {
-        self.board.entries().remove(&self.number);
+        if let Some(entry) = self.board.entries().remove(&self.number) {
+            self.board.gone.lock().unwrap_or_else(PoisonError::into_inner).add(&entry.measures);
+        }
     }
 
     fn write(&self, change: impl FnOnce(&mut Entry)) {
@@ -235,6 +341,8 @@ impl Entry {
         };
         Self {
             status,
+            measures: Measures::default(),
+            is_asleep: false,
             waits_since: None,
             is_open: false,
             is_started: false,

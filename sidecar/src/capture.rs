@@ -337,6 +337,9 @@ impl<'a> Capture<'a> {
             }
             Err(error) => return self.endure(error).map(|()| false),
         }
+        if let Some(held) = self.database.take_kept_writers_out() {
+            self.post.kept_writers_out(held);
+        }
         // While pages wait to be read, only reading them proves that it works.
         if self.dirty.is_empty() {
             self.healed();

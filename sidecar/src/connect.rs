@@ -1,10 +1,11 @@
 //! From a location to the replica in its store.
 
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use lifeboat_replica::layout::Layout;
-use lifeboat_store::{Directory, S3, S3Config};
+use lifeboat_store::{Counted, Directory, Requests, S3, S3Config, Store};
 
 use crate::bucket::Bucket;
 use crate::exit::Failure;
@@ -26,11 +27,7 @@ pub enum Folder {
 pub async fn open(location: &Location, folder: Folder) -> Result<Bucket, Failure> {
     match location {
         Location::Directory(path) => {
-            let store = match folder {
-                Folder::Create => Directory::create(path.clone()).await?,
-                Folder::MustExist => Directory::open(path.clone()).await?,
-            };
-            Ok(Bucket::new(Arc::new(store), Layout::Directory))
+            Ok(Bucket::new(Arc::new(directory(path, folder).await?), Layout::Directory))
         }
         Location::S3(s3) => {
             let store = S3::open(s3_config(s3)).await?;
@@ -43,15 +40,27 @@ pub async fn open(location: &Location, folder: Folder) -> Result<Bucket, Failure
 #[derive(Debug, Default)]
 pub struct Stores {
     known: Mutex<Vec<(S3Location, S3)>>,
+    requests: Arc<Requests>,
 }
 
 impl Stores {
+    /// Connections whose requests count into `requests`.
+    #[must_use]
+    pub fn counting(requests: Arc<Requests>) -> Self {
+        Self { known: Mutex::default(), requests }
+    }
+
     /// As [`open`], over a connection that is there already, if there is one.
     ///
     /// # Errors
     /// As [`open`].
     pub async fn open(&self, location: &Location, folder: Folder) -> Result<Bucket, Failure> {
-        let Location::S3(s3) = location else { return open(location, folder).await };
+        let s3 = match location {
+            Location::S3(s3) => s3,
+            Location::Directory(path) => {
+                return Ok(Bucket::new(self.counted(directory(path, folder).await?), Layout::Directory));
+            }
+        };
         let root = S3Location { path: String::new(), ..s3.clone() };
         let known = || self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let found = known().iter().find(|(other, _)| *other == root).map(|(_, store)| store.clone());
@@ -63,8 +72,19 @@ impl Stores {
                 store
             }
         };
-        Ok(Bucket::new(Arc::new(store.below(&s3.path)), Layout::Bucket))
+        Ok(Bucket::new(self.counted(store.below(&s3.path)), Layout::Bucket))
     }
+
+    fn counted(&self, store: impl Store + 'static) -> Arc<dyn Store> {
+        Arc::new(Counted::new(store, Arc::clone(&self.requests)))
+    }
+}
+
+async fn directory(path: &Path, folder: Folder) -> Result<Directory, Failure> {
+    Ok(match folder {
+        Folder::Create => Directory::create(path.to_owned()).await?,
+        Folder::MustExist => Directory::open(path.to_owned()).await?,
+    })
 }
 
 fn s3_config(s3: &S3Location) -> S3Config {

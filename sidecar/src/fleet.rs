@@ -1,21 +1,24 @@
-//! All followers of the process: those of the config, and those of databases that are found.
+//! All followers of the process: those of the config, those of databases that are found, and how they change with it.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Instant;
 
 use lifeboat_wire::Reason;
 use tokio::sync::mpsc::{self, Receiver};
-use tokio::task::{Id, JoinSet};
+use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::board::{Board, Post};
-use crate::config::{Config, DatabaseConfig};
+use crate::config::{Config, DatabaseConfig, FolderConfig};
 use crate::discovery::{Discovery, Known, KnownDatabase};
 use crate::exit::Failure;
 use crate::follower::Follower;
 use crate::limits::Shared;
+use crate::once;
+use crate::reload::Reload;
 use crate::shutdown;
+use crate::table::counted;
 use crate::watch::Watcher;
 
 /// The followers, and what they share.
@@ -25,85 +28,131 @@ pub struct Fleet {
     board: Arc<Board>,
     stop: CancellationToken,
     followers: JoinSet<Result<(), Failure>>,
-    /// Databases that were found, by the task that follows them.
-    found: HashMap<Id, Found>,
+    /// Every database that has, or had, a follower.
+    followed: HashMap<Id, Followed>,
+    /// Databases that were found and may not be followed.
+    refused: Vec<(KnownDatabase, Post)>,
     known: Known,
     /// Where replicas are, as users see it.
     locations: HashSet<String>,
-    gravest: Result<(), Failure>,
+    /// Databases that are found; closed when none can come.
+    coming: Receiver<DatabaseConfig>,
+    /// Ends the looking for them.
+    looking: CancellationToken,
+    /// The config that is used as soon as all that left because of it have ended, and until when they may take.
+    next: Option<(Config, Instant)>,
 }
 
-/// A database that was found, and ends with its file.
+/// A database with its follower.
 #[derive(Debug)]
-struct Found {
-    name: String,
+struct Followed {
+    config: DatabaseConfig,
     known: KnownDatabase,
-    location: String,
     post: Post,
+    stop: CancellationToken,
+    task: AbortHandle,
+    /// Whether the config does not want it any more, or wants it otherwise.
+    is_leaving: bool,
+    /// Why it ended, if not in order.
+    failed: Option<Failure>,
+}
+
+/// Whether the process goes on when everything is stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stay {
+    /// Until it is told to stop.
+    ForGood,
+    /// No: what is committed now is stored, and that is all.
+    Once,
 }
 
 impl Fleet {
     /// Nobody follows anything yet.
     #[must_use]
     pub fn new(config: Arc<Config>, board: Arc<Board>, watcher: Watcher, stop: CancellationToken) -> Self {
+        let (_, nobody_comes) = mpsc::channel(1);
         Self {
-            shared: Arc::new(Shared::new(config, watcher)),
+            shared: Arc::new(Shared::new(config, watcher, Arc::clone(&board.requests))),
             board,
+            looking: stop.child_token(),
             stop,
             followers: JoinSet::new(),
-            found: HashMap::new(),
+            followed: HashMap::new(),
+            refused: Vec::new(),
             known: Known::default(),
             locations: HashSet::new(),
-            gravest: Ok(()),
+            coming: nobody_comes,
+            next: None,
         }
     }
 
-    /// Follows every database until all are done, and none can come any more.
+    /// Follows every database until all are done, and none can come any more. Takes over every config that `reloads` brings.
     ///
     /// # Errors
     /// The gravest [`Failure`] of all databases.
-    pub async fn follow_all(mut self) -> Result<(), Failure> {
+    pub async fn follow_all(mut self, stay: Stay, mut reloads: Receiver<Reload>) -> Result<(), Failure> {
         let config = Arc::clone(&self.shared.config);
-        for database in &config.databases {
-            if self.known.add(&database.path).is_some() {
-                self.follow(database);
-            } else {
-                return Err(Failure::usage(format!(
-                    "{} is another database of the config under a second name; remove one",
-                    database.name
-                )));
-            }
-        }
-        let mut coming = self.discover().await?;
+        self.arrive(&config.databases)?;
+        self.discover(config.folders.clone()).await?;
+        let stored = match stay {
+            Stay::ForGood => None,
+            Stay::Once => Some(once::store(self.board.posts(), self.stop.clone())),
+        };
         let mut deadline = None;
         loop {
-            let is_over = self.followers.is_empty() && (coming.is_closed() || self.stop.is_cancelled());
+            let is_over = self.followers.is_empty() && (self.coming.is_closed() || self.stop.is_cancelled());
+            let leave_by = self.next.as_ref().map(|(_, by)| *by);
             tokio::select! {
                 Some(ended) = self.followers.join_next_with_id() => self.ended(ended),
-                Some(database) = coming.recv(), if !self.stop.is_cancelled() => self.follow_found(&database),
+                Some(database) = self.coming.recv(), if !self.stop.is_cancelled() => self.follow_found(&database),
+                Some(reload) = reloads.recv(), if !self.stop.is_cancelled() => self.reload(reload),
                 () = self.stop.cancelled(), if deadline.is_none() => {
                     deadline = Some(Instant::now() + config.flush_timeout);
                 }
                 () = shutdown::at(deadline) => return Err(self.late()),
-                () = std::future::ready(()), if is_over => return self.gravest,
+                () = shutdown::at(leave_by) => self.leave_now(),
+                () = std::future::ready(()), if is_over && self.next.is_none() => break,
             }
+            self.take_over_next().await?;
         }
+        let stored = match stored {
+            Some(stored) if stored.is_finished() => stored.await.unwrap_or(Ok(())),
+            Some(_) | None => Ok(()),
+        };
+        let failures = self.followed.into_values().filter_map(|followed| followed.failed);
+        failures.chain(stored.err()).max_by_key(|failure| failure.exit.gravity()).map_or(Ok(()), Err)
+    }
+
+    /// Follows databases that are named one by one.
+    fn arrive(&mut self, databases: &[DatabaseConfig]) -> Result<(), Failure> {
+        for database in databases {
+            let Some(known) = self.known.add(&database.path) else {
+                return Err(Failure::usage(format!(
+                    "{} is another database of the config under a second name; remove one",
+                    database.name
+                )));
+            };
+            self.follow(database, known);
+        }
+        Ok(())
     }
 
     /// Follows what is there, and listens for what comes.
-    async fn discover(&mut self) -> Result<Receiver<DatabaseConfig>, Failure> {
+    async fn discover(&mut self, folders: Vec<FolderConfig>) -> Result<(), Failure> {
         let (found, coming) = mpsc::channel(COMING_MAX);
-        if self.shared.config.folders.is_empty() {
-            return Ok(coming);
+        self.coming = coming;
+        if folders.is_empty() {
+            return Ok(());
         }
-        let mut discovery =
-            Discovery::new(self.shared.config.folders.clone(), self.known.clone(), &self.shared.watcher);
+        let count = folders.len();
+        let mut discovery = Discovery::new(folders, self.known.clone(), &self.shared.watcher);
         let looked = tokio::task::spawn_blocking(move || {
             let databases = discovery.look_first();
             (discovery, databases)
         });
         let (discovery, databases) = looked.await.map_err(|error| Failure::bug(error.to_string()))?;
-        tracing::info!("{} databases found in {} folders", databases.len(), self.shared.config.folders.len());
+        let found_now = counted(databases.len(), "database");
+        tracing::info!("{found_now} found in {}", counted(count, "folder"));
         if databases.is_empty() && self.followers.is_empty() && !discovery.is_lasting() {
             return Err(Failure::usage(NOTHING_FOUND));
         }
@@ -111,22 +160,26 @@ impl Fleet {
             self.follow_found(database);
         }
         if discovery.is_lasting() {
-            tokio::spawn(discovery.run(found, self.stop.clone()));
+            self.looking = self.stop.child_token();
+            tokio::spawn(discovery.run(found, self.looking.clone()));
         }
-        Ok(coming)
+        Ok(())
     }
 
-    fn follow(&mut self, database: &DatabaseConfig) -> (Id, Post) {
+    fn follow(&mut self, database: &DatabaseConfig, known: KnownDatabase) {
         self.locations.insert(database.location.to_string());
-        let post = self.board.add(database);
-        let (shared, stop) = (Arc::clone(&self.shared), self.stop.clone());
-        let follower = Follower::new(database.clone(), shared, post.clone(), stop);
-        (self.followers.spawn(follower.run()).id(), post)
+        let (post, stop) = (self.board.add(database), self.stop.child_token());
+        let follower = Follower::new(database.clone(), Arc::clone(&self.shared), post.clone(), stop.clone());
+        let task = self.followers.spawn(follower.run());
+        let config = database.clone();
+        let followed =
+            Followed { config, known, post, stop, task: task.clone(), is_leaving: false, failed: None };
+        self.followed.insert(task.id(), followed);
     }
 
     fn follow_found(&mut self, database: &DatabaseConfig) {
         let Some(known) = self.known.add(&database.path) else { return };
-        let (name, location) = (database.name.clone(), database.location.to_string());
+        let location = database.location.to_string();
         if self.locations.contains(&location) {
             let taken = format!(
                 "{}: {location} is the replica of another database; it is not followed",
@@ -135,46 +188,145 @@ impl Fleet {
             tracing::error!("{taken}");
             let post = self.board.add(database);
             post.troubled(&Failure::refused(Reason::InvalidConfig, taken));
-            return post.demand().end();
+            post.demand().end();
+            self.refused.push((known, post));
+            return;
         }
-        let (id, post) = self.follow(database);
-        self.found.insert(id, Found { name, known, location, post });
+        self.follow(database, known);
     }
 
-    fn ended(&mut self, ended: Result<(Id, Result<(), Failure>), tokio::task::JoinError>) {
+    fn ended(&mut self, ended: Result<(Id, Result<(), Failure>), JoinError>) {
         let (id, result) = match ended {
             Ok((id, result)) => (id, result),
+            Err(error) if error.is_cancelled() => (error.id(), Err(Failure::unavailable(LEFT_TOO_LATE))),
             Err(error) => (error.id(), Err(Failure::bug(error.to_string()))),
         };
-        if let Some(found) = self.found.remove(&id)
-            && result.is_ok()
-            && !self.stop.is_cancelled()
-        {
-            tracing::info!("{}: the file is gone; what was stored stays in {}", found.name, found.location);
-            self.known.remove(&found.known);
-            self.locations.remove(&found.location);
-            found.post.remove();
+        let Some(followed) = self.followed.get_mut(&id) else { return };
+        let (name, location) = (&followed.config.name, &followed.config.location);
+        let is_gone = followed.config.is_discovered && result.is_ok() && !self.stop.is_cancelled();
+        match result {
+            Err(failure) if followed.is_leaving => tracing::error!("{}", failure.about(name)),
+            Err(failure) => followed.failed = Some(failure),
+            Ok(()) if followed.is_leaving => tracing::info!("{name}: not followed any more as it was"),
+            Ok(()) if is_gone => {
+                tracing::info!("{name}: the file is gone; what was stored stays in {location}");
+            }
+            Ok(()) => {}
         }
-        if let Err(failure) = result {
-            self.gravest = graver(std::mem::replace(&mut self.gravest, Ok(())), failure);
+        if followed.is_leaving || is_gone {
+            self.forget(id);
         }
+    }
+
+    fn forget(&mut self, id: Id) {
+        if let Some(followed) = self.followed.remove(&id) {
+            self.known.remove(&followed.known);
+            self.locations.remove(&followed.config.location.to_string());
+            followed.post.remove();
+        }
+    }
+
+    /// Takes a new config over, or says why not.
+    fn reload(&mut self, reload: Reload) {
+        let checked = reload.and_then(|config| one_name_each(&config).map(|()| config));
+        match checked {
+            Ok(config) => {
+                self.let_go(&config);
+                self.looking.cancel();
+                self.next = Some((config, Instant::now() + self.shared.config.flush_timeout));
+            }
+            Err(failure) => {
+                tracing::error!("the config is not taken over, the one before stays in use: {failure}");
+                self.board.reloaded(Some(failure.message));
+            }
+        }
+    }
+
+    /// Tells everybody to end who is not wanted any more, or is wanted otherwise. All others hear nothing of it.
+    fn let_go(&mut self, config: &Config) {
+        let is_same = |followed: &Followed| {
+            config.find(&followed.config.path).is_ok_and(|wanted| wanted == followed.config)
+        };
+        let mut ended = Vec::new();
+        for (id, followed) in &mut self.followed {
+            if followed.is_leaving || is_same(followed) {
+                continue;
+            }
+            tracing::info!("{}: the config has changed; storing the last commits", followed.config.name);
+            followed.is_leaving = true;
+            followed.stop.cancel();
+            if followed.task.is_finished() && followed.failed.is_some() {
+                ended.push(*id);
+            }
+        }
+        ended.into_iter().for_each(|id| self.forget(id));
+        for (known, post) in self.refused.drain(..) {
+            self.known.remove(&known);
+            post.remove();
+        }
+    }
+
+    /// Whoever has not ended by now is ended: the others wait for the new config.
+    fn leave_now(&self) {
+        let leaving = self.followed.values().filter(|followed| followed.is_leaving);
+        leaving.for_each(|followed| followed.task.abort());
+    }
+
+    /// Once everybody who leaves has left, those that are new begin.
+    async fn take_over_next(&mut self) -> Result<(), Failure> {
+        if self.stop.is_cancelled() || self.followed.values().any(|followed| followed.is_leaving) {
+            return Ok(());
+        }
+        let Some((config, _)) = self.next.take() else { return Ok(()) };
+        let present: HashSet<_> = self.followed.values().map(|followed| &followed.config.path).collect();
+        let is_new = |database: &&DatabaseConfig| !present.contains(&database.path);
+        let new: Vec<_> = config.databases.iter().filter(is_new).cloned().collect();
+        let taken = self.arrive(&new);
+        if let Err(failure) = &taken {
+            tracing::error!("the new config cannot be used as a whole: {failure}");
+        }
+        self.discover(config.folders).await?;
+        self.board.reloaded(taken.err().map(|failure| failure.message));
+        let followed = counted(self.followers.len(), "database");
+        tracing::info!("the new config is in use: {followed} followed");
+        Ok(())
     }
 
     fn late(&self) -> Failure {
+        let statuses = self.board.status().databases;
+        let waiting: Vec<_> = statuses
+            .iter()
+            .filter_map(|status| Some((status, status.unreplicated_bytes.filter(|bytes| *bytes > 0)?)))
+            .map(|(status, bytes)| format!("{} ({bytes} bytes)", status.name))
+            .collect();
+        let shown = waiting.iter().take(NAMED_MAX).cloned().collect::<Vec<_>>().join(", ");
+        let others = waiting.len().saturating_sub(NAMED_MAX);
+        let others = if others > 0 { format!(" and {others} more") } else { String::new() };
+        let of = if shown.is_empty() { String::new() } else { format!(" of {shown}{others}") };
         Failure::unavailable(format!(
-            "the last commits could not be stored within {:?}; they are only in the local database",
+            "the last commits{of} could not be stored within {:?}; they are only in the local database",
             self.shared.config.flush_timeout
         ))
     }
 }
 
-fn graver(known: Result<(), Failure>, new: Failure) -> Result<(), Failure> {
-    match known {
-        Err(known) if known.exit.gravity() >= new.exit.gravity() => Err(known),
-        Ok(()) | Err(_) => Err(new),
+/// Whether no database of the config has two names: links are followed.
+fn one_name_each(config: &Config) -> Result<(), Failure> {
+    let mut names = BTreeMap::new();
+    for database in &config.databases {
+        if let Some(other) = names.insert(crate::disk::real(&database.path), &database.name) {
+            return Err(Failure::usage(format!(
+                "{} is {other} under a second name; remove one",
+                database.name
+            )));
+        }
     }
+    Ok(())
 }
 
 /// Databases that were found and wait for their follower.
 const COMING_MAX: usize = 16;
+/// Names in one message.
+const NAMED_MAX: usize = 10;
 const NOTHING_FOUND: &str = "no databases: the folders of the config hold none, and are not watched; see 'dir' and 'pattern' in the config";
+const LEFT_TOO_LATE: &str = "its last commits could not be stored in time after the change of the config; they are only in the local database";

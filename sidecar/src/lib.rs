@@ -7,9 +7,9 @@
 //! | [`bucket`], [`connect`], [`retry`] | the replica in its store |
 //! | [`claim`], [`handover`], [`marks`], [`pod`] | who we are, and whether we may write |
 //! | [`opening`], [`first_view`], [`page_log_file`] | what the database holds already, and what the bucket has of it |
-//! | [`replicate`], [`fleet`], [`limits`], [`places`], [`discovery`], [`follower`], [`capture`], [`backlog`], [`pace`], [`notes`], [`slot_file`], [`streaming`], [`upload`], [`upload_parts`], `writer` | from a commit to a stored slot |
+//! | [`replicate`], [`child`], [`once`], [`reload`], [`fleet`], [`limits`], [`places`], [`discovery`], [`follower`], [`capture`], [`backlog`], [`pace`], [`notes`], [`slot_file`], [`streaming`], [`upload`], [`upload_parts`], `writer` | from a commit to a stored slot |
 //! | [`restore`], [`pod_restore`], [`local`], [`page_writer`], [`rebuild`], [`progress`] | from stored files to a database |
-//! | [`board`], [`demand`], [`http`], [`answer`], [`socket`] | what is said of it and asked of it |
+//! | [`board`], [`measures`], [`metrics`], [`demand`], [`http`], [`answer`], [`socket`] | what is said of it and asked of it |
 //! | [`store_now`], [`show`], [`ctl`] | whoever asks: `lifeboat sync`, `lifeboat status`, the probes |
 //! | [`configured`], [`files`], [`manual`], [`table`] | what lists and explains: databases, config, files of a replica, pages |
 //! | [`disk`], [`clock`], [`shutdown`] | files and times, and how it stops |
@@ -22,6 +22,7 @@ pub mod backlog;
 pub mod board;
 pub mod bucket;
 pub mod capture;
+pub mod child;
 pub mod claim;
 pub mod clock;
 pub mod config;
@@ -44,7 +45,10 @@ pub mod local;
 pub mod location;
 pub mod manual;
 pub mod marks;
+pub mod measures;
+pub mod metrics;
 pub mod notes;
+pub mod once;
 pub mod opening;
 pub mod pace;
 pub mod page_log_file;
@@ -54,6 +58,7 @@ pub mod pod;
 pub mod pod_restore;
 pub mod progress;
 pub mod rebuild;
+pub mod reload;
 pub mod replicate;
 pub mod restore;
 pub mod retry;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use lifeboat_store::Requests;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::config::Config;
@@ -27,14 +28,14 @@ pub struct Shared {
 }
 
 impl Shared {
-    /// As the configuration says.
+    /// As the configuration says. What is asked of stores counts into `requests`.
     #[must_use]
-    pub fn new(config: Arc<Config>, watcher: Watcher) -> Self {
+    pub fn new(config: Arc<Config>, watcher: Watcher, requests: Arc<Requests>) -> Self {
         let uploads = config.max_concurrent_uploads;
         Self {
             watcher,
             places: Places::new(config.max_open_databases),
-            stores: Stores::default(),
+            stores: Stores::counting(requests),
             starts: Semaphore::new(STARTS_MAX),
             uploads: Semaphore::new(uploads),
             large_uploads: Semaphore::new(uploads.div_ceil(2)),
@@ -91,7 +92,7 @@ mod tests {
     #[tokio::test]
     async fn large_uploads_leave_room_for_small_ones() {
         let config = Config { max_concurrent_uploads: 2, ..Config::default() };
-        let shared = Shared::new(Arc::new(config), Watcher::start().unwrap());
+        let shared = Shared::new(Arc::new(config), Watcher::start().unwrap(), Arc::default());
         let _large = shared.upload(LARGE + 1).await;
         tokio::time::timeout(Duration::from_millis(20), shared.upload(LARGE + 1)).await.unwrap_err();
         let _small = shared.upload(1).await;

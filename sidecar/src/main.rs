@@ -11,7 +11,7 @@ fn main() -> ExitCode {
     let cli = Cli::parse_from(spelling::ours(std::env::args_os(), &Cli::command()));
     telemetry::init(cli.log_format, cli.log_level);
     match run(cli.command) {
-        Ok(()) => Exit::Done.into(),
+        Ok(code) => code.into(),
         Err(failure) => {
             tracing::error!("{failure}");
             failure.exit.into()
@@ -20,10 +20,10 @@ fn main() -> ExitCode {
 }
 
 #[tokio::main]
-async fn run(command: Command) -> Result<(), Failure> {
+async fn run(command: Command) -> Result<u8, Failure> {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     match command {
-        Command::Replicate(args) => replicate::run(&args).await,
+        Command::Replicate(args) => return replicate::run(&args).await,
         Command::Restore(args) => restore::run(&args).await,
         Command::Sync(args) => store_now::run(&args).await,
         Command::Status(args) => show::run(&args).await,
@@ -38,4 +38,5 @@ async fn run(command: Command) -> Result<(), Failure> {
         }
         Command::Ctl(args) => ctl::run(&args).await,
     }
+    .map(|()| Exit::Done as u8)
 }

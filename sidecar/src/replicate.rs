@@ -7,45 +7,85 @@ use tokio_util::sync::CancellationToken;
 
 use crate::args::ReplicateArgs;
 use crate::board::Board;
+use crate::child::Application;
 use crate::config::Config;
 use crate::exit::{Exit, Failure};
-use crate::fleet::Fleet;
+use crate::fleet::{Fleet, Stay};
+use crate::table::counted;
 use crate::watch::Watcher;
-use crate::{http, limits, pod, shutdown, socket};
+use crate::{http, limits, pod, reload, shutdown, socket, table};
 
 /// Follows every configured database, and those that are found in folders. Returns when all are done: stopped in order,
-/// fenced, or failed.
+/// fenced, or failed. Beside an application it returns that one's exit code, else 0.
 ///
 /// # Errors
 /// The gravest [`Failure`] of all databases.
-pub async fn run(args: &ReplicateArgs) -> Result<(), Failure> {
+pub async fn run(args: &ReplicateArgs) -> Result<u8, Failure> {
     let config = Arc::new(Config::for_replicate(args)?);
     for remark in &config.remarks {
         tracing::warn!("{remark}");
     }
+    let application = config.exec.as_deref().filter(|_| !args.once).map(Application::parse).transpose()?;
     limits::raise_open_files(&config);
     let watcher =
         Watcher::start().map_err(|error| Failure::bug(format!("no thread for the watcher: {error}")))?;
-    let board = Board::new(watcher.clone());
-    let serving = CancellationToken::new();
-    if let Some(addr) = &config.addr {
-        http::serve_status(addr, Arc::clone(&board), serving.clone()).await?;
-    }
-    if let Some(listener) = socket::open(&config.socket)? {
-        http::serve_control(listener, Arc::clone(&board), serving.clone());
-    }
-    let stop = shutdown::on_signal()?;
-    let fleet = Fleet::new(Arc::clone(&config), Arc::clone(&board), watcher, stop);
-    let ended = fleet.follow_all().await;
+    let (board, serving) = (Board::new(watcher.clone()), CancellationToken::new());
+    serve(&config, &board, &serving).await?;
+    let told = shutdown::on_signal(if application.is_some() { TELLING } else { STORING })?;
+    let stop = if application.is_some() { CancellationToken::new() } else { told.stop.clone() };
+    let reloads = reload::listen(args, told.stop.clone())?;
+    let fleet = Fleet::new(Arc::clone(&config), Arc::clone(&board), watcher, stop.clone());
+    let followers = fleet.follow_all(if args.once { Stay::Once } else { Stay::ForGood }, reloads);
+    let (code, ended) = match application {
+        Some(application) => application.run_beside(followers, Arc::clone(&board), told, stop).await,
+        None => (None, followers.await),
+    };
     serving.cancel();
     pod::say_last_words(&last_words(&board, &ended));
-    ended.map(|_| ())
+    report(&board, &ended);
+    match (code, ended) {
+        (Some(code), Err(failure)) if code != 0 => {
+            tracing::error!("{failure}");
+            Ok(code)
+        }
+        (Some(_) | None, Err(failure)) => Err(failure),
+        (code, Ok(())) => Ok(code.unwrap_or(0)),
+    }
+}
+
+/// Endpoints, as far as they are wanted.
+async fn serve(config: &Config, board: &Arc<Board>, serving: &CancellationToken) -> Result<(), Failure> {
+    let metrics_max = config.metrics_databases_max;
+    if let Some(addr) = &config.addr {
+        http::serve_status(addr, Arc::clone(board), metrics_max, serving.clone()).await?;
+    }
+    if let Some(listener) = socket::open(&config.socket)? {
+        http::serve_control(listener, Arc::clone(board), metrics_max, serving.clone());
+    }
+    Ok(())
+}
+
+/// The last line of a process that stored everything; any other ends with its failure.
+fn report(board: &Board, ended: &Result<(), Failure>) {
+    if ended.is_ok() {
+        let databases = board.status().databases;
+        let [slots, bytes] = board.samples().iter().fold([0, 0], |[slots, bytes], sample| {
+            [slots + sample.measures.slots, bytes + sample.measures.slot_bytes]
+        });
+        tracing::info!(
+            "{} stored to the last commit; this process stored {slots} slots, {}",
+            counted(databases.len(), "database"),
+            table::bytes(bytes)
+        );
+    }
 }
 
 fn last_words(board: &Board, ended: &Result<(), Failure>) -> Termination {
     let statuses = board.status().databases;
     let (message, reason, exit) = match ended {
-        Ok(()) => (format!("{} databases stored to the last commit", statuses.len()), None, Exit::Done),
+        Ok(()) => {
+            (format!("{} stored to the last commit", counted(statuses.len(), "database")), None, Exit::Done)
+        }
         Err(failure) => (failure.message.clone(), Some(failure.reason), failure.exit),
     };
     let databases = statuses.into_iter().map(|status| DatabaseOutcome {
@@ -73,3 +113,6 @@ fn outcome(status: &DatabaseStatus) -> Outcome {
         Some(Verdict::Refuse | Verdict::Halt | Verdict::Unknown) => Outcome::Failed,
     }
 }
+
+const STORING: &str = "storing the last commits";
+const TELLING: &str = "telling the command to end";

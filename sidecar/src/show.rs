@@ -35,6 +35,9 @@ pub fn table(status: &Status) -> String {
         vec![["NAME", "STATE", "TXID", "STORED AT", "LAG", "UNSTORED", "REASON"].map(str::to_owned)];
     rows.extend(status.databases.iter().map(row));
     let mut text = aligned(&rows);
+    if let Some(wrong) = &status.config_error {
+        let _ = writeln!(text, "\nthe config before its last change is in use: {wrong}");
+    }
     for database in &status.databases {
         for remark in remarks(database) {
             let _ = writeln!(text, "\n{remark}");

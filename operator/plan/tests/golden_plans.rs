@@ -161,7 +161,7 @@ fn main_status() -> DatabaseStatus {
 
 fn reporting(database: DatabaseStatus) -> Observed {
     let mut observed = observed(&labelled(), vec![running_pod()]);
-    let status = Status { version: "0.1.0".to_owned(), databases: vec![database] };
+    let status = Status { version: "0.1.0".to_owned(), config_error: None, databases: vec![database] };
     observed.reports.insert("shop-0".to_owned(), Ok(status));
     observed
 }

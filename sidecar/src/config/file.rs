@@ -24,6 +24,8 @@ pub(super) struct File {
     pub(super) enforce_wal: Option<String>,
     pub(super) max_open_databases: Option<String>,
     pub(super) max_concurrent_uploads: Option<String>,
+    pub(super) metrics_databases_max: Option<String>,
+    pub(super) exec: Option<String>,
     pub(super) dbs: Option<Vec<Database>>,
 }
 
@@ -107,7 +109,6 @@ pub(super) const LITESTREAM_KEYS: &[&str] = &[
     "busy-timeout",
     "checkpoint-interval",
     "concurrency",
-    "exec",
     "heartbeat-interval",
     "heartbeat-url",
     "l0-retention",

@@ -40,6 +40,10 @@ pub struct Config {
     pub max_open_databases: usize,
     /// How many slots are uploaded at a time.
     pub max_concurrent_uploads: usize,
+    /// Of how many databases at most there are metrics one by one, and not of all together.
+    pub metrics_databases_max: usize,
+    /// The application to run while its databases are replicated.
+    pub exec: Option<String>,
     /// The databases that are named one by one, in order.
     pub databases: Vec<DatabaseConfig>,
     /// Folders of databases, in order. Of two that name one database, the first counts, and a name of its own before both.
@@ -75,13 +79,10 @@ impl Config {
     /// # Errors
     /// [`Failure`] with exit code 2 that names the file and the key.
     pub fn for_replicate(args: &ReplicateArgs) -> Result<Self, Failure> {
-        let mut config = match (&args.db, &args.url) {
-            (Some(db), Some(url)) if is_url(&db.to_string_lossy()) && !is_url(url) => {
-                return Err(Failure::usage(format!(
-                    "the database comes first, then the URL: lifeboat replicate {url} {}",
-                    db.display()
-                )));
-            }
+        match (&args.db, &args.url) {
+            (Some(db), Some(url)) if is_url(&db.to_string_lossy()) && !is_url(url) => Err(Failure::usage(
+                format!("the database comes first, then the URL: lifeboat replicate {url} {}", db.display()),
+            )),
             (Some(db), Some(url)) => {
                 let mut config = Self::default();
                 let location = Location::parse(url, &args.store).map_err(Failure::usage)?;
@@ -89,20 +90,31 @@ impl Config {
                     Some(folder) => config.folders.push(folder),
                     None => config.databases.push(DatabaseConfig::new(db, location)?),
                 }
-                config
+                config.with_flags(args)
             }
-            _ => Self::read(&args.config)?.with_store_flags(&args.store)?,
-        };
-        config.apply(args);
-        if config.databases.is_empty() && config.folders.is_empty() {
+            _ => Self::from_text(&ConfigText::load(&args.config)?, args),
+        }
+    }
+
+    /// The configuration of `lifeboat replicate` in this text.
+    ///
+    /// # Errors
+    /// As [`for_replicate`](Self::for_replicate).
+    pub fn from_text(text: &ConfigText, args: &ReplicateArgs) -> Result<Self, Failure> {
+        text.parse()?.with_store_flags(&args.store)?.with_flags(args)
+    }
+
+    fn with_flags(mut self, args: &ReplicateArgs) -> Result<Self, Failure> {
+        self.apply(args);
+        if self.databases.is_empty() && self.folders.is_empty() {
             return Err(Failure::usage(NO_DATABASES));
         }
-        for database in config.every() {
+        for database in self.every() {
             database.check_rhythm().map_err(|(_, wrong)| Failure::usage(wrong))?;
         }
-        let costs: Vec<_> = config.every().filter_map(DatabaseConfig::cost_of_the_lag).collect();
-        config.remarks.extend(costs);
-        Ok(config)
+        let costs: Vec<_> = self.every().filter_map(DatabaseConfig::cost_of_the_lag).collect();
+        self.remarks.extend(costs);
+        Ok(self)
     }
 
     /// Every database, and what those of each folder have in common.
@@ -118,6 +130,8 @@ impl Config {
         self.addr = args.addr.clone().or_else(|| self.addr.take());
         let socket = args.socket.clone().map(Socket::from).filter(|socket| *socket != Socket::Usual);
         self.socket = socket.unwrap_or_else(|| self.socket.clone());
+        self.metrics_databases_max = args.metrics_databases_max.unwrap_or(self.metrics_databases_max);
+        self.exec = args.exec.clone().or_else(|| self.exec.take());
         self.flush_timeout = args.flush_timeout.unwrap_or(self.flush_timeout);
         self.handover_timeout = args.handover_timeout.unwrap_or(self.handover_timeout);
         for database in self.every_mut() {
@@ -182,6 +196,8 @@ impl Default for Config {
             handover_dir: None,
             max_open_databases: 32,
             max_concurrent_uploads: 8,
+            metrics_databases_max: 200,
+            exec: None,
             databases: Vec::new(),
             folders: Vec::new(),
             remarks: Vec::new(),

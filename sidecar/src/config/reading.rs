@@ -113,6 +113,10 @@ impl Reading<'_> {
         self.set("max-concurrent-uploads", &file.max_concurrent_uploads, at_least_one, |config| {
             &mut config.max_concurrent_uploads
         });
+        self.set("metrics-databases-max", &file.metrics_databases_max, parse_size, |config| {
+            &mut config.metrics_databases_max
+        });
+        self.config.exec.clone_from(&file.exec);
         self.config.handover_dir = file.handover_dir.clone().map(PathBuf::from);
     }
 
@@ -354,9 +358,13 @@ fn parse_number(text: &str) -> Result<u32, String> {
     text.parse().map_err(|_| format!("'{text}' is no whole number from 0 to {}", u32::MAX))
 }
 
+fn parse_size(text: &str) -> Result<usize, String> {
+    usize::try_from(parse_number(text)?).map_err(|error| error.to_string())
+}
+
 fn at_least_one(text: &str) -> Result<usize, String> {
-    match parse_number(text)? {
+    match parse_size(text)? {
         0 => Err("this is at least 1".to_owned()),
-        number => usize::try_from(number).map_err(|error| error.to_string()),
+        number => Ok(number),
     }
 }

@@ -1,5 +1,6 @@
 //! The text of a config: which file or variable it is from, with the environment's values put in.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use super::Config;
@@ -7,8 +8,8 @@ use super::problems::{Problem, failure};
 use crate::args::ConfigArgs;
 use crate::exit::Failure;
 
-/// A config's text as it was read.
-#[derive(Debug)]
+/// A config's text as it was read. It may hold secrets, so it is not printed.
+#[derive(PartialEq, Eq)]
 pub struct ConfigText {
     /// Where it is from, in words.
     from: String,
@@ -17,6 +18,12 @@ pub struct ConfigText {
     text: String,
     /// What is wrong with the names in it.
     problems: Vec<Problem>,
+}
+
+impl fmt::Debug for ConfigText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ConfigText").field("from", &self.from).finish_non_exhaustive()
+    }
 }
 
 impl ConfigText {

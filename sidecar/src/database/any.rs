@@ -68,6 +68,14 @@ impl Database {
         }
     }
 
+    /// How long the last look kept writers out, if it did; said once.
+    pub fn take_kept_writers_out(&mut self) -> Option<Duration> {
+        match &mut self.mode {
+            Some(Mode::Wal(database)) => database.take_kept_writers_out(),
+            Some(Mode::Journal(_)) | None => None,
+        }
+    }
+
     /// Opens a view of the newest commit.
     ///
     /// Afterwards `dirty` holds every page that a file of this view must carry. When that file is stored, what is

@@ -89,6 +89,8 @@ pub struct WalDatabase {
     /// What the database file looks like while our pin keeps every SQLite process from writing to it.
     untouched: Option<Untouched>,
     looked_at: Instant,
+    /// How long writers were kept out at the last look, until somebody takes note of it.
+    kept_writers_out: Option<Duration>,
 }
 
 /// What a look at the WAL brought.
@@ -167,6 +169,7 @@ impl WalDatabase {
             settled_at: None,
             untouched: None,
             looked_at: Instant::now(),
+            kept_writers_out: None,
             wal_path,
         };
         if database.is_replaced()? {
@@ -195,6 +198,11 @@ impl WalDatabase {
             Err(DatabaseError::Busy { .. }) => Ok(followed),
             Err(error) => Err(error),
         }
+    }
+
+    /// How long the last look kept writers out, if it did; said once.
+    pub const fn take_kept_writers_out(&mut self) -> Option<Duration> {
+        self.kept_writers_out.take()
     }
 
     /// To be called before a pause between two looks of at most this length.

@@ -59,8 +59,9 @@ impl WalDatabase {
         let locked = Instant::now();
         let finished = self.finish_under_lock(dirty);
         self.keeper.let_writers_in();
-        let held = locked.elapsed().as_micros();
-        tracing::debug!("{}: the write lock was held for {held} µs", self.path.display());
+        let held = locked.elapsed();
+        self.kept_writers_out = Some(held);
+        tracing::debug!("{}: the write lock was held for {} µs", self.path.display(), held.as_micros());
         Ok(followed.and(finished?).and(self.give_way_if_stuck(dirty)?))
     }
 

@@ -20,7 +20,9 @@ impl Follower {
                 return Ok(ended);
             }
             tracing::debug!("{}: asleep", self.database.name);
+            self.post.falls_asleep();
             self.sleep(&capture).await;
+            self.post.wakes_up();
             if self.stop.is_cancelled() && self.post.demand().is_met() && capture.watch.is_unchanged() {
                 return Ok(Ended::Finished);
             }

@@ -54,6 +54,7 @@ impl Follower {
         let base = Base { txid: slot.header.max_txid.get(), checksum: Some(slot.post_apply) };
         self.marks.write_record_at_last(&self.record(writer, base), &self.post).await;
         writer.stored(base);
+        self.post.stored_slot(slot.identity.size);
         self.post.stored(position(base, Some(jiff::Timestamp::now())));
         writer.say(&self.database.name, slot, begun.elapsed());
         Order::Stored

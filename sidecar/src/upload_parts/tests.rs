@@ -153,7 +153,7 @@ impl World {
         let honest = Directory::create(folder.path().into()).await.unwrap();
         let store = Arc::new(Faulty { honest, fault, asked: AtomicUsize::new(0) });
         let config = Config::parse("dbs: [{path: /a.db, replica: {url: 'file:///x'}}]").unwrap();
-        let shared = Shared::new(Arc::new(Config::default()), Watcher::start().unwrap());
+        let shared = Shared::new(Arc::new(Config::default()), Watcher::start().unwrap(), Arc::default());
         let post = Board::new(Watcher::start().unwrap()).add(&config.databases[0]);
         let content = [header().encode().unwrap().as_slice(), &[7; 3500]].concat();
         Self { folder, bucket: Bucket::new(store, Layout::Directory), post, shared, content }

@@ -197,6 +197,27 @@ impl StoreError {
         matches!(self, Self::Absent { .. })
     }
 
+    /// One word for how a request ended, for counters.
+    #[must_use]
+    pub const fn outcome(&self) -> &'static str {
+        match self {
+            Self::Absent { .. } => "absent",
+            Self::BucketAbsent { .. } => "bucket_absent",
+            Self::Exists { .. } => "exists",
+            Self::LostRace { .. } => "lost_race",
+            Self::UploadGone { .. } => "upload_gone",
+            Self::Conflict { .. } => "conflict",
+            Self::Busy { .. } => "busy",
+            Self::Unreachable { .. } => "unreachable",
+            Self::Denied { .. } | Self::NoCredentials { .. } => "denied",
+            Self::Mangled { .. } => "mangled",
+            Self::WrongRegion { .. }
+            | Self::TooLarge { .. }
+            | Self::Refused { .. }
+            | Self::Misconfigured { .. } => "refused",
+        }
+    }
+
     /// How long the store wants to be left alone, if it said so.
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {

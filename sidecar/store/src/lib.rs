@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`Store`] | what a bucket must be able to do |
 //! | [`S3`], [`CredentialsDir`] | any server that speaks S3 |
+//! | [`Counted`], [`Requests`] | any of them, counting what is asked of it |
 //! | [`Directory`] | a directory, for people without a bucket |
 //! | [`conformance`] | the promises of the trait as one suite, for every implementation |
 //!
@@ -12,12 +13,14 @@
 
 pub mod conformance;
 
+mod counted;
 mod directory;
 mod error;
 mod probe;
 mod s3;
 mod store;
 
+pub use counted::{Counted, Requests};
 pub use directory::Directory;
 pub use error::{Place, StoreError};
 pub use probe::completes_exclusively;

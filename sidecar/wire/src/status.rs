@@ -10,6 +10,9 @@ use crate::{Reason, Verdict};
 pub struct Status {
     /// Release of the sidecar, such as `0.1.0`.
     pub version: String,
+    /// What is wrong with the newest config file, in place of which the one before it is in use; absent when nothing is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config_error: Option<String>,
     /// One entry for each configured database, in the order of the configuration.
     pub databases: Vec<DatabaseStatus>,
 }
@@ -79,6 +82,7 @@ mod tests {
     fn example() -> Status {
         Status {
             version: "0.1.0".to_owned(),
+            config_error: None,
             databases: vec![
                 DatabaseStatus {
                     name: "main".to_owned(),

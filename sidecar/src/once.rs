@@ -1,0 +1,45 @@
+//! `lifeboat replicate --once`: everything committed now is stored, and then the process ends.
+
+use std::time::Duration;
+
+use futures::future::join_all;
+use lifeboat_wire::Reason;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::board::Post;
+use crate::exit::Failure;
+
+/// Stops the process as soon as everything is stored that was committed when each database was opened.
+pub fn store(posts: Vec<Post>, stop: CancellationToken) -> JoinHandle<Result<(), Failure>> {
+    tokio::spawn(async move {
+        let stored = join_all(posts.iter().map(stored)).await;
+        stop.cancel();
+        let failures = stored.into_iter().filter_map(Result::err);
+        failures.max_by_key(|failure| failure.exit.gravity()).map_or(Ok(()), Err)
+    })
+}
+
+/// Waits until one is stored, or there is nothing to wait for.
+async fn stored(post: &Post) -> Result<(), Failure> {
+    tokio::select! {
+        // A follower that ends says itself why.
+        _ = post.demand().made() => Ok(()),
+        failure = is_absent(post) => Err(failure),
+    }
+}
+
+/// Only an application could create the database, and nobody waits for one here.
+async fn is_absent(post: &Post) -> Failure {
+    loop {
+        if let Some(status) = post.status()
+            && status.reason == Some(Reason::WaitingForDatabase)
+        {
+            let message = format!("{}: there is no database to store; check the path", status.path);
+            return Failure::refused(Reason::WaitingForDatabase, message);
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+const LOOK: Duration = Duration::from_millis(50);
