@@ -56,6 +56,10 @@ impl Store for Lively {
         self.folder.abandon(upload).await
     }
 
+    async fn unfinished(&self, prefix: &str) -> Result<Vec<Upload>, StoreError> {
+        self.folder.unfinished(prefix).await
+    }
+
     async fn put_if_match(&self, key: &str, body: Bytes, expected: &ETag) -> Result<ETag, StoreError> {
         self.folder.put_if_match(key, body, expected).await
     }

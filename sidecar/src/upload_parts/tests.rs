@@ -106,6 +106,10 @@ impl Store for Faulty {
         self.honest.put_if_match(key, body, expected).await
     }
 
+    async fn unfinished(&self, prefix: &str) -> Result<Vec<Upload>, StoreError> {
+        self.honest.unfinished(prefix).await
+    }
+
     async fn get(&self, key: &str, max_bytes: u64) -> Result<Object, StoreError> {
         self.honest.get(key, max_bytes).await
     }

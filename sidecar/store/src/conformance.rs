@@ -57,6 +57,7 @@ impl Suite<'_> {
         self.parts_become_one_object().await?;
         self.completing_is_exclusive().await?;
         self.what_is_abandoned_is_gone().await?;
+        self.what_somebody_left_is_found().await?;
         self.deleting_deletes().await
     }
 

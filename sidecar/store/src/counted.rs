@@ -75,6 +75,10 @@ impl<S: Store> Store for Counted<S> {
         self.requests.count("abandon", self.store.abandon(upload).await)
     }
 
+    async fn unfinished(&self, prefix: &str) -> Result<Vec<Upload>, StoreError> {
+        self.requests.count("unfinished", self.store.unfinished(prefix).await)
+    }
+
     async fn put_if_match(&self, key: &str, body: Bytes, expected: &ETag) -> Result<ETag, StoreError> {
         self.requests.count("put_if_match", self.store.put_if_match(key, body, expected).await)
     }

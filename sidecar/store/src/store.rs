@@ -63,6 +63,13 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// When it may still be there.
     async fn abandon(&self, upload: &Upload) -> Result<(), StoreError>;
 
+    /// The uploads that anybody began below `prefix` and neither completed nor gave up, to [`abandon`](Store::abandon) them;
+    /// whoever still sends parts then learns that his upload is gone. Those behind a further `/` need not be among them.
+    ///
+    /// # Errors
+    /// When the store cannot tell, or not everything.
+    async fn unfinished(&self, prefix: &str) -> Result<Vec<Upload>, StoreError>;
+
     /// Replaces an object if it is still the one with this ETag.
     ///
     /// # Errors
@@ -160,7 +167,7 @@ pub struct Upload {
     pub key: String,
     /// Names this upload, as the store does.
     pub id: String,
-    /// Size of every part but the last, bytes.
+    /// Size of every part but the last, bytes; 0 of one that somebody else began.
     pub part_bytes: u64,
 }
 

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use lifeboat_store::{Body, ETag, S3, S3Config, Store, StoreError, completes_exclusively, conformance};
-use server::{BUCKET, SECRET, Server, store_that_hears, write_credentials};
+use server::{BUCKET, SECRET, Server, slow_road, store_that_hears, write_credentials};
 use tokio::io::AsyncReadExt;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -191,6 +191,50 @@ async fn a_stream_that_breaks_off_ends_with_an_error() {
     assert_eq!(opened.size, 9);
     let mut bytes = Vec::new();
     assert!(opened.reader.read_to_end(&mut bytes).await.is_err());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upload_takes_any_time_while_it_moves() {
+    let server = Server::start().await;
+    let address = slow_road(server.address, 240 << 10);
+    let config = S3Config {
+        attempt_timeout: Duration::from_millis(200),
+        endpoint: Some(format!("http://{address}")),
+        ..server.config()
+    };
+    let store = S3::open(config).await.unwrap();
+    let body = Bytes::from(vec![7; 12 << 20]);
+    let begin = Instant::now();
+    // 51 seconds, longer than any silence may be; the network takes something in all but the last.
+    let upload = store.begin_parts("parts", body.len() as u64, None).await.unwrap();
+    let part = store.put_part(&upload, 1, body.clone()).await.unwrap();
+    assert!(begin.elapsed() > Duration::from_secs(45), "{:?}: the road is not slow", begin.elapsed());
+    store.complete_new(&upload, &[part]).await.unwrap();
+    assert_eq!(store.get("parts", 1 << 30).await.unwrap().bytes, body);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn on_a_link_that_is_slower_than_was_believed_an_upload_arrives_in_the_end() {
+    let server = Server::start().await;
+    let address = slow_road(server.address, 100 << 10);
+    let config = S3Config {
+        attempt_timeout: Duration::from_millis(200),
+        endpoint: Some(format!("http://{address}")),
+        ..server.config()
+    };
+    let store = S3::open(config).await.unwrap();
+    // All of it is in the kernel at once: from here it is silent all the time.
+    let body = Body::from(vec![7; 1 << 20]);
+    let mut silences = 0;
+    while let Err(error) = store.put_new("silent", body.clone(), None).await {
+        if matches!(error, StoreError::Exists { .. }) {
+            break;
+        }
+        assert!(error.to_string().contains("nothing moved for"), "{error}");
+        silences += 1;
+        assert!(silences < 7, "{error}");
+    }
+    assert!(silences > 0, "it needs more patience than the first attempt has");
 }
 
 #[tokio::test]

@@ -41,9 +41,11 @@ enum Lie {
     CompleteForgetsTheLastPart,
     CompleteTakesTheFirstOfTwo,
     AbandonDoesNothing,
+    UnfinishedIsForgotten,
+    UnfinishedIgnoresThePrefix,
 }
 
-const LIES: [Lie; 20] = [
+const LIES: [Lie; 22] = [
     Lie::CreateOverwrites,
     Lie::CreateOverwritesInARace,
     Lie::ReplaceIgnoresTheETag,
@@ -64,6 +66,8 @@ const LIES: [Lie; 20] = [
     Lie::CompleteForgetsTheLastPart,
     Lie::CompleteTakesTheFirstOfTwo,
     Lie::AbandonDoesNothing,
+    Lie::UnfinishedIsForgotten,
+    Lie::UnfinishedIgnoresThePrefix,
 ];
 
 #[derive(Debug)]
@@ -176,6 +180,18 @@ impl Store for Liar {
 
     async fn abandon(&self, upload: &Upload) -> Result<(), StoreError> {
         if self.lies(Lie::AbandonDoesNothing) { Ok(()) } else { self.honest.abandon(upload).await }
+    }
+
+    async fn unfinished(&self, prefix: &str) -> Result<Vec<Upload>, StoreError> {
+        match self.lie {
+            Lie::UnfinishedIsForgotten => Ok(Vec::new()),
+            Lie::UnfinishedIgnoresThePrefix => {
+                let folder =
+                    prefix.rsplit_once('/').map_or(String::new(), |(folder, _)| format!("{folder}/"));
+                self.honest.unfinished(&folder).await
+            }
+            _ => self.honest.unfinished(prefix).await,
+        }
     }
 
     async fn put_if_match(&self, key: &str, body: Bytes, expected: &ETag) -> Result<ETag, StoreError> {

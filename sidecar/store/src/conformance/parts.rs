@@ -59,6 +59,26 @@ impl Suite<'_> {
         ensure(promise, listed.is_empty(), &listed)
     }
 
+    pub(super) async fn what_somebody_left_is_found(&self) -> Result<(), Broken> {
+        let promise = "an upload that somebody began is found below its prefix, and can be given up";
+        let (left, other) = (self.begin("left-1").await?, self.begin("other").await?);
+        self.part(&left, 1, b"x").await?;
+        let found = self.unfinished("left").await?;
+        ensure(promise, found.len() == 1 && found.iter().all(|found| found.key == left.key), &found)?;
+        for found in found {
+            self.store.abandon(&found).await.map_err(|error| broken(promise, &error))?;
+        }
+        let found = self.unfinished("").await?;
+        ensure(promise, found.iter().all(|found| found.key == other.key) && found.len() == 1, &found)?;
+        check(promise, &self.store.put_part(&left, 1, Bytes::from_static(b"x")).await, is_gone)?;
+        self.store.abandon(&other).await.map_err(|error| broken(promise, &error))
+    }
+
+    async fn unfinished(&self, name: &str) -> Result<Vec<Upload>, Broken> {
+        let found = self.store.unfinished(&self.key(name)).await;
+        found.map_err(|error| broken("unfinished uploads are listed", &error))
+    }
+
     async fn begin(&self, name: &str) -> Result<Upload, Broken> {
         let begun = self.store.begin_parts(&self.key(name), PART_BYTES as u64, Some(1_700_000_000_123)).await;
         begun.map_err(|error| broken("an object in parts can be begun", &error))

@@ -99,6 +99,10 @@ impl Store for Directory {
         self.run(&upload.key, move |root, _| parts::abandon(root, &of)).await
     }
 
+    async fn unfinished(&self, prefix: &str) -> Result<Vec<Upload>, StoreError> {
+        self.run(prefix, parts::unfinished).await
+    }
+
     async fn put_if_match(&self, key: &str, body: Bytes, expected: &ETag) -> Result<ETag, StoreError> {
         let expected = expected.clone();
         self.run(key, move |root, key| files::put_if_match(root, key, &body, &expected)).await

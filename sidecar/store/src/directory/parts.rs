@@ -8,18 +8,22 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use tempfile::TempPath;
 
-use super::files::{FILE_MODE, NO_FOLLOW, create_folder, folder_of, path_of, sync_folder, system_time};
+use super::files::{
+    FILE_MODE, NO_FOLLOW, check_root, create_folder, folder_of, path_of, sync_folder, system_time,
+};
 use super::{Trouble, etag};
 use crate::store::{ETag, Upload};
 
-/// Begins an upload; its name is that of the hidden file.
+/// Begins an upload; its name is that of the hidden file, which holds the object's.
 pub(super) fn begin(root: &Path, key: &str, timestamp_ms: Option<i64>) -> Result<String, Trouble> {
     let path = path_of(root, key)?;
     let folder = folder_of(root, &path)?;
     create_folder(folder)?;
     let mut builder = tempfile::Builder::new();
     let time = timestamp_ms.map_or(String::new(), |ms| ms.to_string());
-    builder.prefix(PREFIX).permissions(Permissions::from_mode(FILE_MODE));
+    let name = path.file_name().and_then(|name| name.to_str()).ok_or(Trouble::BadKey)?;
+    let prefix = format!("{PREFIX}{name}{BEHIND_NAME}");
+    builder.prefix(&prefix).permissions(Permissions::from_mode(FILE_MODE));
     let (_, path) = builder.tempfile_in(folder)?.keep().map_err(|failed| failed.error)?;
     let name = path.file_name().and_then(|name| name.to_str()).ok_or(Trouble::BadKey)?;
     Ok(format!("{name}{TIME}{time}"))
@@ -67,9 +71,31 @@ pub(super) fn abandon(root: &Path, upload: &Upload) -> Result<(), Trouble> {
     }
 }
 
+/// The uploads in one folder, whoever began them.
+pub(super) fn unfinished(root: &Path, prefix: &str) -> Result<Vec<Upload>, Trouble> {
+    check_root(root)?;
+    let (folder, beginning) = prefix.rsplit_once('/').unwrap_or(("", prefix));
+    let entries = match fs::read_dir(root.join(folder)) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error.into()),
+    };
+    let mut found = Vec::new();
+    for entry in entries {
+        let file = entry?.file_name();
+        let Some(file) = file.to_str() else { continue };
+        let name = file.strip_prefix(PREFIX).and_then(|name| name.rsplit_once(BEHIND_NAME));
+        if let Some((name, _)) = name.filter(|(name, _)| name.starts_with(beginning)) {
+            let key = if folder.is_empty() { name.to_owned() } else { format!("{folder}/{name}") };
+            found.push(Upload { key, id: format!("{file}{TIME}"), part_bytes: 0 });
+        }
+    }
+    Ok(found)
+}
+
 fn hidden(root: &Path, upload: &Upload) -> Result<PathBuf, Trouble> {
     let path = path_of(root, &upload.key)?;
-    let (name, _) = upload.id.split_once(TIME).ok_or(Trouble::BadKey)?;
+    let (name, _) = upload.id.rsplit_once(TIME).ok_or(Trouble::BadKey)?;
     let is_ours = name.starts_with(PREFIX) && !name.contains('/');
     if is_ours { Ok(folder_of(root, &path)?.join(name)) } else { Err(Trouble::BadKey) }
 }
@@ -82,7 +108,7 @@ fn open(hidden: &Path) -> Result<File, Trouble> {
 }
 
 fn time(upload: &Upload) -> Option<i64> {
-    upload.id.split_once(TIME)?.1.parse().ok()
+    upload.id.rsplit_once(TIME)?.1.parse().ok()
 }
 
 /// How many bytes the parts have together, if they can be those of the upload.
@@ -94,5 +120,7 @@ fn size(upload: &Upload, parts: &[ETag]) -> Option<u64> {
 }
 
 const PREFIX: &str = ".parts-";
+/// Stands between the object's name and what makes the file's own unique.
+const BEHIND_NAME: &str = "-";
 /// Stands in an upload's name between the file and the time the object is to have.
 const TIME: &str = "@";

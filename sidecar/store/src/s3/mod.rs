@@ -10,6 +10,7 @@
 mod answer;
 mod credentials_dir;
 mod parts;
+mod patience;
 mod request;
 
 use std::fmt;
@@ -23,6 +24,7 @@ use aws_config::profile::ProfileFileRegionProvider;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::Credentials;
 use aws_sdk_s3::Client;
+use aws_sdk_s3::config::StalledStreamProtectionConfig;
 use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::config::timeout::TimeoutConfig;
 use aws_sdk_s3::config::{
@@ -30,6 +32,7 @@ use aws_sdk_s3::config::{
 };
 use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
 
+use self::patience::Patience;
 use crate::error::{Place, StoreError};
 
 pub use credentials_dir::CredentialsDir;
@@ -51,7 +54,7 @@ pub struct S3Config {
     pub credentials_dir: Option<PathBuf>,
     /// Credentials that the caller was told, as by a config file.
     pub keys: Option<Keys>,
-    /// How long one attempt may take before its first answer. Uploads get a second more for each MiB.
+    /// How long one attempt may take before its first answer. Uploads may take any time while they move.
     pub attempt_timeout: Duration,
 }
 
@@ -79,7 +82,8 @@ pub struct S3 {
     writes: Client,
     bucket: String,
     path: String,
-    attempt_timeout: Duration,
+    /// Shared by all paths of the bucket: they have one link.
+    patience: Arc<Patience>,
     credentials: Option<CredentialsDir>,
     store: Arc<str>,
 }
@@ -110,13 +114,16 @@ impl S3 {
             );
         }
         let reads = client_config(&sdk, &config).retry_config(RetryConfig::standard().with_max_attempts(2));
+        // Uploads are watched over here: the SDK would give up one on a slow link.
+        let watch = StalledStreamProtectionConfig::enabled().upload_enabled(false).build();
         let writes = client_config(&sdk, &config).retry_config(RetryConfig::disabled());
+        let writes = writes.stalled_stream_protection(watch);
         Ok(Self {
             reads: Client::from_conf(reads.build()),
             writes: Client::from_conf(writes.build()),
             bucket: config.bucket,
             path,
-            attempt_timeout: config.attempt_timeout,
+            patience: Arc::new(Patience::new(config.attempt_timeout)),
             credentials,
             store,
         })

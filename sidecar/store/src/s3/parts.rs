@@ -3,11 +3,12 @@
 //! A part is signed with its SHA-256, so no further checksum guards it.
 
 use aws_sdk_s3::primitives::ByteStream;
-use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart};
+use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart, MultipartUpload};
 use bytes::Bytes;
 
 use super::S3;
 use super::answer::Asked;
+use super::patience::{Moved, unlimited};
 use super::request::{TIMESTAMP, timestamp};
 use crate::error::StoreError;
 use crate::store::{ETag, Upload};
@@ -39,12 +40,14 @@ impl S3 {
         bytes: Bytes,
     ) -> Result<ETag, StoreError> {
         let size = bytes.len() as u64;
-        let send = || {
+        let send = || async {
             let request = self.writes.upload_part().bucket(&self.bucket).key(self.full_key(&upload.key));
             let request = request.upload_id(&upload.id).set_part_number(i32::try_from(number).ok());
             let request = request.set_content_length(i64::try_from(size).ok());
-            let request = request.body(ByteStream::from(bytes.clone()));
-            request.customize().config_override(self.time_for(size)).send()
+            let moved = Moved::new();
+            let request = request.body(ByteStream::from(bytes.clone())).customize();
+            let request = request.config_override(unlimited()).mutate_request(moved.watching());
+            self.patience.wait(size, &moved, request.send()).await
         };
         let answer = self.ask(&upload.key, Asked::Create, send).await?;
         self.etag(&upload.key, answer.e_tag)
@@ -61,7 +64,8 @@ impl S3 {
             let request = request.key(self.full_key(&upload.key)).upload_id(&upload.id);
             let request = request.multipart_upload(parts.clone()).if_none_match("*");
             // A server may put the object together only now.
-            request.customize().config_override(self.time_for(size)).send()
+            let timeouts = aws_sdk_s3::config::Builder::new().timeout_config(self.patience.for_work_on(size));
+            request.customize().config_override(timeouts).send()
         };
         let answer = self.ask(&upload.key, Asked::Create, send).await?;
         self.etag(&upload.key, answer.e_tag)
@@ -76,5 +80,35 @@ impl S3 {
             Ok(_) | Err(StoreError::UploadGone { .. }) => Ok(()),
             Err(error) => Err(error),
         }
+    }
+
+    pub(super) async fn begun_below(&self, prefix: &str) -> Result<Vec<Upload>, StoreError> {
+        let full_prefix = self.full_key(prefix);
+        let mut begun = Vec::new();
+        let mut marker: Option<(String, String)> = None;
+        loop {
+            let (key, id) = marker.clone().unzip();
+            let send = || {
+                let request = self.reads.list_multipart_uploads().bucket(&self.bucket).prefix(&full_prefix);
+                request.set_key_marker(key.clone()).set_upload_id_marker(id.clone()).send()
+            };
+            let answer = self.ask(prefix, Asked::Plain, send).await?;
+            begun.extend(answer.uploads().iter().filter_map(|upload| self.begun(prefix, upload)));
+            let next = answer.next_key_marker.zip(answer.next_upload_id_marker);
+            match (answer.is_truncated, next) {
+                (Some(true), Some(next)) if marker.as_ref() != Some(&next) => marker = Some(next),
+                (Some(true), _) => {
+                    return Err(self.mangled(prefix, "a cut list that does not go on".into()));
+                }
+                (Some(false) | None, _) => return Ok(begun),
+            }
+        }
+    }
+
+    /// An upload of the list, if it is below the prefix and has a name.
+    fn begun(&self, prefix: &str, upload: &MultipartUpload) -> Option<Upload> {
+        let key = upload.key()?.strip_prefix(&self.full_key(""))?;
+        let is_below = key.starts_with(prefix);
+        is_below.then_some(Upload { key: key.to_owned(), id: upload.upload_id()?.to_owned(), part_bytes: 0 })
     }
 }

@@ -4,11 +4,9 @@ use std::future::Future;
 use std::ops::Range;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use aws_sdk_s3::config::http::HttpResponse;
-use aws_sdk_s3::config::timeout::TimeoutConfig;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::operation::get_object::GetObjectOutput;
 use aws_sdk_s3::operation::list_objects_v2::ListObjectsV2Output;
@@ -20,6 +18,7 @@ use md5::{Digest, Md5};
 
 use super::S3;
 use super::answer::{Asked, Failure, chain};
+use super::patience::{Moved, unlimited};
 use crate::error::StoreError;
 use crate::store::{Body, ETag, Listed, Object, ObjectReader, Store, Upload};
 
@@ -38,7 +37,9 @@ impl Store for S3 {
                 None => request,
             };
             let content = content(&body).await.map_err(SdkError::construction_failure)?;
-            request.body(content).customize().config_override(self.time_for(size)).send().await
+            let moved = Moved::new();
+            let request = request.body(content).customize().config_override(unlimited());
+            self.patience.wait(size, &moved, request.mutate_request(moved.watching()).send()).await
         };
         let answer = self.ask(key, Asked::Create, send).await?;
         self.etag(key, answer.e_tag)
@@ -63,6 +64,10 @@ impl Store for S3 {
 
     async fn abandon(&self, upload: &Upload) -> Result<(), StoreError> {
         self.abort(upload).await
+    }
+
+    async fn unfinished(&self, prefix: &str) -> Result<Vec<Upload>, StoreError> {
+        self.begun_below(prefix).await
     }
 
     async fn put_if_match(&self, key: &str, body: Bytes, expected: &ETag) -> Result<ETag, StoreError> {
@@ -200,13 +205,6 @@ impl S3 {
         request.set_if_match(if_match.map(ToString::to_string))
     }
 
-    /// The more bytes a request is about, the longer it may take.
-    pub(super) fn time_for(&self, bytes: u64) -> aws_sdk_s3::config::Builder {
-        let timeout = self.attempt_timeout + Duration::from_secs(bytes / BYTES_A_SECOND_MIN);
-        let timeouts = TimeoutConfig::builder().operation_attempt_timeout(timeout);
-        aws_sdk_s3::config::Builder::new().timeout_config(timeouts.build())
-    }
-
     pub(super) fn mangled(&self, key: &str, reason: String) -> StoreError {
         StoreError::Mangled { place: self.place(key), reason }
     }
@@ -317,7 +315,5 @@ pub(super) fn timestamp(ms: i64) -> String {
 pub(super) const TIMESTAMP: &str = "litestream-timestamp";
 /// What S3 takes in one request: 5 GiB.
 const PUT_BYTES_MAX: u64 = 5 << 30;
-/// The slowest upload that is not given up.
-const BYTES_A_SECOND_MIN: u64 = 1 << 20;
 const READ_BYTES: usize = 1 << 20;
 const DELETES_AT_ONCE: usize = 16;

@@ -7,6 +7,7 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
 use std::thread::{sleep, spawn};
 use std::time::{Duration, Instant};
 
@@ -168,6 +169,42 @@ fn answer_all(mut stream: &TcpStream, answer: &str) {
             body = 0;
         }
         line.clear();
+    }
+}
+
+/// A road to the server on which so many bytes a second get through, of all connections together.
+pub(crate) fn slow_road(server: SocketAddr, bytes_a_second: usize) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let gate = Arc::new(Mutex::new(()));
+    spawn(move || {
+        for client in listener.incoming() {
+            let (client, gate) = (client.unwrap(), Arc::clone(&gate));
+            spawn(move || drop(pass_slowly(client, server, &gate, bytes_a_second)));
+        }
+    });
+    address
+}
+
+fn pass_slowly(
+    mut client: TcpStream,
+    server: SocketAddr,
+    gate: &Mutex<()>,
+    bytes_a_second: usize,
+) -> io::Result<()> {
+    let mut server = TcpStream::connect(server)?;
+    let (mut from_server, mut to_client) = (server.try_clone()?, client.try_clone()?);
+    spawn(move || drop(io::copy(&mut from_server, &mut to_client)));
+    let mut buffer = vec![0; bytes_a_second / 20];
+    loop {
+        let count = client.read(&mut buffer)?;
+        if count == 0 {
+            return server.shutdown(std::net::Shutdown::Write);
+        }
+        let turn = gate.lock().unwrap();
+        sleep(Duration::from_secs_f64(count as f64 / bytes_a_second as f64));
+        drop(turn);
+        server.write_all(&buffer[..count])?;
     }
 }
 
