@@ -286,6 +286,15 @@ impl Post {
         });
     }
 
+    /// What the database waits for, which is no trouble, and says nothing where there is trouble; empty when that is over.
+    pub fn waits(&self, message: &str) {
+        self.write(|entry| {
+            if entry.status.verdict.is_none() {
+                message.clone_into(&mut entry.status.message);
+            }
+        });
+    }
+
     /// The trouble is over.
     pub fn recovered(&self) {
         self.write(Entry::clear);
@@ -456,7 +465,11 @@ mod tests {
         let (board, post) = board();
         post.troubled(&Failure::unavailable("gone"));
         assert_eq!(board.status().databases[0].message, "gone");
+        post.waits("a turn");
+        assert_eq!(board.status().databases[0].message, "gone");
         post.recovered();
-        assert_eq!(board.status().databases[0].verdict, None);
+        post.waits("a turn");
+        let status = board.status().databases.remove(0);
+        assert_eq!((status.verdict, status.message.as_str()), (None, "a turn"));
     }
 }

@@ -22,6 +22,7 @@ use crate::clock::millis;
 use crate::database::{Database, EnforceWal, Followed, Settled};
 use crate::exit::Failure;
 use crate::first_view::Expected;
+use crate::limits::Turn;
 use crate::notes::Notes;
 use crate::opening;
 use crate::pace::{Next, Pace};
@@ -43,23 +44,34 @@ pub enum Order {
     /// Write slots from here on.
     Begin(Begin),
     /// The slot on its way is stored, or would have changed nothing.
-    Stored,
+    Stored {
+        /// How many requests it took.
+        requests: u32,
+    },
     /// The slot on its way is not stored and never will be: its pages are dirty again.
     GivenUp {
         /// Whether the next attempt had better not be sent in parts.
         is_spooled: bool,
+        /// How many requests it took.
+        requests: u32,
     },
-    /// How the slot is to be sent that is too large for memory.
-    Large {
-        /// In parts while it is read; else whole, from a file.
-        in_parts: bool,
-    },
+    /// How the slot is to be sent that is too large for memory. Holds for the next cut only.
+    Large(Way),
     /// Nothing waits for the interval any more.
     Hurry,
     /// Everything committed until now is to be stored now: the demand of this number.
     Sync(u64),
     /// Store what is there, then end.
     Finish,
+}
+
+/// How a slot is sent that is too large for memory.
+#[derive(Debug)]
+pub enum Way {
+    /// In parts while it is read, and it is the database's turn.
+    InParts(Turn),
+    /// Whole, from a file beside the database.
+    Whole,
 }
 
 /// Where a writer begins.
@@ -259,6 +271,7 @@ impl<'a> Capture<'a> {
             if is_current && let Some(report) = self.cut_if_due()? {
                 let _ = reports.blocking_send(report);
             }
+            self.large.forget_answer();
             self.post.demand().meet(self.flush.met());
             if !self.dirty.is_empty() {
                 self.waiting.begin();
@@ -273,9 +286,9 @@ impl<'a> Capture<'a> {
         loop {
             match orders.try_recv() {
                 Ok(Order::Begin(begin)) => self.begin(begin),
-                Ok(Order::Stored) => self.stored()?,
-                Ok(Order::GivenUp { is_spooled }) => self.given_up(is_spooled)?,
-                Ok(Order::Large { in_parts }) => self.large.answer(in_parts),
+                Ok(Order::Stored { requests }) => self.stored(requests)?,
+                Ok(Order::GivenUp { is_spooled, requests }) => self.given_up(is_spooled, requests)?,
+                Ok(Order::Large(way)) => self.large.answer(way),
                 Ok(Order::Hurry) => self.flush.hurry(),
                 Ok(Order::Sync(number)) => {
                     self.flush.demand(number);
@@ -300,7 +313,8 @@ impl<'a> Capture<'a> {
         self.next = Some(NextSlot { txid: first, epoch, pre_apply });
     }
 
-    fn stored(&mut self) -> Result<(), Failure> {
+    fn stored(&mut self, requests: u32) -> Result<(), Failure> {
+        self.flush.took(self.now(), requests);
         self.flush.stored();
         self.flying = Backlog::default();
         let was_read = self.large_stored()?;

@@ -100,6 +100,13 @@ impl Failure {
         Self { exit: Exit::Unavailable, reason: Reason::StoreUnavailable, message: message.into() }
     }
 
+    /// The machine has no thread, or no memory for one, at this moment.
+    #[must_use]
+    pub fn no_thread(error: &std::io::Error) -> Self {
+        let why = format!("no thread can be started ({error}); raise the limit of processes, or of memory");
+        Self { reason: Reason::DatabaseUnreadable, ..Self::unavailable(why) }
+    }
+
     /// Data is not what it must be.
     #[must_use]
     pub fn damaged(reason: Reason, message: impl Into<String>) -> Self {

@@ -40,6 +40,7 @@ pub struct Follower {
     post: Post,
     stop: CancellationToken,
     marks: Marks,
+    parts: storing::Parts,
 }
 
 /// The capture thread, seen from outside.
@@ -82,7 +83,7 @@ impl Follower {
     #[must_use]
     pub fn new(database: DatabaseConfig, shared: Arc<Shared>, post: Post, stop: CancellationToken) -> Self {
         let marks = Marks::beside(&database.path);
-        Self { database, shared, post, stop, marks }
+        Self { database, shared, post, stop, marks, parts: storing::Parts::default() }
     }
 
     /// Follows until told to stop, then stores the last commits and closes the replica.
@@ -205,6 +206,7 @@ impl Follower {
             file_id,
             said: None,
             unsaid: 0,
+            is_swept: false,
             _lock: lock,
         };
         self.begin(&database, &writer, base, adoption)?;
@@ -334,7 +336,7 @@ impl Follower {
         std::thread::Builder::new()
             .name("capture".to_owned())
             .spawn(move || capture::run(task, &theirs, &their_orders, &their_reports, &post))
-            .map_err(|error| Failure::bug(format!("no thread: {error}")))?;
+            .map_err(|error| Failure::no_thread(&error))?;
         Ok(Capture { orders: Some(orders), reports, watch })
     }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use lifeboat_store::Requests;
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 
 use crate::config::Config;
 use crate::connect::Stores;
@@ -22,9 +22,16 @@ pub struct Shared {
     /// Ways to the stores.
     pub stores: Stores,
     starts: Semaphore,
-    uploads: Semaphore,
+    uploads: Arc<Semaphore>,
     /// Large uploads need one of these too, so that they leave room for small ones.
-    large_uploads: Semaphore,
+    large_uploads: Arc<Semaphore>,
+}
+
+/// The turn to upload one slot; over when dropped.
+#[derive(Debug)]
+pub struct Turn {
+    _large: Option<OwnedSemaphorePermit>,
+    _any: Option<OwnedSemaphorePermit>,
 }
 
 impl Shared {
@@ -37,8 +44,8 @@ impl Shared {
             places: Places::new(config.max_open_databases),
             stores: Stores::counting(requests),
             starts: Semaphore::new(STARTS_MAX),
-            uploads: Semaphore::new(uploads),
-            large_uploads: Semaphore::new(uploads.div_ceil(2)),
+            uploads: Arc::new(Semaphore::new(uploads)),
+            large_uploads: Arc::new(Semaphore::new(uploads.div_ceil(2))),
             config,
         }
     }
@@ -50,9 +57,29 @@ impl Shared {
     }
 
     /// Waits for the turn to upload a slot of so many bytes.
-    pub async fn upload(&self, bytes: u64) -> (Option<SemaphorePermit<'_>>, Option<SemaphorePermit<'_>>) {
-        let large = if bytes > LARGE { self.large_uploads.acquire().await.ok() } else { None };
-        (large, self.uploads.acquire().await.ok())
+    pub async fn upload(&self, bytes: u64) -> Turn {
+        if bytes > LARGE { self.large_upload().await } else { self.small_upload().await }
+    }
+
+    /// Waits for the turn to upload a slot that may take hours. Where one upload is allowed at a time, one large and one
+    /// small are: else nothing of the other databases would be stored meanwhile.
+    pub async fn large_upload(&self) -> Turn {
+        let large = Arc::clone(&self.large_uploads).acquire_owned().await.ok();
+        let is_alone = self.config.max_concurrent_uploads == 1;
+        let any = if is_alone { None } else { Arc::clone(&self.uploads).acquire_owned().await.ok() };
+        Turn { _large: large, _any: any }
+    }
+
+    async fn small_upload(&self) -> Turn {
+        Turn { _large: None, _any: Arc::clone(&self.uploads).acquire_owned().await.ok() }
+    }
+}
+
+#[cfg(test)]
+impl Turn {
+    /// A turn that nobody waits for.
+    pub(crate) const fn of_nobody() -> Self {
+        Self { _large: None, _any: None }
     }
 }
 
@@ -89,13 +116,34 @@ mod tests {
     use super::*;
     use std::time::Duration;
 
+    fn shared(max_concurrent_uploads: usize) -> Shared {
+        let config = Config { max_concurrent_uploads, ..Config::default() };
+        Shared::new(Arc::new(config), Watcher::start().unwrap(), Arc::default())
+    }
+
+    async fn must_wait(turn: impl Future<Output = Turn>) {
+        tokio::time::timeout(Duration::from_millis(20), turn).await.unwrap_err();
+    }
+
     #[tokio::test]
     async fn large_uploads_leave_room_for_small_ones() {
-        let config = Config { max_concurrent_uploads: 2, ..Config::default() };
-        let shared = Shared::new(Arc::new(config), Watcher::start().unwrap(), Arc::default());
-        let _large = shared.upload(LARGE + 1).await;
-        tokio::time::timeout(Duration::from_millis(20), shared.upload(LARGE + 1)).await.unwrap_err();
-        let _small = shared.upload(1).await;
-        tokio::time::timeout(Duration::from_millis(20), shared.upload(1)).await.unwrap_err();
+        for max in [1, 2] {
+            let shared = shared(max);
+            let large = shared.upload(LARGE + 1).await;
+            must_wait(shared.large_upload()).await;
+            let _small = shared.upload(1).await;
+            must_wait(shared.upload(1)).await;
+            drop(large);
+            let _large = shared.large_upload().await;
+        }
+    }
+
+    #[tokio::test]
+    async fn large_uploads_take_half_of_all() {
+        let shared = shared(5);
+        let turns = [shared.large_upload().await, shared.large_upload().await, shared.large_upload().await];
+        must_wait(shared.large_upload()).await;
+        drop(turns);
+        shared.large_upload().await;
     }
 }

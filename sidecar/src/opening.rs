@@ -51,9 +51,9 @@ pub fn open(
             Err(TryRecvError::Disconnected) => return Ok(None),
             Ok(
                 Order::Begin(_)
-                | Order::Stored
+                | Order::Stored { .. }
                 | Order::GivenUp { .. }
-                | Order::Large { .. }
+                | Order::Large(_)
                 | Order::Hurry
                 | Order::Sync(_),
             )

@@ -76,30 +76,31 @@ pub fn cut(
         return spooled(view, &candidates, sums, next, folder);
     }
     let front = Vec::from([0; HEADER_SIZE]);
-    let Some(mut encoded) = encode(view, &candidates, sums, next, front)? else { return Ok(None) };
+    let Some(mut encoded) = encode(view, &candidates, sums, next, front, || true)? else { return Ok(None) };
     let mut bytes = std::mem::take(&mut encoded.out);
     bytes.splice(..HEADER_SIZE, encoded.identity.header.iter().copied());
     Ok(Some(encoded.with_body(Body::from(bytes)).0))
 }
 
-/// Whether a slot would be too large for memory, as far as is known before its pages are read.
+/// How many bytes a slot would have at most, as far as is known before its pages are read.
 #[must_use]
-pub fn is_large(view: &Pages<'_>, dirty: &DirtyPages, sums: &PageSums) -> bool {
-    raw_bytes(&sums.candidates(dirty.clone(), view.page_count()), view) > MEMORY_BYTES_MAX
+pub fn bytes_at_most(view: &Pages<'_>, dirty: &DirtyPages, sums: &PageSums) -> u64 {
+    raw_bytes(&sums.candidates(dirty.clone(), view.page_count()), view)
 }
 
-/// Looks at the candidates and writes those that changed to `out`, which has room for the header. Without a slot, and
-/// after an error, `sums` are as before.
+/// Looks at the candidates and writes those that changed to `out`, which has room for the header, for as long as somebody
+/// wants them. Without a slot, and after an error, `sums` are as before.
 pub(crate) fn encode<W: Write>(
     view: &Pages<'_>,
     candidates: &DirtyPages,
     sums: &mut PageSums,
     next: NextSlot,
     out: W,
+    is_wanted: impl Fn() -> bool,
 ) -> Result<Option<Encoded<W>>, Failure> {
     let mut draft = sums.begin(view.page_count());
     let written = HeaderLast::begin(next.header(view), out).map_err(Failure::from);
-    let written = written.and_then(|encoder| write_changed(view, candidates, &mut draft, encoder));
+    let written = written.and_then(|encoder| write_changed(view, candidates, &mut draft, encoder, is_wanted));
     let Change { pages: changed, post_apply, is_any, undo } = draft.finish();
     let ended = match written {
         Ok(_) if !is_any => return Ok(None),
@@ -124,9 +125,14 @@ fn write_changed<W: Write>(
     candidates: &DirtyPages,
     draft: &mut Draft<'_>,
     encoder: HeaderLast<W>,
+    is_wanted: impl Fn() -> bool,
 ) -> Result<HeaderLast<W>, Failure> {
     let mut encoder = Some(encoder);
     view.for_each(candidates, |page, image| {
+        // Pages that did not change are not written, and may be many.
+        if !is_wanted() {
+            return Err(Failure::unavailable("nobody wants the rest of the slot"));
+        }
         if draft.look(page, image) {
             encoder = encoder.take().map(|encoder| encoder.page(page, image)).transpose()?;
         }
@@ -147,7 +153,7 @@ fn spooled(
     let mut file = tempfile::tempfile_in(folder).map_err(refuse)?;
     file.seek(SeekFrom::Start(HEADER_SIZE as u64)).map_err(refuse)?;
     let out = BufWriter::with_capacity(SPOOL_BUFFER, file);
-    let Some(encoded) = encode(view, candidates, sums, next, out)? else { return Ok(None) };
+    let Some(encoded) = encode(view, candidates, sums, next, out, || true)? else { return Ok(None) };
     let Encoded { out, undo, header, post_apply, identity, changed } = encoded;
     let placed = out.into_inner().map_err(IntoInnerError::into_error);
     let placed = placed.and_then(|file| file.write_all_at(&identity.header, 0).map(|()| file));
@@ -217,7 +223,9 @@ fn no_room(why: &str) -> Failure {
 }
 
 /// Slots with no more than this much page content stay in memory.
-const MEMORY_BYTES_MAX: u64 = 4 * 1024 * 1024;
+pub const MEMORY_BYTES_MAX: u64 = 4 * 1024 * 1024;
+/// What S3 takes in one request.
+pub const WHOLE_BYTES_MAX: u64 = 5 << 30;
 const SPOOL_BUFFER: usize = 256 * 1024;
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! A large slot, cut into parts while its pages are read: no copy of it is ever whole on this machine.
 //!
-//! In:  a detached view, read by a thread of its own.
+//! In:  a turn to upload, and a detached view, read by a thread of its own.
 //! Out: parts of equal size through a narrow channel, so that the reader waits for the network. The first part comes last,
 //! because it begins with the header.
 //!
@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use crate::clock::wall_ms;
 use crate::database::DetachedView;
 use crate::exit::Failure;
+use crate::limits::Turn;
 use crate::slot_file::{Encoded, NextSlot, SlotFile, encode};
 
 /// A slot on its way from the database to the bucket.
@@ -37,6 +38,8 @@ pub struct StreamedSlot {
     pub pieces: Receiver<Piece>,
     /// Cancelled when the reader must not wait for the network any longer.
     pub cancelled: CancellationToken,
+    /// The right to have a view open and parts in memory; others wait for it.
+    pub turn: Turn,
 }
 
 /// What comes through the channel.
@@ -53,8 +56,25 @@ pub enum Piece {
 /// The thread that reads, seen from the one that follows.
 #[derive(Debug)]
 pub struct Reading {
-    thread: JoinHandle<Read>,
+    thread: Option<JoinHandle<Option<Read>>>,
     cancelled: CancellationToken,
+}
+
+/// A thread that can read a slot, and has none yet.
+#[derive(Debug)]
+pub struct ReadingThread {
+    thread: JoinHandle<Option<Read>>,
+    work: std::sync::mpsc::Sender<Work>,
+}
+
+/// What the thread reads.
+#[derive(Debug)]
+struct Work {
+    view: DetachedView,
+    dirty: DirtyPages,
+    sums: PageSums,
+    next: NextSlot,
+    parts: Parts,
 }
 
 /// What the reading thread leaves.
@@ -84,26 +104,39 @@ pub enum Outcome {
     Failed(Failure),
 }
 
-/// Begins to read the view.
-///
-/// # Errors
-/// When there is no thread.
-pub fn begin(
-    view: DetachedView,
-    dirty: DirtyPages,
-    sums: PageSums,
-    next: NextSlot,
-    part_bytes: u64,
-) -> Result<(Reading, StreamedSlot), Failure> {
-    let cancelled = CancellationToken::new();
-    let (sender, pieces) = channel(PARTS_WAITING);
-    let slot =
-        StreamedSlot { next, timestamp_ms: wall_ms(), part_bytes, pieces, cancelled: cancelled.clone() };
-    let parts = Parts::new(sender, part_bytes, cancelled.clone());
-    let thread = std::thread::Builder::new().name("stream".to_owned());
-    let thread = thread.spawn(move || read(view, dirty, sums, next, parts));
-    let thread = thread.map_err(|error| Failure::bug(format!("no thread: {error}")))?;
-    Ok((Reading { thread, cancelled }, slot))
+impl ReadingThread {
+    /// A thread that waits for its work, so that nothing is lost where there is no thread.
+    ///
+    /// # Errors
+    /// When the machine has none at this moment.
+    pub fn start() -> Result<Self, Failure> {
+        Self::start_as(std::thread::Builder::new().name("stream".to_owned()))
+    }
+
+    fn start_as(thread: std::thread::Builder) -> Result<Self, Failure> {
+        let (work, given) = std::sync::mpsc::channel();
+        let thread = thread.spawn(move || given.recv().ok().map(read));
+        Ok(Self { thread: thread.map_err(|error| Failure::no_thread(&error))?, work })
+    }
+
+    /// Begins to read the view.
+    pub fn begin(
+        self,
+        view: DetachedView,
+        pages: (DirtyPages, PageSums),
+        next: NextSlot,
+        part_bytes: u64,
+        turn: Turn,
+    ) -> (Reading, StreamedSlot) {
+        let cancelled = CancellationToken::new();
+        let (sender, pieces) = channel(PARTS_WAITING);
+        let parts = Parts::new(sender, part_bytes, cancelled.clone());
+        let (dirty, sums) = pages;
+        // It waits for nothing else.
+        let _ = self.work.send(Work { view, dirty, sums, next, parts });
+        let reading = Reading { thread: Some(self.thread), cancelled: cancelled.clone() };
+        (reading, StreamedSlot { next, timestamp_ms: wall_ms(), part_bytes, pieces, cancelled, turn })
+    }
 }
 
 impl Reading {
@@ -115,23 +148,35 @@ impl Reading {
     /// Whether everything was read and handed over, or cannot be.
     #[must_use]
     pub fn is_over(&self) -> bool {
-        self.cancelled.is_cancelled() || self.thread.is_finished()
+        self.cancelled.is_cancelled() || self.thread.as_ref().is_none_or(JoinHandle::is_finished)
     }
 
     /// Waits for the end of the thread, which has sent its last piece, or whose pieces nobody receives.
     ///
     /// # Errors
     /// When the thread panicked.
-    pub fn end(self) -> Result<Read, Failure> {
-        self.thread.join().map_err(|_| Failure::bug("the thread that read a large slot panicked"))
+    pub fn end(mut self) -> Result<Read, Failure> {
+        let read = self.thread.take().and_then(|thread| thread.join().ok()).flatten();
+        read.ok_or_else(|| Failure::bug("the thread that read a large slot panicked"))
     }
 }
 
-fn read(view: DetachedView, dirty: DirtyPages, mut sums: PageSums, next: NextSlot, parts: Parts) -> Read {
+impl Drop for Reading {
+    /// Nobody waits for the end any more, so nobody may go on waiting for the network.
+    fn drop(&mut self) {
+        if self.thread.is_some() {
+            self.cancel();
+        }
+    }
+}
+
+fn read(work: Work) -> Read {
+    let Work { view, dirty, mut sums, next, parts } = work;
     let (sender, cancelled) = (parts.sender.clone(), parts.cancelled.clone());
+    let is_wanted = || !cancelled.is_cancelled() && !sender.is_closed();
     let encoded = view.pages().map_err(Failure::from).and_then(|pages| {
         let candidates = sums.candidates(dirty, pages.page_count());
-        encode(&pages, &candidates, &mut sums, next, parts)
+        encode(&pages, &candidates, &mut sums, next, parts, is_wanted)
     });
     // From here on nothing waits for the network any more.
     drop(view);
@@ -141,7 +186,7 @@ fn read(view: DetachedView, dirty: DirtyPages, mut sums: PageSums, next: NextSlo
             let _ = sender.blocking_send(Piece::Nothing);
             Outcome::Nothing
         }
-        Err(_) if cancelled.is_cancelled() || sender.is_closed() => Outcome::Interrupted,
+        Err(_) if !is_wanted() => Outcome::Interrupted,
         Err(failure) => Outcome::Failed(failure),
     };
     Read { sums, outcome }
@@ -161,6 +206,7 @@ fn send_end(sender: &Sender<Piece>, mut encoded: Encoded<Parts>) -> Outcome {
 }
 
 /// Cuts a stream of bytes into parts and keeps the first back.
+#[derive(Debug)]
 struct Parts {
     sender: Sender<Piece>,
     cancelled: CancellationToken,

@@ -4,6 +4,7 @@
 //! request was sent, nothing can become of the parts, so an attempt can be given up and the slot cut anew, with other
 //! content under the same key. Afterwards only reading the slot tells what became of it.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,6 +13,7 @@ use futures::stream::FuturesUnordered;
 use lifeboat_replica::slot::FoundSlot;
 use lifeboat_store::{Body, ETag, Upload};
 use lifeboat_wire::Reason;
+use tokio::sync::Mutex;
 
 use crate::board::Post;
 use crate::bucket::{Bucket, Completed};
@@ -26,13 +28,27 @@ use crate::upload::{self, Attempt, is_passing, judge};
 #[derive(Debug)]
 pub enum Streamed {
     /// It is proved to be in the bucket.
-    Stored(Box<SlotFile>),
+    Stored {
+        /// The slot. Where it was sent in parts, its bytes are gone.
+        slot: Box<SlotFile>,
+        /// How many requests it took.
+        requests: u32,
+    },
     /// It would have changed nothing.
     Nothing,
     /// It is not in the bucket and never will be: its pages are dirty again.
     GivenUp {
         /// Whether the next attempt had better not be sent in parts.
         is_spooled: bool,
+        /// How many requests it took.
+        requests: u32,
+    },
+    /// Nobody knows whether it is in the bucket. Only claiming the replica anew tells what that ends at.
+    Unknown {
+        /// Why.
+        failure: Failure,
+        /// Whether the bucket would say so again, and other slots had better not be sent in parts.
+        is_refused: bool,
     },
 }
 
@@ -47,7 +63,7 @@ enum Stopped {
 /// Returns when the slot is stored, or given up.
 ///
 /// # Errors
-/// As [`upload::store`]; also when it cannot be known whether the slot was created.
+/// As [`upload::store`].
 pub async fn store(
     bucket: &Bucket,
     mut slot: StreamedSlot,
@@ -56,15 +72,11 @@ pub async fn store(
 ) -> Result<Streamed, Failure> {
     let mut sending = Sending { bucket, post, shared, upload: None, parts: Vec::new() };
     let cancelled = slot.cancelled.clone();
-    let in_turn = async {
-        let _turn = shared.upload(u64::MAX).await;
-        sending.receive(&mut slot).await
-    };
     let sent = tokio::select! {
-        sent = in_turn => sent,
+        sent = sending.receive(&mut slot) => sent,
         () = cancelled.cancelled() => Err(Stopped::ByReader),
     };
-    // The reader must not wait for whatever follows.
+    // Neither the reader nor whoever's turn it is next must wait for whatever follows.
     drop(slot);
     match sent {
         Ok(Some(slot)) => sending.finish(slot).await,
@@ -87,17 +99,19 @@ impl Sending<'_> {
     /// Sends parts as they come, until the slot itself comes; `None` when there is none.
     async fn receive(&mut self, slot: &mut StreamedSlot) -> Result<Option<SlotFile>, Stopped> {
         let (bucket, post) = (self.bucket, self.post);
+        let link = Link::default();
+        let put = |upload, number, bytes| put_part(bucket, post, &link, upload, number, bytes);
         let mut flying = FuturesUnordered::new();
         let mut number = 1;
         let last = loop {
             tokio::select! {
                 biased;
                 Some(part) = flying.next() => self.parts.push(part?),
-                piece = slot.pieces.recv(), if flying.len() < PARTS_AT_ONCE => match piece {
+                piece = slot.pieces.recv(), if flying.len() < link.parts_at_once() => match piece {
                     Some(Piece::Part(bytes)) => {
                         let upload = self.upload(slot).await?;
                         number += 1;
-                        flying.push(put_part(bucket, post, upload, number, bytes));
+                        flying.push(put(upload, number, bytes));
                     }
                     Some(Piece::Slot(slot)) => break Some(*slot),
                     Some(Piece::Nothing) => break None,
@@ -110,7 +124,7 @@ impl Sending<'_> {
         }
         if let (Some(upload), Some(SlotFile { body: Body::Bytes(first), .. })) = (self.upload.clone(), &last)
         {
-            self.parts.push(put_part(bucket, post, upload, 1, first.clone()).await?);
+            self.parts.push(put(upload, 1, first.clone()).await?);
         }
         Ok(last)
     }
@@ -124,23 +138,32 @@ impl Sending<'_> {
     }
 
     /// From the completing request on, the outcome is known only by an answer, or by reading the slot.
-    async fn finish(self, slot: SlotFile) -> Result<Streamed, Failure> {
+    async fn finish(self, mut slot: SlotFile) -> Result<Streamed, Failure> {
+        let requests = self.requests() + 1;
         let Some(upload) = self.upload else {
             upload::store(self.bucket, &slot, self.post, self.shared).await?;
-            return Ok(Streamed::Stored(Box::new(slot)));
+            return Ok(Streamed::Stored { slot: Box::new(slot), requests });
         };
+        // Others may need the memory, for however long this takes.
+        slot.body = Body::from(Bytes::new());
         let mut numbered = self.parts;
         tracing::debug!("{}: {} bytes in {} parts", upload.key, slot.identity.size, numbered.len());
         numbered.sort_unstable_by_key(|(number, _)| *number);
         let parts: Vec<_> = numbered.into_iter().map(|(_, etag)| etag).collect();
-        let mut trying = Trying::forever();
+        let (mut trying, mut unanswered) = (Trying::forever(), 0);
         loop {
             match complete(self.bucket, &upload, &parts, &slot).await {
-                Ok(Ended::Stored) => return Ok(Streamed::Stored(Box::new(slot))),
+                Ok(Ended::Stored) => return Ok(Streamed::Stored { slot: Box::new(slot), requests }),
                 Ok(Ended::Unclear) => {}
-                Ok(Ended::Unknown { why }) => return Err(unknown(&slot, &why)),
+                Ok(Ended::Unknown { why, is_refused }) => return Ok(unknown(&slot, &why, is_refused)),
                 Err(failure) if is_brief(&failure) => {
+                    self.post.away();
                     self.post.troubled(&failure);
+                    // Only a bucket that answers can be said to refuse.
+                    unanswered += u32::from(self.bucket.head().await.is_ok());
+                    if unanswered == COMPLETIONS_MAX {
+                        return Ok(unknown(&slot, &failure.message, true));
+                    }
                     trying.again(failure).await?;
                 }
                 Err(failure) => return Err(failure),
@@ -148,9 +171,16 @@ impl Sending<'_> {
         }
     }
 
+    /// How many requests it took until now: one to begin, and one for each part.
+    fn requests(&self) -> u32 {
+        let parts = u32::try_from(self.parts.len()).unwrap_or(u32::MAX);
+        parts.saturating_add(u32::from(self.upload.is_some()))
+    }
+
     /// Nothing was completed, so nothing can become of the parts any more. Returns when the bucket answers: until then
     /// the next attempt would hold a view for nothing.
     async fn give_up(self, stopped: Stopped) -> Result<Streamed, Failure> {
+        let requests = self.requests();
         let is_spooled = match stopped {
             Stopped::ByReader => false,
             Stopped::ByStore(failure) => {
@@ -164,6 +194,8 @@ impl Sending<'_> {
             if !is_passing(&failure) {
                 return Err(failure);
             }
+            self.post.away();
+            self.post.troubled(&failure);
             trying.again(failure).await?;
         }
         if let Some(upload) = &self.upload
@@ -171,19 +203,46 @@ impl Sending<'_> {
         {
             tracing::warn!("parts of a slot that was given up stay in the bucket: {failure}");
         }
-        Ok(Streamed::GivenUp { is_spooled })
+        Ok(Streamed::GivenUp { is_spooled, requests })
+    }
+}
+
+/// What the parts of one slot find out about the way to the bucket.
+#[derive(Debug, Default)]
+struct Link {
+    has_failed: AtomicBool,
+    /// Held by whoever tries again.
+    alone: Mutex<()>,
+}
+
+impl Link {
+    /// On a slow link two parts only slow each other down.
+    fn parts_at_once(&self) -> usize {
+        if self.has_failed.load(Ordering::Relaxed) { 1 } else { PARTS_AT_ONCE }
     }
 }
 
 async fn put_part(
     bucket: &Bucket,
     post: &Post,
+    link: &Link,
     upload: Upload,
     number: u32,
     bytes: Bytes,
 ) -> Result<(u32, ETag), Stopped> {
-    let etag = patiently(post, || bucket.put_part(&upload, number, bytes.clone())).await?;
-    Ok((number, etag))
+    let attempt = || bucket.put_part(&upload, number, bytes.clone());
+    let first = attempt().await;
+    match first {
+        Ok(etag) => return Ok((number, etag)),
+        Err(failure) if is_brief(&failure) => {
+            link.has_failed.store(true, Ordering::Relaxed);
+            tracing::debug!("part {number}: {failure}; trying again, one part at a time");
+            post.troubled(&failure);
+        }
+        Err(failure) => return Err(Stopped::ByStore(failure)),
+    }
+    let _alone = link.alone.lock().await;
+    Ok((number, patiently(post, attempt).await?))
 }
 
 /// Tries again for as long as a view may wait.
@@ -211,6 +270,7 @@ enum Ended {
     /// No further request and no look at the slot can tell.
     Unknown {
         why: String,
+        is_refused: bool,
     },
 }
 
@@ -226,12 +286,12 @@ async fn complete(
         Ok(Completed::Gone) => true,
         Err(failure) if is_brief(&failure) => return Err(failure),
         // An earlier attempt without an answer may have been taken.
-        Err(failure) => return Ok(Ended::Unknown { why: failure.message }),
+        Err(failure) => return Ok(Ended::Unknown { why: failure.message, is_refused: true }),
     };
     let found = bucket.found(slot.header.max_txid).await?;
     if is_gone && found == FoundSlot::Absent {
         // It may have been created, and pruned by a later owner: only claiming the replica anew tells.
-        return Ok(Ended::Unknown { why: "its parts are gone".to_owned() });
+        return Ok(Ended::Unknown { why: "its parts are gone".to_owned(), is_refused: false });
     }
     match judge(slot, &found)? {
         Attempt::Stored => Ok(Ended::Stored),
@@ -240,11 +300,12 @@ async fn complete(
 }
 
 /// The follower begins anew with a claim, which finds out what the replica ends at.
-fn unknown(slot: &SlotFile, why: &str) -> Failure {
+fn unknown(slot: &SlotFile, why: &str, is_refused: bool) -> Streamed {
     let txid = slot.header.max_txid;
-    Failure::unavailable(format!(
+    let failure = Failure::unavailable(format!(
         "it is not known whether slot {txid} was created, {why}; claiming the replica anew"
-    ))
+    ));
+    Streamed::Unknown { failure, is_refused }
 }
 
 /// Whether asking again in the same words may help. Who refuses parts for another reason may yet take a whole slot.
@@ -254,8 +315,11 @@ fn is_brief(failure: &Failure) -> bool {
 
 /// Parts on their way at the same time.
 const PARTS_AT_ONCE: usize = 2;
-/// A view must not hold the WAL for longer while nothing moves.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// How long one part is tried for. A link may turn out to be slow several times over meanwhile; the view is watched over
+/// for the application's sake, whatever the bucket does.
+const PATIENCE: Duration = Duration::from_secs(5 * 60);
+/// So many times a bucket that answers may fail to complete a slot, for about ten seconds.
+const COMPLETIONS_MAX: u32 = 8;
 
 #[cfg(test)]
 mod tests;

@@ -22,6 +22,8 @@ pub(crate) struct Writer {
     pub(crate) file_id: String,
     pub(crate) said: Option<Instant>,
     pub(crate) unsaid: u64,
+    /// Whether what killed processes left of large slots was looked for.
+    pub(crate) is_swept: bool,
     pub(crate) _lock: Lock,
 }
 

@@ -9,7 +9,7 @@ use crate::claim::Millis;
 
 /// The requests of one database's slots that may still be made.
 ///
-/// One slot counts as one request.
+/// A slot that is sent whole counts as one request, one in parts for each of them and two more.
 #[derive(Clone, Debug)]
 pub struct Budget {
     /// What comes back with every millisecond; one request is [`REQUEST`].
@@ -45,11 +45,12 @@ impl Budget {
         REQUEST.div_ceil(self.per_ms)
     }
 
-    /// Takes a request at `now`. It may be made earlier than [`Self::ready`]; what is not there cannot be taken, so nothing
-    /// is owed for it afterwards.
-    pub fn spend(&mut self, now: Millis) {
+    /// Takes requests at `now`. They may be made earlier than [`Self::ready`]; what is not there cannot be taken, so nothing
+    /// is owed for them afterwards.
+    pub fn spend(&mut self, now: Millis, requests: u32) {
         let gained = now.saturating_sub(self.as_of).saturating_mul(self.per_ms);
-        self.level = self.level.saturating_add(gained).min(self.room).saturating_sub(REQUEST);
+        let spent = u64::from(requests).saturating_mul(REQUEST);
+        self.level = self.level.saturating_add(gained).min(self.room).saturating_sub(spent);
         self.as_of = self.as_of.max(now);
         self.ready = self.as_of.saturating_add(self.pause());
     }
@@ -79,7 +80,7 @@ mod tests {
         let mut budget = Budget::new(1_000);
         for now in 0..50 {
             assert!(budget.ready() <= now, "request {now} waits until {}", budget.ready());
-            budget.spend(now);
+            budget.spend(now, 1);
         }
     }
 
@@ -88,7 +89,7 @@ mod tests {
         let mut budget = Budget::new(1_000);
         let (mut now, mut longest) = (0, 0);
         for _ in 0..2_000 {
-            budget.spend(now);
+            budget.spend(now, 1);
             let pause = budget.ready() - now;
             assert!(pause <= budget.even_pause());
             longest = longest.max(pause);
@@ -101,16 +102,25 @@ mod tests {
     fn a_quiet_time_gives_the_room_back_but_not_more() {
         let mut budget = Budget::new(240);
         for now in 0..100 {
-            budget.spend(now);
+            budget.spend(now, 1);
         }
         let later = 10 * DAY;
         for now in later..later + 12 {
             assert!(budget.ready() <= now);
-            budget.spend(now);
+            budget.spend(now, 1);
         }
         for _ in 0..12 {
-            budget.spend(later + 12);
+            budget.spend(later + 12, 1);
         }
         assert!(budget.ready() > later + 60_000, "more than its room came back");
+    }
+
+    #[test]
+    fn many_requests_at_once_count_as_many() {
+        let (mut one_by_one, mut at_once) = (Budget::new(1_000), Budget::new(1_000));
+        (0..70).for_each(|_| one_by_one.spend(0, 1));
+        at_once.spend(0, 70);
+        assert!(at_once.ready() > 0);
+        assert_eq!(at_once.ready(), one_by_one.ready());
     }
 }

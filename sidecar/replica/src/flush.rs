@@ -117,7 +117,7 @@ impl Flush {
         if let Some(budget) = &mut self.budget {
             let pause = self.last_cut.map(|last| now.saturating_sub(last));
             self.forced_pause = pause.filter(|_| now < budget.ready());
-            budget.spend(now);
+            budget.spend(now, 1);
         }
         self.last_cut = Some(now);
         self.is_in_flight = true;
@@ -129,6 +129,13 @@ impl Flush {
     pub const fn nothing_to_cut(&mut self) {
         self.waits_since = None;
         self.demands.met = self.demands.seen;
+    }
+
+    /// The slot on its way, which was counted as one request when it was cut, took this many.
+    pub fn took(&mut self, now: Millis, requests: u32) {
+        if let Some(budget) = &mut self.budget {
+            budget.spend(now, requests.saturating_sub(1));
+        }
     }
 
     /// The slot on its way is stored.

@@ -9,12 +9,14 @@ use super::{Capture, Finish, Report};
 use crate::backlog::Backlog;
 use crate::clock::millis;
 use crate::exit::{Exit, Failure};
-use crate::slot_file::{NextSlot, SlotFile, cut, is_large};
+use crate::limits::Turn;
+use crate::slot_file::{NextSlot, SlotFile, bytes_at_most, cut};
 
 /// What a view was good for.
 enum Viewed {
     Cut(Result<Option<Box<SlotFile>>, Failure>),
-    TooLarge(Route),
+    MustAsk,
+    MustStream(Turn),
 }
 
 impl Capture<'_> {
@@ -42,7 +44,8 @@ impl Capture<'_> {
                 let pages = view.pages();
                 // A view that keeps the application from committing must not wait for the network.
                 let can_wait = !view.blocks_writers();
-                let viewed = match self.large.route(can_wait && is_large(&pages, &self.dirty, &self.sums)) {
+                let bytes = if can_wait { bytes_at_most(&pages, &self.dirty, &self.sums) } else { 0 };
+                let viewed = match self.large.route(bytes) {
                     Route::Local => {
                         let dirty = self.dirty.clone();
                         let slot = cut(&pages, dirty, &mut self.sums, next, &self.task.folder);
@@ -52,15 +55,16 @@ impl Capture<'_> {
                         }
                         Viewed::Cut(slot.map(|slot| slot.map(Box::new)))
                     }
-                    route @ (Route::Ask | Route::Stream) => Viewed::TooLarge(route),
+                    Route::Ask => Viewed::MustAsk,
+                    Route::Stream(turn) => Viewed::MustStream(turn),
                 };
                 Ok((viewed, view.still_dirty().clone()))
             }
             Err(error) => Err(error),
         };
         match viewed {
-            Ok((Viewed::TooLarge(Route::Stream), _)) => self.stream(next),
-            Ok((Viewed::TooLarge(Route::Ask | Route::Local), _)) => Ok(Some(Report::Large)),
+            Ok((Viewed::MustStream(turn), _)) => self.stream(next, turn),
+            Ok((Viewed::MustAsk, _)) => Ok(Some(Report::Large)),
             Ok((Viewed::Cut(Ok(slot)), still_dirty)) => {
                 self.dirty = still_dirty;
                 self.healed();
@@ -112,6 +116,7 @@ impl Capture<'_> {
         }
         tracing::error!("{failure}; trying again in {CUT_AGAIN:?}");
         self.post.troubled(&failure);
+        self.large.is_without_room();
         self.not_before = Some(Instant::now() + CUT_AGAIN);
         Ok(())
     }

@@ -6,30 +6,34 @@ use lifeboat_replica::dirty_pages::DirtyPages;
 use lifeboat_replica::page_log::Anchor;
 use lifeboat_replica::page_sums::PageSums;
 
-use super::{Capture, Finish, Report};
+use super::{Capture, Finish, Report, Way};
 use crate::exit::Failure;
-use crate::slot_file::NextSlot;
-use crate::streaming::{self, Outcome, Read, Reading, part_bytes};
+use crate::limits::Turn;
+use crate::slot_file::{MEMORY_BYTES_MAX, NextSlot, WHOLE_BYTES_MAX};
+use crate::streaming::{Outcome, Read, Reading, ReadingThread, part_bytes};
 
 /// What is known of how large slots are sent, and the one that is being read.
 #[derive(Debug)]
 pub(super) struct LargeSlots {
-    in_parts: Option<bool>,
     is_asked: bool,
+    /// How the next one is to be sent, if it is cut now.
+    answer: Option<Way>,
     /// The next one takes the way that needs no network while it is read.
     is_next_local: bool,
+    /// How many were given up in a row.
+    given_up: u32,
     reader: Option<Reader>,
 }
 
 /// Where a slot goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) enum Route {
     /// Into memory, or into a file.
     Local,
     /// Whoever talks to the bucket must say.
     Ask,
     /// To the bucket while it is read.
-    Stream,
+    Stream(Turn),
 }
 
 /// A slot that is being read through a detached view.
@@ -47,18 +51,23 @@ struct Reader {
 
 impl LargeSlots {
     pub(super) const fn new() -> Self {
-        Self { in_parts: None, is_asked: false, is_next_local: false, reader: None }
+        Self { is_asked: false, answer: None, is_next_local: false, given_up: 0, reader: None }
     }
 
-    /// Which way a slot goes. Nothing is cut after [`Route::Ask`] until there is an [`answer`](Self::answer).
-    pub(super) const fn route(&mut self, is_large: bool) -> Route {
-        match self.in_parts {
-            Some(true) if is_large && !self.is_next_local => Route::Stream,
-            None if is_large => {
+    /// Which way a slot of so many bytes goes. Nothing is cut after [`Route::Ask`] until there is an [`answer`](Self::answer).
+    pub(super) fn route(&mut self, bytes: u64) -> Route {
+        // One that the bucket would refuse as a whole must go on trying in parts.
+        let is_local = self.is_next_local && bytes <= WHOLE_BYTES_MAX;
+        if bytes <= MEMORY_BYTES_MAX || is_local {
+            return Route::Local;
+        }
+        match self.answer.take() {
+            Some(Way::InParts(turn)) => Route::Stream(turn),
+            Some(Way::Whole) => Route::Local,
+            None => {
                 self.is_asked = true;
                 Route::Ask
             }
-            Some(_) | None => Route::Local,
         }
     }
 
@@ -71,8 +80,24 @@ impl LargeSlots {
         self.is_asked || self.reader.is_some()
     }
 
-    pub(super) const fn answer(&mut self, in_parts: bool) {
-        (self.is_asked, self.in_parts) = (false, Some(in_parts));
+    pub(super) fn answer(&mut self, way: Way) {
+        (self.is_asked, self.answer) = (false, Some(way));
+    }
+
+    /// A turn that is not used at once is given to others, who wait for it.
+    pub(super) fn forget_answer(&mut self) {
+        self.answer = None;
+    }
+
+    /// A slot was given up, and is not in the bucket.
+    fn gave_up(&mut self, is_spooled: bool) {
+        self.given_up += 1;
+        self.is_next_local |= is_spooled || self.given_up >= GIVEN_UP_MAX;
+    }
+
+    /// A slot could not go through a file: there may be no room for one, and never will be.
+    pub(super) const fn is_without_room(&mut self) {
+        self.is_next_local = false;
     }
 
     /// While a slot is read, it must be watched over.
@@ -83,7 +108,11 @@ impl LargeSlots {
 
 impl Capture<'_> {
     /// Begins to read a slot on a thread of its own.
-    pub(super) fn stream(&mut self, next: NextSlot) -> Result<Option<Report>, Failure> {
+    pub(super) fn stream(&mut self, next: NextSlot, turn: Turn) -> Result<Option<Report>, Failure> {
+        let thread = match ReadingThread::start() {
+            Ok(thread) => thread,
+            Err(failure) => return self.give_up_cut(failure).map(|()| None),
+        };
         let view = match self.database.detached_view(&mut self.dirty) {
             Ok(Some(view)) => view,
             // It changed its journal mode just now.
@@ -99,8 +128,8 @@ impl Capture<'_> {
         self.notes.looked(None, &self.dirty);
         let dirty = std::mem::replace(&mut self.dirty, view.still_dirty().clone());
         let sums = std::mem::replace(&mut self.sums, PageSums::unknown());
-        let (reading, slot) =
-            streaming::begin(view, dirty.clone(), sums, next, part_bytes(page_count, page_size))?;
+        let part_bytes = part_bytes(page_count, page_size);
+        let (reading, slot) = thread.begin(view, (dirty.clone(), sums), next, part_bytes, turn);
         tracing::debug!("{}: a large slot is read: {page_count} pages", self.task.path.display());
         let wal_bytes_max = WAL_BYTES_MAX.max(bytes / 4);
         let reader = Reader { reading, next, dirty, wal_bytes_max, checkpoint_since: None };
@@ -137,7 +166,7 @@ impl Capture<'_> {
 
     /// The slot on its way is stored; says whether it was a large one that was read meanwhile.
     pub(super) fn large_stored(&mut self) -> Result<bool, Failure> {
-        self.large.is_next_local = false;
+        (self.large.is_next_local, self.large.given_up) = (false, 0);
         let Some(reader) = self.large.reader.take() else { return Ok(false) };
         let Read { sums, outcome } = reader.reading.end()?;
         self.sums = sums;
@@ -159,9 +188,10 @@ impl Capture<'_> {
     }
 
     /// The slot that was read is not stored: everything is as before it.
-    pub(super) fn given_up(&mut self, is_spooled: bool) -> Result<(), Failure> {
+    pub(super) fn given_up(&mut self, is_spooled: bool, requests: u32) -> Result<(), Failure> {
+        self.flush.took(self.now(), requests);
         self.flush.given_up();
-        self.large.is_next_local |= is_spooled;
+        self.large.gave_up(is_spooled);
         let flying = std::mem::take(&mut self.flying);
         self.waiting.bytes += flying.bytes;
         self.waiting.since = flying.since.or(self.waiting.since);
@@ -181,9 +211,61 @@ impl Capture<'_> {
     }
 }
 
+/// So many attempts in parts are made in a row; the next one is sent whole.
+const GIVEN_UP_MAX: u32 = 3;
 /// How often a reader is watched over.
 const WATCH_PAUSE: Duration = Duration::from_millis(250);
 /// How much may be committed while a slot is read, or a quarter of the database, if that is more.
 const WAL_BYTES_MAX: u64 = 256 << 20;
 /// A checkpoint of the application that takes longer may be waiting for our view.
 const CHECKPOINT_WAITS_MAX: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LARGE: u64 = MEMORY_BYTES_MAX + 1;
+
+    fn asked(slots: &mut LargeSlots, bytes: u64) -> bool {
+        matches!(slots.route(bytes), Route::Ask)
+    }
+
+    #[test]
+    fn only_a_large_slot_asks_and_an_answer_holds_for_one() {
+        let mut slots = LargeSlots::new();
+        assert!(matches!(slots.route(MEMORY_BYTES_MAX), Route::Local));
+        assert!(asked(&mut slots, LARGE) && slots.is_asked());
+        slots.answer(Way::InParts(Turn::of_nobody()));
+        assert!(matches!(slots.route(LARGE), Route::Stream(_)));
+        assert!(asked(&mut slots, LARGE));
+        slots.answer(Way::Whole);
+        assert!(matches!(slots.route(LARGE), Route::Local));
+    }
+
+    #[test]
+    fn a_turn_that_was_not_used_is_given_back() {
+        let mut slots = LargeSlots::new();
+        slots.answer(Way::InParts(Turn::of_nobody()));
+        slots.forget_answer();
+        assert!(asked(&mut slots, LARGE));
+    }
+
+    #[test]
+    fn after_three_attempts_in_parts_one_is_made_whole_and_without_room_again_in_parts() {
+        let mut slots = LargeSlots::new();
+        (0..2).for_each(|_| slots.gave_up(false));
+        assert!(asked(&mut slots, LARGE));
+        slots.gave_up(false);
+        assert!(matches!(slots.route(LARGE), Route::Local));
+        slots.is_without_room();
+        assert!(asked(&mut slots, LARGE));
+    }
+
+    #[test]
+    fn what_no_bucket_takes_whole_is_never_sent_whole_by_choice() {
+        let mut slots = LargeSlots::new();
+        slots.gave_up(true);
+        assert!(matches!(slots.route(WHOLE_BYTES_MAX), Route::Local));
+        assert!(asked(&mut slots, WHOLE_BYTES_MAX + 1));
+    }
+}

@@ -137,7 +137,7 @@ fn a_disk_that_gets_full_anywhere_in_a_slot_leaves_the_checksums_as_before() {
     let candidates = sums.candidates(place.dirty.clone(), view.page_count());
     for room in (0..20_000).step_by(1009) {
         let next = next(2, first.post_apply);
-        let slot = encode(&view.pages(), &candidates, &mut sums, next, Full(room));
+        let slot = encode(&view.pages(), &candidates, &mut sums, next, Full(room), || true);
         assert!(slot.is_err(), "{room}");
         assert_eq!(sums, before, "{room}");
     }

@@ -25,6 +25,10 @@ fn next() -> NextSlot {
     NextSlot { txid: Txid::FIRST, epoch: Epoch::new(1), pre_apply: Checksum::EMPTY }
 }
 
+fn begin(view: DetachedView, dirty: DirtyPages, sums: PageSums, next: NextSlot) -> (Reading, StreamedSlot) {
+    ReadingThread::start().unwrap().begin(view, (dirty, sums), next, PART, Turn::of_nobody())
+}
+
 /// Receives everything; the parts in order, and the slot.
 fn receive(slot: &mut StreamedSlot) -> (Vec<Bytes>, SlotFile) {
     let mut parts = Vec::new();
@@ -53,7 +57,7 @@ fn a_slot_is_what_the_database_was_when_its_view_was_opened_whatever_happens_mea
     let mut dirty = DirtyPages::new();
     let expected = image(&application);
     let view = database.detached_view(&mut dirty).unwrap().unwrap();
-    let (reading, mut slot) = begin(view, dirty, PageSums::unknown(), next(), PART).unwrap();
+    let (reading, mut slot) = begin(view, dirty, PageSums::unknown(), next());
     // The reader waits with its second part; the database goes on, also through checkpoints.
     let mut later = DirtyPages::new();
     for _ in 0..5 {
@@ -102,7 +106,7 @@ fn a_slot_that_is_interrupted_leaves_the_checksums_as_before_and_frees_the_view(
     let (_folder, application, mut database, path) = place();
     let (mut dirty, mut sums) = (DirtyPages::new(), PageSums::unknown());
     let view = database.detached_view(&mut dirty).unwrap().unwrap();
-    let (reading, mut slot) = begin(view, dirty, sums, next(), PART).unwrap();
+    let (reading, mut slot) = begin(view, dirty, sums, next());
     receive(&mut slot);
     Read { sums, .. } = reading.end().unwrap();
     let before = sums.clone();
@@ -112,7 +116,7 @@ fn a_slot_that_is_interrupted_leaves_the_checksums_as_before_and_frees_the_view(
         all.insert_all();
         let view = database.detached_view(&mut all).unwrap().unwrap();
         let second = next().after(Checksum::EMPTY).unwrap();
-        let (reading, mut slot) = begin(view, all, sums, second, PART).unwrap();
+        let (reading, mut slot) = begin(view, all, sums, second);
         let piece = slot.pieces.blocking_recv();
         assert!(matches!(piece, Some(Piece::Part(_))), "{piece:?}");
         if is_dropped {
@@ -143,7 +147,7 @@ fn a_slot_that_would_change_nothing_says_so() {
         let mut dirty = DirtyPages::new();
         let view = database.detached_view(&mut dirty).unwrap().unwrap();
         dirty.insert_all();
-        let (reading, mut slot) = begin(view, dirty, sums, next(), PART).unwrap();
+        let (reading, mut slot) = begin(view, dirty, sums, next());
         if round == 0 {
             receive(&mut slot);
         } else {
@@ -163,4 +167,49 @@ fn parts_are_large_enough_that_there_are_not_too_many() {
         }
     }
     assert_eq!(part_bytes(PageCount::new(1 << 18), PageSize::try_new(4096).unwrap()), 5 << 20);
+}
+
+#[test]
+fn a_reading_that_finds_nothing_to_send_can_be_interrupted_too() {
+    let (_folder, application, mut database, _) = place();
+    for _ in 0..20 {
+        application.execute_batch("INSERT INTO t VALUES (randomblob(1000000))").unwrap();
+    }
+    let mut dirty = DirtyPages::new();
+    let view = database.detached_view(&mut dirty).unwrap().unwrap();
+    let (reading, mut slot) = begin(view, dirty, PageSums::unknown(), next());
+    receive(&mut slot);
+    let Read { sums, .. } = reading.end().unwrap();
+    let mut all = DirtyPages::new();
+    let view = database.detached_view(&mut all).unwrap().unwrap();
+    all.insert_all();
+    let (reading, slot) = begin(view, all, sums.clone(), next());
+    reading.cancel();
+    let read = reading.end().unwrap();
+    assert!(matches!(read.outcome, Outcome::Interrupted), "{:?}", read.outcome);
+    assert_eq!(read.sums, sums);
+    drop(slot);
+}
+
+#[test]
+fn where_there_is_no_thread_that_may_pass() {
+    let greedy = std::thread::Builder::new().stack_size(1 << 60);
+    let failure = ReadingThread::start_as(greedy).unwrap_err();
+    assert_eq!(failure.exit, crate::exit::Exit::Unavailable, "{failure}");
+}
+
+#[test]
+fn a_reading_that_nobody_waits_for_any_more_ends() {
+    let (_folder, _application, mut database, path) = place();
+    let mut dirty = DirtyPages::new();
+    let view = database.detached_view(&mut dirty).unwrap().unwrap();
+    let (reading, slot) = begin(view, dirty, PageSums::unknown(), next());
+    drop((reading, database));
+    assert!(slot.cancelled.is_cancelled(), "whoever receives is told");
+    drop(slot);
+    let truncated = Connection::open(path).unwrap();
+    let begun = std::time::Instant::now();
+    while truncated.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0)) != Ok(0_i64) {
+        assert!(begun.elapsed() < std::time::Duration::from_secs(20), "the view is still open");
+    }
 }

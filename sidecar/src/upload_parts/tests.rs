@@ -32,6 +32,11 @@ enum Fault {
     AnswerAndUploadAreLost,
     /// The upload vanishes instead of becoming an object.
     UploadIsLost,
+    /// It is never completed; the words for that are an error of the server, or a refusal.
+    CompletionFails,
+    CompletionIsRefused,
+    /// Parts, and then everything, get no answer.
+    BucketIsAway,
 }
 
 /// An honest directory behind a faulty network.
@@ -76,6 +81,9 @@ impl Store for Faulty {
             | Fault::PartsAreRefused
             | Fault::AnswerIsLost
             | Fault::AnswerAndUploadAreLost
+            | Fault::CompletionFails
+            | Fault::CompletionIsRefused
+            | Fault::BucketIsAway
             | Fault::UploadIsLost => self.honest.put_part(upload, number, bytes).await,
         }
     }
@@ -92,7 +100,12 @@ impl Store for Faulty {
                 self.honest.abandon(upload).await?;
                 Err(StoreError::UploadGone { place: self.place(&upload.key) })
             }
-            Fault::None | Fault::PartsAreSlow | Fault::PartsAreRefused => {
+            Fault::CompletionFails => Err(self.no_answer(&upload.key)),
+            Fault::CompletionIsRefused => {
+                let (place, reason) = (self.place(&upload.key), "not this one".to_owned());
+                Err(StoreError::Refused { place, reason })
+            }
+            Fault::None | Fault::PartsAreSlow | Fault::PartsAreRefused | Fault::BucketIsAway => {
                 self.honest.complete_new(upload, parts).await
             }
         }
@@ -111,6 +124,9 @@ impl Store for Faulty {
     }
 
     async fn get(&self, key: &str, max_bytes: u64) -> Result<Object, StoreError> {
+        if self.fault == Fault::BucketIsAway {
+            return Err(self.no_answer(key));
+        }
         self.honest.get(key, max_bytes).await
     }
 
@@ -180,7 +196,7 @@ impl World {
 
     /// Sends the content as the reader does.
     async fn store(&self) -> Result<Streamed, Failure> {
-        let (slot, sender) = streamed();
+        let (slot, sender) = self.streamed().await;
         let parts: Vec<_> = self.content.chunks(PART).skip(1).map(Bytes::copy_from_slice).collect();
         let end = self.slot();
         tokio::spawn(async move {
@@ -190,6 +206,14 @@ impl World {
             let _ = sender.send(Piece::Slot(Box::new(end))).await;
         });
         store(&self.bucket, slot, &self.post, &self.shared).await
+    }
+
+    async fn streamed(&self) -> (StreamedSlot, Sender<Piece>) {
+        let (sender, pieces) = channel(1);
+        let txid = Txid::try_new(2).unwrap();
+        let next = NextSlot { txid, epoch: Epoch::new(4), pre_apply: Checksum::EMPTY };
+        let (cancelled, turn) = (CancellationToken::new(), self.shared.large_upload().await);
+        (StreamedSlot { next, timestamp_ms: 0, part_bytes: PART as u64, pieces, cancelled, turn }, sender)
     }
 
     fn stored(&self) -> Option<Vec<u8>> {
@@ -218,19 +242,12 @@ fn header() -> Header {
     }
 }
 
-fn streamed() -> (StreamedSlot, Sender<Piece>) {
-    let (sender, pieces) = channel(1);
-    let next = NextSlot { txid: Txid::try_new(2).unwrap(), epoch: Epoch::new(4), pre_apply: Checksum::EMPTY };
-    let cancelled = CancellationToken::new();
-    (StreamedSlot { next, timestamp_ms: 0, part_bytes: PART as u64, pieces, cancelled }, sender)
-}
-
 #[tokio::test]
 async fn the_parts_are_the_slot() {
     for fault in [Fault::None, Fault::PartsAreSlow] {
         let world = World::new(fault).await;
         let stored = world.store().await.unwrap();
-        assert!(matches!(stored, Streamed::Stored(_)), "{fault:?}: {stored:?}");
+        assert!(matches!(stored, Streamed::Stored { requests: 6, .. }), "{fault:?}: {stored:?}");
         assert_eq!(world.stored().unwrap(), world.content);
         assert_eq!(world.files(), 1);
     }
@@ -239,10 +256,10 @@ async fn the_parts_are_the_slot() {
 #[tokio::test]
 async fn a_slot_that_fits_into_its_first_part_is_an_ordinary_one() {
     let world = World::new(Fault::PartsAreRefused).await;
-    let (slot, sender) = streamed();
+    let (slot, sender) = world.streamed().await;
     sender.send(Piece::Slot(Box::new(world.slot()))).await.unwrap();
     let stored = store(&world.bucket, slot, &world.post, &world.shared).await.unwrap();
-    assert!(matches!(stored, Streamed::Stored(_)));
+    assert!(matches!(stored, Streamed::Stored { .. }));
     assert_eq!(world.stored().unwrap(), world.content[..PART]);
 }
 
@@ -250,7 +267,7 @@ async fn a_slot_that_fits_into_its_first_part_is_an_ordinary_one() {
 async fn a_refused_part_gives_the_slot_up_and_leaves_nothing() {
     let world = World::new(Fault::PartsAreRefused).await;
     let stored = world.store().await.unwrap();
-    assert!(matches!(stored, Streamed::GivenUp { is_spooled: true }), "{stored:?}");
+    assert!(matches!(stored, Streamed::GivenUp { is_spooled: true, .. }), "{stored:?}");
     assert_eq!((world.stored(), world.files()), (None, 0));
 }
 
@@ -258,7 +275,7 @@ async fn a_refused_part_gives_the_slot_up_and_leaves_nothing() {
 async fn a_reader_that_stops_gives_the_slot_up_and_leaves_nothing() {
     let world = World::new(Fault::None).await;
     for is_cancelled in [false, true] {
-        let (slot, sender) = streamed();
+        let (slot, sender) = world.streamed().await;
         let cancelled = slot.cancelled.clone();
         tokio::spawn(async move {
             // When there is room for the third, the upload is begun.
@@ -271,7 +288,7 @@ async fn a_reader_that_stops_gives_the_slot_up_and_leaves_nothing() {
             }
         });
         let stored = store(&world.bucket, slot, &world.post, &world.shared).await.unwrap();
-        assert!(matches!(stored, Streamed::GivenUp { is_spooled: false }), "{stored:?}");
+        assert!(matches!(stored, Streamed::GivenUp { is_spooled: false, .. }), "{stored:?}");
         assert_eq!((world.stored(), world.files()), (None, 0));
     }
 }
@@ -279,7 +296,7 @@ async fn a_reader_that_stops_gives_the_slot_up_and_leaves_nothing() {
 #[tokio::test]
 async fn nothing_to_store_asks_the_bucket_nothing() {
     let world = World::new(Fault::PartsAreRefused).await;
-    let (slot, sender) = streamed();
+    let (slot, sender) = world.streamed().await;
     sender.send(Piece::Nothing).await.unwrap();
     assert!(matches!(
         store(&world.bucket, slot, &world.post, &world.shared).await.unwrap(),
@@ -292,7 +309,7 @@ async fn a_lost_answer_is_found_out_by_reading_the_slot() {
     for fault in [Fault::AnswerIsLost, Fault::AnswerAndUploadAreLost] {
         let world = World::new(fault).await;
         let stored = world.store().await.unwrap();
-        assert!(matches!(stored, Streamed::Stored(_)), "{fault:?}: {stored:?}");
+        assert!(matches!(stored, Streamed::Stored { .. }), "{fault:?}: {stored:?}");
         assert_eq!(world.stored().unwrap(), world.content);
     }
 }
@@ -300,9 +317,35 @@ async fn a_lost_answer_is_found_out_by_reading_the_slot() {
 #[tokio::test]
 async fn an_upload_that_vanished_without_a_slot_is_not_known_to_have_failed() {
     let world = World::new(Fault::UploadIsLost).await;
-    let failure = world.store().await.unwrap_err();
+    let stored = world.store().await.unwrap();
+    let Streamed::Unknown { failure, is_refused: false } = stored else { panic!("{stored:?}") };
     assert_eq!((failure.exit, failure.reason), (Exit::Unavailable, Reason::StoreUnavailable));
     assert!(failure.message.contains("claiming the replica anew"), "{failure}");
+}
+
+#[tokio::test]
+async fn a_bucket_that_answers_and_never_completes_is_not_asked_for_ever() {
+    for fault in [Fault::CompletionIsRefused, Fault::CompletionFails] {
+        let world = World::new(fault).await;
+        let stored = tokio::time::timeout(Duration::from_secs(50), world.store()).await.unwrap().unwrap();
+        assert!(matches!(stored, Streamed::Unknown { is_refused: true, .. }), "{fault:?}: {stored:?}");
+    }
+}
+
+#[tokio::test]
+async fn whoever_waits_for_a_bucket_that_is_away_keeps_nobody_from_his_turn() {
+    let world = World::new(Fault::BucketIsAway).await;
+    let (slot, sender) = world.streamed().await;
+    // The reader stops; what follows asks the bucket until it answers.
+    drop(sender);
+    let mut stored = std::pin::pin!(store(&world.bucket, slot, &world.post, &world.shared));
+    let waited = tokio::time::timeout(Duration::from_millis(300), &mut stored).await;
+    assert!(waited.is_err(), "{waited:?}");
+    for _ in 0..world.shared.config.max_concurrent_uploads.div_ceil(2) {
+        let turn = tokio::time::timeout(Duration::from_millis(100), world.shared.large_upload());
+        std::mem::forget(turn.await.unwrap());
+    }
+    assert!(world.post.status().unwrap().away_since.is_some(), "the status says so");
 }
 
 #[tokio::test]

@@ -197,8 +197,19 @@ impl Drop for Running {
 
 /// Waits for a condition, with a limit that only a hang reaches.
 #[track_caller]
-pub fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>, evidence: impl Fn() -> String) -> T {
-    let end = Instant::now() + Duration::from_secs(60);
+pub fn eventually<T>(what: &str, look: impl FnMut() -> Option<T>, evidence: impl Fn() -> String) -> T {
+    eventually_within(Duration::from_secs(60), what, look, evidence)
+}
+
+/// The same for what takes long.
+#[track_caller]
+pub fn eventually_within<T>(
+    patience: Duration,
+    what: &str,
+    mut look: impl FnMut() -> Option<T>,
+    evidence: impl Fn() -> String,
+) -> T {
+    let end = Instant::now() + patience;
     loop {
         if let Some(found) = look() {
             return found;

@@ -29,6 +29,15 @@ pub struct Trap {
     pub nth: usize,
 }
 
+/// Requests that never pass: something between us and the server answers in its place, with this status.
+#[derive(Clone, Copy, Debug)]
+pub struct Refusal {
+    pub method: &'static str,
+    /// A part of its path and query.
+    pub part: &'static str,
+    pub status: u16,
+}
+
 /// A proxy that understands just enough of HTTP: it lets one request pass on each connection.
 pub struct Proxy {
     port: u16,
@@ -39,11 +48,16 @@ pub struct Proxy {
 struct Road {
     state: Mutex<State>,
     moved: Condvar,
+    /// Held by whoever's bytes are on the slow road.
+    gate: Mutex<()>,
 }
 
 #[derive(Default)]
 struct State {
     trap: Option<Trap>,
+    refusal: Option<Refusal>,
+    /// How many bytes a second get through to the server, of all connections together.
+    bytes_a_second: Option<u32>,
     is_sprung: bool,
     /// Counts the traps that were taken away; whoever is held in an older one is let go.
     freed: u64,
@@ -74,6 +88,16 @@ impl Proxy {
         let mut state = self.road.lock();
         state.trap = Some(trap);
         state.is_sprung = false;
+    }
+
+    /// Refuses whatever fits, from now on.
+    pub fn refuse(&self, refusal: Refusal) {
+        self.road.lock().refusal = Some(refusal);
+    }
+
+    /// How many bytes a second get through to the server from now on; `None` for any number.
+    pub fn slow_down(&self, bytes_a_second: Option<u32>) {
+        self.road.lock().bytes_a_second = bytes_a_second;
     }
 
     /// Whether the trap holds something, looked at for at most so long.
@@ -107,7 +131,7 @@ impl Road {
         self.state.lock().unwrap()
     }
 
-    fn pass(&self, mut client: TcpStream, server: u16) -> std::io::Result<()> {
+    fn pass(self: &Arc<Self>, mut client: TcpStream, server: u16) -> std::io::Result<()> {
         let (head, rest) = read_head(&mut client)?;
         let mut lines = head.lines();
         let request = lines.next().unwrap_or_default().to_owned();
@@ -131,8 +155,8 @@ impl Road {
         let headers: String = kept.map(|line| format!("{line}\r\n")).collect();
         server.write_all(format!("{request}\r\nConnection: close\r\n{headers}\r\n").as_bytes())?;
         server.write_all(&rest)?;
-        let (mut from_client, mut to_server) = (client.try_clone()?, server.try_clone()?);
-        thread::spawn(move || drop(copy(&mut from_client, &mut to_server)));
+        let (from_client, to_server, road) = (client.try_clone()?, server.try_clone()?, Arc::clone(self));
+        thread::spawn(move || drop(road.carry(from_client, to_server)));
         let passed = if hold == Some(Hold::Answer) {
             let read = server.read_to_end(&mut Vec::new());
             self.spring();
@@ -145,11 +169,33 @@ impl Road {
         passed
     }
 
+    fn carry(&self, mut from: TcpStream, mut to: TcpStream) -> std::io::Result<()> {
+        let mut buffer = vec![0; 16 * 1024];
+        loop {
+            let count = from.read(&mut buffer)?;
+            if count == 0 {
+                return Ok(());
+            }
+            let rate = self.lock().bytes_a_second;
+            if let Some(rate) = rate {
+                let _turn = self.gate.lock().unwrap();
+                thread::sleep(Duration::from_secs_f64(count as f64 / f64::from(rate)));
+            }
+            to.write_all(&buffer[..count])?;
+        }
+    }
+
     /// Writes the request down, and says whether it is to be held.
     fn arrive(&self, request: &str) -> Option<Hold> {
         let mut state = self.lock();
         let (method, path) = request.split_once(' ').unwrap_or_default();
         state.seen.push(format!("{method} {}", path.trim_end_matches(" HTTP/1.1")));
+        if let Some(Refusal { method: theirs, part, status }) = state.refusal
+            && method.contains(theirs)
+            && path.contains(part)
+        {
+            return Some(Hold::Refused(status));
+        }
         let trap = state.trap.as_mut()?;
         if !(method.contains(trap.method) && path.contains(trap.part)) {
             return None;

@@ -44,6 +44,17 @@ fn at_the_end_nothing_waits_for_the_interval() {
 }
 
 #[test]
+fn a_slot_in_parts_is_paid_for_part_by_part() {
+    for (requests, due) in [(1, Decision::Cut), (9, Decision::Wait(301_000))] {
+        let mut flush = thrifty();
+        flush.cut(0);
+        flush.took(10, requests);
+        flush.stored();
+        assert_eq!(flush.decide(1_000, true), due, "{requests}");
+    }
+}
+
+#[test]
 fn a_demand_waits_for_neither_interval_nor_budget() {
     let mut flush = thrifty();
     for now in 0..3 {
