@@ -10,6 +10,8 @@ mod lists;
 
 pub use lists::{CompletionsArgs, ConfigCheckArgs, ConfigVerb, DatabasesArgs, LevelChoice, LtxArgs, ManArgs};
 
+use crate::database::Synchronous;
+
 /// Keeps SQLite databases alive: every commit streams to S3 or a directory, and comes back from there.
 #[derive(Debug, Parser)]
 #[command(name = "lifeboat", version, propagate_version = true, after_help = EXIT_CODES)]
@@ -149,6 +151,10 @@ pub struct ReplicateArgs {
     /// Switch a database that is not in WAL mode to it; else replicate it as it is [default: true]
     #[arg(long, value_name = "BOOL")]
     pub enforce_wal: Option<bool>,
+
+    /// What our checkpoints sync. `off` only for an application that runs with `PRAGMA synchronous=OFF` itself [default: normal]
+    #[arg(long, value_enum, ignore_case = true, value_name = "WHAT")]
+    pub synchronous: Option<Synchronous>,
 
     /// Run this command while its databases are replicated: it begins when all of them are followed, gets SIGTERM and
     /// SIGINT, and when it ends the last commits are stored and its exit code is ours

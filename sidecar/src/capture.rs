@@ -19,7 +19,7 @@ use tokio::sync::mpsc::Sender;
 use crate::backlog::Backlog;
 use crate::board::Post;
 use crate::clock::millis;
-use crate::database::{Database, EnforceWal, Followed, Settled};
+use crate::database::{Database, EnforceWal, Followed, Settled, Synchronous};
 use crate::exit::Failure;
 use crate::first_view::Expected;
 use crate::limits::Turn;
@@ -128,6 +128,8 @@ pub struct Task {
     pub path: PathBuf,
     /// Whether it may be switched to WAL mode.
     pub enforce: EnforceWal,
+    /// What its application runs with.
+    pub synchronous: Synchronous,
     /// How often slots may be cut.
     pub rhythm: Rhythm,
     /// What the bucket ends at.

@@ -326,6 +326,7 @@ impl Follower {
         let task = Task {
             path: self.database.path.clone(),
             enforce: self.database.enforce(),
+            synchronous: self.database.synchronous,
             rhythm: self.database.rhythm(),
             expected,
             place,

@@ -25,6 +25,7 @@ pub fn open(
     loop {
         let is_told = watch.arm();
         let error = match Database::open(&task.path, task.enforce)
+            .and_then(|database| database.with_synchronous(task.synchronous))
             .and_then(|database| with_id(database, &task.path))
         {
             Ok(opened) => return Ok(Some(opened)),

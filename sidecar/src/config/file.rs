@@ -22,6 +22,7 @@ pub(super) struct File {
     pub(super) handover_timeout: Option<String>,
     pub(super) handover_dir: Option<String>,
     pub(super) enforce_wal: Option<String>,
+    pub(super) synchronous: Option<String>,
     pub(super) max_open_databases: Option<String>,
     pub(super) max_concurrent_uploads: Option<String>,
     pub(super) metrics_databases_max: Option<String>,
@@ -63,6 +64,7 @@ pub(super) struct Database {
     pub(super) max_lag: Option<String>,
     pub(super) max_requests_per_day: Option<String>,
     pub(super) enforce_wal: Option<String>,
+    pub(super) synchronous: Option<String>,
 }
 
 /// Where a database goes.

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::args::{ConfigArgs, ReplicateArgs, StoreArgs};
-use crate::database::EnforceWal;
+use crate::database::{EnforceWal, Synchronous};
 use crate::exit::Failure;
 use crate::location::{Location, is_url};
 use crate::socket::Socket;
@@ -69,6 +69,8 @@ pub struct DatabaseConfig {
     pub max_requests_per_day: Option<u32>,
     /// Whether a database that is not in WAL mode is switched to it, or replicated as it is.
     pub enforce_wal: bool,
+    /// What its application runs with, and our checkpoints too.
+    pub synchronous: Synchronous,
     /// Whether it was found in a folder: then it goes when its file does.
     pub is_discovered: bool,
 }
@@ -139,6 +141,7 @@ impl Config {
             database.max_lag = args.max_lag.or(database.max_lag);
             database.max_requests_per_day = args.max_requests_per_day.or(database.max_requests_per_day);
             database.enforce_wal = args.enforce_wal.unwrap_or(database.enforce_wal);
+            database.synchronous = args.synchronous.unwrap_or(database.synchronous);
         }
     }
 
@@ -223,6 +226,7 @@ impl DatabaseConfig {
             max_lag: None,
             max_requests_per_day: None,
             enforce_wal: true,
+            synchronous: Synchronous::Normal,
             is_discovered: false,
         })
     }

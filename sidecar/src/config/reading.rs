@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use clap::ValueEnum;
 use lifeboat_store::Keys;
 use serde::Deserialize;
 use serde_ignored::Path as KeyPath;
@@ -9,6 +10,7 @@ use serde_ignored::Path as KeyPath;
 use super::problems::{Problem, Problems, failure};
 use super::{Config, DatabaseConfig, FolderConfig, absolute, file};
 use crate::args::{StoreArgs, parse_duration};
+use crate::database::Synchronous;
 use crate::exit::Failure;
 use crate::location::{Location, S3Location, clean_prefix};
 use crate::socket::Socket;
@@ -230,6 +232,9 @@ impl Reading<'_> {
         database.max_requests_per_day = self.layered(at, "max-requests-per-day", own, top, parse_number);
         let enforce = self.layered(at, "enforce-wal", &entry.enforce_wal, &file.enforce_wal, parse_bool);
         database.enforce_wal = enforce.unwrap_or(true);
+        let synchronous =
+            self.layered(at, "synchronous", &entry.synchronous, &file.synchronous, parse_synchronous);
+        database.synchronous = synchronous.unwrap_or_default();
         if self.problems.len() > before {
             return;
         }
@@ -352,6 +357,11 @@ pub(super) fn parse_bool(text: &str) -> Result<bool, String> {
         "false" | "no" | "off" => Ok(false),
         _ => Err(format!("'{text}' is neither true nor false")),
     }
+}
+
+/// As SQLite writes it, in capitals or not.
+fn parse_synchronous(text: &str) -> Result<Synchronous, String> {
+    Synchronous::from_str(text, true).map_err(|_| format!("'{text}' is neither normal nor off"))
 }
 
 fn parse_number(text: &str) -> Result<u32, String> {

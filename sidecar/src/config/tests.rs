@@ -183,3 +183,18 @@ fn a_text_of_comments_is_an_empty_config_and_numbers_may_be_names() {
     let Location::S3(s3) = &config.databases[0].location else { panic!("not s3") };
     assert_eq!(s3.keys, Some(Keys { id: "0123".to_owned(), secret: "4567".to_owned() }));
 }
+
+#[test]
+fn what_an_application_syncs_is_said_as_sqlite_says_it() {
+    let said = |text: &str| {
+        let text = format!("synchronous: {text}\ndbs: [{{path: /a.db, replica: {{url: 'file:///x'}}}}]");
+        Config::parse(&text).map(|config| config.databases[0].synchronous).map_err(|failure| failure.message)
+    };
+    assert_eq!(said("off"), Ok(Synchronous::Off));
+    assert_eq!(said("OFF"), Ok(Synchronous::Off));
+    assert_eq!(said("normal"), Ok(Synchronous::Normal));
+    assert!(said("sometimes").unwrap_err().contains("'sometimes' is neither normal nor off"));
+    let own =
+        parse("synchronous: off\ndbs: [{path: /a.db, replica: {url: 'file:///x'}, synchronous: normal}]");
+    assert_eq!(own.databases[0].synchronous, Synchronous::Normal);
+}

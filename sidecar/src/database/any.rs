@@ -10,7 +10,8 @@ use lifeboat_wal::PageSize;
 use super::file_system::{self, FileIdentity};
 use super::journal::JournalDatabase;
 use super::{
-    DatabaseError, DetachedView, EnforceWal, Followed, Settled, View, WalDatabase, connection, hot_journal,
+    DatabaseError, DetachedView, EnforceWal, Followed, Settled, Synchronous, View, WalDatabase, connection,
+    hot_journal,
 };
 
 /// An application's database that we follow.
@@ -18,6 +19,7 @@ use super::{
 pub struct Database {
     path: PathBuf,
     enforce: EnforceWal,
+    synchronous: Synchronous,
     identity: FileIdentity,
     page_size: PageSize,
     switched_to_wal: bool,
@@ -46,8 +48,19 @@ impl Database {
         let path = path.canonicalize().map_err(|error| DatabaseError::io(path, "find", error))?;
         let mode = Mode::open(&path, enforce)?;
         let (page_size, switched_to_wal) = (mode.page_size(), mode.switched_to_wal());
-        let database = Self { path, enforce, identity, page_size, switched_to_wal, mode: Some(mode) };
+        let (synchronous, mode) = (Synchronous::Normal, Some(mode));
+        let database = Self { path, enforce, synchronous, identity, page_size, switched_to_wal, mode };
         if database.is_replaced()? { Err(database.replaced()) } else { Ok(database) }
+    }
+
+    /// Says what our checkpoints are to sync, also after the database was opened again.
+    ///
+    /// # Errors
+    /// What SQLite says.
+    pub fn with_synchronous(mut self, synchronous: Synchronous) -> Result<Self, DatabaseError> {
+        self.synchronous = synchronous;
+        self.mode = self.mode.map(|mode| mode.with_synchronous(synchronous)).transpose()?;
+        Ok(self)
     }
 
     /// Notes in `dirty` which pages may have changed since the last look.
@@ -266,7 +279,7 @@ impl Database {
 
     fn reopened(&self, dirty: &mut DirtyPages) -> Result<Mode, DatabaseError> {
         file_system::require_database_file(&self.path)?;
-        let mode = Mode::open(&self.path, self.enforce)?;
+        let mode = Mode::open(&self.path, self.enforce)?.with_synchronous(self.synchronous)?;
         dirty.insert_all();
         if self.is_replaced()? {
             return Err(self.replaced());
@@ -298,6 +311,14 @@ impl Mode {
         }
     }
 
+    fn with_synchronous(self, synchronous: Synchronous) -> Result<Self, DatabaseError> {
+        match self {
+            Self::Wal(database) => Ok(Self::Wal(Box::new(database.with_synchronous(synchronous)?))),
+            // Nothing is ever checkpointed.
+            Self::Journal(_) => Ok(self),
+        }
+    }
+
     fn follow(&mut self, dirty: &mut DirtyPages) -> Result<Followed, DatabaseError> {
         match self {
             Self::Wal(database) => database.follow(dirty),
@@ -317,5 +338,31 @@ impl Mode {
             Self::Wal(database) => database.switched_to_wal(),
             Self::Journal(_) => false,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{application, insert};
+    use super::*;
+
+    fn synchronous(database: &Database) -> u8 {
+        let Some(Mode::Wal(database)) = &database.mode else { panic!("it is open and has a WAL") };
+        database.checkpointer.query_row("PRAGMA synchronous", [], |row| row.get(0)).unwrap()
+    }
+
+    #[test]
+    fn checkpoints_sync_unless_told_otherwise_and_a_database_opened_again_keeps_that() {
+        let (_folder, path, application) = application();
+        let database = Database::open(&path, EnforceWal::No).unwrap();
+        assert_eq!(synchronous(&database), 1);
+        let mut database = database.with_synchronous(Synchronous::Off).unwrap();
+        assert_eq!(synchronous(&database), 0);
+        database.close();
+        insert(&application);
+        let mut dirty = DirtyPages::new();
+        database.follow(&mut dirty).unwrap();
+        assert_eq!(synchronous(&database), 0);
+        assert_eq!(database.settle(&mut dirty).unwrap(), Settled::Yes);
     }
 }

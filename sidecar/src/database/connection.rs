@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use clap::ValueEnum;
 use lifeboat_wal::PageSize;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
@@ -16,6 +17,17 @@ pub enum EnforceWal {
     Yes,
     /// Follow it as it is.
     No,
+}
+
+/// What a checkpoint of ours syncs: SQLite's own word, with SQLite's own meaning for checkpoints.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Synchronous {
+    /// The WAL before pages are copied, the database before the WAL may be restarted.
+    #[default]
+    Normal,
+    /// Nothing. Only for an application that runs with `synchronous=OFF` itself, and so takes the risk anyway: a power
+    /// failure may destroy its database.
+    Off,
 }
 
 /// Opens a connection that leaves the database as it is when it works, and when it closes.
@@ -112,6 +124,13 @@ pub(super) fn checkpoint_passive(
         Ok(_) | Err(DatabaseError::Busy { .. }) => Ok(Checkpointed::Busy),
         Err(error) => Err(error),
     }
+}
+
+/// Lets a connection's checkpoints sync no more than the application's own.
+pub(super) fn sync_nothing(connection: &Connection, path: &Path) -> Result<(), DatabaseError> {
+    connection
+        .execute_batch("PRAGMA synchronous=OFF")
+        .map_err(|source| DatabaseError::sqlite(path, "open", source))
 }
 
 /// A connection whose open read transaction keeps every later frame of the WAL readable.

@@ -1,6 +1,7 @@
 //! A view that outlives the call: another thread reads it while the database is followed on.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use lifeboat_replica::dirty_pages::DirtyPages;
 use lifeboat_wal::PageSize;
@@ -21,6 +22,8 @@ pub struct DetachedView {
     page_size: PageSize,
     is_all_in_file: bool,
     still_dirty: DirtyPages,
+    /// Ends with the view, and tells the database so.
+    _open: Arc<()>,
 }
 
 impl DetachedView {
@@ -60,7 +63,15 @@ impl WalDatabase {
         // Nothing can be copied into the file, nor cut off it, past the view.
         let is_all_in_file = self.read_index()?.is_backfilled();
         let (path, page_size) = (self.path.clone(), self.page_size);
-        Ok(DetachedView { pin, path, page_size, is_all_in_file, still_dirty })
+        let open = Arc::new(());
+        self.detached.push(Arc::downgrade(&open));
+        Ok(DetachedView { pin, path, page_size, is_all_in_file, still_dirty, _open: open })
+    }
+
+    /// Whether a view of ours is open beside the pins. Until it closes, the WAL cannot restart.
+    pub(super) fn is_viewed(&mut self) -> bool {
+        self.detached.retain(|view| view.strong_count() > 0);
+        !self.detached.is_empty()
     }
 
     /// Whether somebody else is making a checkpoint at this moment. One that lasts may be waiting for a view of ours.

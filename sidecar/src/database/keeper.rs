@@ -9,7 +9,7 @@
 use std::cell::Cell;
 use std::path::Path;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use lifeboat_wal_index::Lock;
 use rusqlite::Connection;
@@ -85,14 +85,20 @@ impl Keeper {
         self.unlock(Lock::Backfill);
     }
 
-    /// Takes the write lock, if it is free now or within a few milliseconds.
+    /// Takes the write lock, if it is free now or within a few milliseconds. Nobody is checkpointing then: an application that
+    /// was half way through a checkpoint of its own would keep ours from coming to its end, and the lock would be for nothing.
     pub(super) fn lock_writers_out(&self) -> bool {
+        let was_guarding = self.is_guarding.get();
         for _ in 0..LOCK_ATTEMPTS {
-            if self.try_lock(Lock::Write) {
+            self.guard();
+            if self.is_guarding.get() && self.try_lock(Lock::Write) {
                 self.has_write_lock.set(true);
                 return true;
             }
             thread::sleep(LOCK_PAUSE);
+        }
+        if !was_guarding {
+            self.unguard();
         }
         false
     }
@@ -107,6 +113,20 @@ impl Keeper {
         if self.has_write_lock.replace(false) {
             self.unlock(Lock::Write);
         }
+    }
+
+    /// Waits a moment until nobody reads from the WAL. With the write lock in our hands, a writer that began to read before
+    /// everything was copied finds that lock taken and lets go of what it reads; otherwise its commit would be one more of
+    /// the same run, and the WAL would not restart.
+    pub(super) fn await_no_reader(&self) {
+        let begun = Instant::now();
+        while !self.try_lock(Lock::Readers) {
+            if begun.elapsed() > READERS_MAX {
+                return;
+            }
+            std::hint::spin_loop();
+        }
+        self.unlock(Lock::Readers);
     }
 
     /// A lock that cannot be asked for is one that we do not have.
@@ -133,4 +153,6 @@ impl Drop for Keeper {
 
 /// The write lock is asked for at most this many times, so that following is not delayed.
 const LOCK_ATTEMPTS: u32 = 40;
+/// A writer between two locks needs microseconds; whoever reads for longer is not waited for.
+const READERS_MAX: Duration = Duration::from_micros(200);
 const LOCK_PAUSE: Duration = Duration::from_micros(50);

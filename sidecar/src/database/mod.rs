@@ -39,6 +39,7 @@ mod settling;
 mod view;
 
 use std::path::{Path, PathBuf};
+use std::sync::Weak;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -59,7 +60,7 @@ use settling::Untouched;
 use view::Rolled;
 
 pub use any::Database;
-pub use connection::EnforceWal;
+pub use connection::{EnforceWal, Synchronous};
 pub use detached::DetachedView;
 pub use error::DatabaseError;
 pub use hot_journal::roll_back;
@@ -80,6 +81,7 @@ pub struct WalDatabase {
     current: usize,
     /// Makes checkpoints, and is the one through which the WAL-index is seen.
     checkpointer: Connection,
+    synchronous: Synchronous,
     keeper: Keeper,
     pressure: Pressure,
     /// Since when somebody else is checkpointing whenever we try to.
@@ -91,6 +93,8 @@ pub struct WalDatabase {
     looked_at: Instant,
     /// How long writers were kept out at the last look, until somebody takes note of it.
     kept_writers_out: Option<Duration>,
+    /// The views that are open beside the pins.
+    detached: Vec<Weak<()>>,
 }
 
 /// What a look at the WAL brought.
@@ -163,6 +167,7 @@ impl WalDatabase {
             pins,
             current: 0,
             checkpointer,
+            synchronous: Synchronous::Normal,
             keeper: Keeper::open(path)?,
             pressure: Pressure::new(page_size, &header),
             busy_since: None,
@@ -170,6 +175,7 @@ impl WalDatabase {
             untouched: None,
             looked_at: Instant::now(),
             kept_writers_out: None,
+            detached: Vec::new(),
             wal_path,
         };
         if database.is_replaced()? {
@@ -177,6 +183,18 @@ impl WalDatabase {
         }
         database.require_wal(&header)?;
         Ok(database)
+    }
+
+    /// Says what our checkpoints are to sync from now on.
+    ///
+    /// # Errors
+    /// What SQLite says.
+    pub fn with_synchronous(mut self, synchronous: Synchronous) -> Result<Self, DatabaseError> {
+        if synchronous == Synchronous::Off {
+            connection::sync_nothing(&self.checkpointer, &self.path)?;
+        }
+        self.synchronous = synchronous;
+        Ok(self)
     }
 
     /// Reads all frames committed since the last look and adds their pages to `dirty`.

@@ -9,7 +9,7 @@ use lifeboat_wal::wal_index::IndexHeader;
 
 use super::connection::{self, Checkpointed};
 use super::pressure::{FEW_FRAMES, Relief};
-use super::{DatabaseError, Followed, WalDatabase};
+use super::{DatabaseError, Followed, Synchronous, WalDatabase};
 
 impl WalDatabase {
     /// Keeps the WAL short under a load without pauses, as [`pressure`](super::pressure) decides.
@@ -29,6 +29,8 @@ impl WalDatabase {
                 let (followed, _) = self.roll_and_checkpoint(dirty)?;
                 Ok(followed.and(self.give_way_if_stuck(dirty)?))
             }
+            // The lock would be for nothing. When the view closes, it is not.
+            Relief::Restart if self.is_viewed() => Ok(Followed::NOTHING),
             Relief::Restart => self.prepare_restart(dirty),
         }
     }
@@ -42,9 +44,7 @@ impl WalDatabase {
             if checkpointed == Checkpointed::Busy {
                 return Ok(followed.and(self.give_way_if_stuck(dirty)?));
             }
-            // A checkpoint that is not complete leaves the syncing to the one that is. Better now than under the lock.
-            lifeboat_wal_index::sync_database(&self.checkpointer)
-                .map_err(|source| DatabaseError::wal_index(&self.path, source))?;
+            self.sync_early()?;
             let index = self.read_index()?;
             if self.pressure.is_hindered(&index) {
                 return Ok(followed);
@@ -65,6 +65,16 @@ impl WalDatabase {
         Ok(followed.and(finished?).and(self.give_way_if_stuck(dirty)?))
     }
 
+    /// A checkpoint that is not complete leaves the syncing of the database to the one that is. Better now than under the
+    /// lock.
+    fn sync_early(&self) -> Result<(), DatabaseError> {
+        match self.synchronous {
+            Synchronous::Normal => lifeboat_wal_index::sync_database(&self.checkpointer)
+                .map_err(|source| DatabaseError::wal_index(&self.path, source)),
+            Synchronous::Off => Ok(()),
+        }
+    }
+
     fn finish_under_lock(&mut self, dirty: &mut DirtyPages) -> Result<Followed, DatabaseError> {
         // A torn WAL-index can be repaired only by whoever gets the write lock, so not now.
         let Some(index) = super::poll_index(&self.checkpointer, &self.path)? else {
@@ -82,6 +92,7 @@ impl WalDatabase {
         }
         // Read mark 0 for the pin: now the next writer restarts the WAL.
         let (_, rolled) = self.roll(dirty)?;
+        self.keeper.await_no_reader();
         Ok(followed.and(rolled.followed))
     }
 

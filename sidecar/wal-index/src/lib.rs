@@ -60,6 +60,8 @@ pub enum Lock {
     Checkpoint,
     /// Read mark 0, shared, as a reader has it that needs nothing from the WAL: nobody copies frames into the database.
     Backfill,
+    /// Read marks 1 to 4, as a writer has them for the moment in which it restarts the WAL: nobody reads from the WAL.
+    Readers,
 }
 
 /// Takes a lock if that is possible now; `false` when somebody else has it, or this connection already.
@@ -100,18 +102,19 @@ fn change_lock(connection: &Connection, lock: Lock, operation: c_int) -> Result<
     // SAFETY: as in `map`.
     let methods = unsafe { methods.as_ref() }.ok_or(WalIndexError::NoSharedMemory)?;
     let shm_lock = methods.xShmLock.filter(|_| methods.iVersion >= 2).ok_or(WalIndexError::NoSharedMemory)?;
-    let (number, mode) = lock.number_and_mode();
+    let (number, count, mode) = lock.range_and_mode();
     // SAFETY: the file is open and its shared memory mapped; offset, count and flags are a combination SQLite uses.
-    Ok(unsafe { shm_lock(file, number, 1, operation | mode) })
+    Ok(unsafe { shm_lock(file, number, count, operation | mode) })
 }
 
 impl Lock {
-    /// SQLite's number of the lock, and how we take it.
-    const fn number_and_mode(self) -> (c_int, c_int) {
+    /// SQLite's number of the lock, or of the first and how many there are, and how we take it.
+    const fn range_and_mode(self) -> (c_int, c_int, c_int) {
         match self {
-            Self::Write => (0, ffi::SQLITE_SHM_EXCLUSIVE),
-            Self::Checkpoint => (1, ffi::SQLITE_SHM_EXCLUSIVE),
-            Self::Backfill => (3, ffi::SQLITE_SHM_SHARED),
+            Self::Write => (0, 1, ffi::SQLITE_SHM_EXCLUSIVE),
+            Self::Checkpoint => (1, 1, ffi::SQLITE_SHM_EXCLUSIVE),
+            Self::Backfill => (3, 1, ffi::SQLITE_SHM_SHARED),
+            Self::Readers => (4, 4, ffi::SQLITE_SHM_EXCLUSIVE),
         }
     }
 }

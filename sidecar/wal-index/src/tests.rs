@@ -112,3 +112,18 @@ fn while_the_write_lock_is_held_nobody_writes_and_a_checkpoint_runs() {
     writer.execute_batch("BEGIN IMMEDIATE; INSERT INTO t VALUES (2)").unwrap();
     assert_eq!(try_lock(&keeper, Lock::Write), Ok(false), "a writer has it");
 }
+
+#[test]
+fn the_readers_lock_is_free_while_nobody_reads_from_the_wal() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, writer) = wal_database(folder.path());
+    let (keeper, reader) = (keeper(&path), Connection::open(&path).unwrap());
+    let begin = || reader.execute_batch("BEGIN; SELECT x FROM t").unwrap();
+    begin();
+    assert_eq!(try_lock(&keeper, Lock::Readers), Ok(false), "frames are in the WAL only");
+    reader.execute_batch("ROLLBACK").unwrap();
+    assert!(!is_busy(&writer, "PASSIVE"));
+    begin();
+    assert_eq!(try_lock(&keeper, Lock::Readers), Ok(true), "it reads from the database file");
+    assert_eq!(unlock(&keeper, Lock::Readers), Ok(()));
+}

@@ -167,6 +167,48 @@ fn a_truncate_that_waits_for_our_pin_is_accompanied_to_its_end() {
 }
 
 #[test]
+fn the_write_lock_is_taken_only_when_nobody_checkpoints_and_keeps_others_from_it() {
+    let (_folder, path, application) = application();
+    let (checkpointing, keeper) = (Keeper::open(&path).unwrap(), Keeper::open(&path).unwrap());
+    checkpointing.guard();
+    assert!(!keeper.lock_writers_out() && !keeper.keeps_writers_out());
+    checkpointing.unguard();
+    assert!(!is_kept_away(&application), "nothing is left of the attempt");
+    assert!(keeper.lock_writers_out());
+    assert!(is_kept_away(&application));
+    keeper.let_writers_in();
+}
+
+#[test]
+fn a_writer_that_began_to_read_too_early_is_waited_for_under_the_write_lock() {
+    let (_folder, path, application) = application();
+    let keeper = Keeper::open(&path).unwrap();
+    application.execute_batch("BEGIN; SELECT * FROM t").unwrap();
+    let begun = Instant::now();
+    keeper.await_no_reader();
+    assert!(begun.elapsed() >= Duration::from_micros(200), "it reads on");
+    application.execute_batch("ROLLBACK").unwrap();
+    keeper.await_no_reader();
+    insert(&application);
+    assert_eq!(checkpoint(&application, "TRUNCATE"), 0, "nothing is held afterwards");
+}
+
+#[test]
+fn while_a_view_of_ours_is_open_the_write_lock_is_not_taken_for_nothing() {
+    let (_folder, _path, application, mut database) = on_guard();
+    let mut dirty = DirtyPages::new();
+    let view = database.detached_view(&mut dirty).unwrap();
+    (0..4000).for_each(|_| insert(&application));
+    let long = database.read_index().unwrap().header;
+    database.follow(&mut dirty).unwrap();
+    assert_eq!(database.pressure.decide(&long), Relief::Restart, "nothing was tried that could be in vain");
+    drop(view);
+    database.follow(&mut dirty).unwrap();
+    insert(&application);
+    assert_ne!(database.read_index().unwrap().header.salts, long.salts, "the WAL was restarted");
+}
+
+#[test]
 fn who_begins_a_checkpoint_right_after_a_quiet_time_is_not_disturbed() {
     let (_folder, path, application) = application();
     let mut database = WalDatabase::open(&path, EnforceWal::No).unwrap();
