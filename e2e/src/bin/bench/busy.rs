@@ -20,7 +20,6 @@ pub(crate) fn round(site: &Site<'_>, commits: &Commits) -> Result<(Numbers, Opti
     let databases = [site.database(0)];
     let [database] = &databases;
     databases::copy(&site.bench.source(SMALL_MB)?, database)?;
-    let is_wal = commits.journal_mode.eq_ignore_ascii_case("WAL");
     let mut load = LoadArgs {
         db: database.clone(),
         seconds: 0.01,
@@ -36,7 +35,7 @@ pub(crate) fn round(site: &Site<'_>, commits: &Commits) -> Result<(Numbers, Opti
         None => (site.bench.full_s, None),
     };
     let mut setting = site.setting(&databases);
-    setting.enforce_wal = is_wal;
+    setting.our_keys = commits.our_keys;
     let mut sidecar = match site.variant {
         Variant::None => None,
         Variant::Lifeboat | Variant::Litestream => Some(Sidecar::start(site.variant, &setting)?),
@@ -55,6 +54,7 @@ pub(crate) fn round(site: &Site<'_>, commits: &Commits) -> Result<(Numbers, Opti
     let peaks = watching.end();
     let mut numbers = numbers([
         ("commits_per_s", seen.commits as f64 / seen.seconds),
+        ("app_cpu_us", seen.cpu_us),
         ("p50_ms", seen.p50_ms),
         ("p99_ms", seen.p99_ms),
         ("p999_ms", seen.p999_ms),

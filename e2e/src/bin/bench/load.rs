@@ -11,6 +11,8 @@ use clap::Args;
 use rusqlite::{Connection, ErrorCode};
 use serde::{Deserialize, Serialize};
 
+use crate::process;
+
 /// What the application does.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct LoadArgs {
@@ -48,6 +50,8 @@ pub(crate) struct LoadReport {
     pub(crate) busy: u64,
     /// How long it took.
     pub(crate) seconds: f64,
+    /// User and system time of the application for each commit, microseconds.
+    pub(crate) cpu_us: f64,
     /// The middle commit, milliseconds.
     pub(crate) p50_ms: f64,
     /// One of a hundred took longer.
@@ -68,6 +72,7 @@ pub(crate) fn run(args: &LoadArgs) -> Result<LoadReport> {
     let span = Duration::from_secs_f64(args.seconds);
     let pace = args.rate.map(|rate| Duration::from_secs(1) / rate.max(1));
     let mut latencies = Vec::with_capacity(LATENCIES_EXPECTED);
+    let cpu_began = process::usage(std::process::id())?.cpu_s;
     let (began, mut busy, mut number) = (Instant::now(), 0_u64, 0_u32);
     while began.elapsed() < span {
         if let Some(pace) = pace {
@@ -84,7 +89,9 @@ pub(crate) fn run(args: &LoadArgs) -> Result<LoadReport> {
         }
     }
     ensure!(!latencies.is_empty(), "not one commit in {span:?}");
-    Ok(report(latencies, busy, began.elapsed()))
+    let span = began.elapsed();
+    let cpu_s = process::usage(std::process::id())?.cpu_s - cpu_began;
+    Ok(LoadReport { cpu_us: cpu_s * 1e6 / f64::from(number), ..report(latencies, busy, span) })
 }
 
 fn open(args: &LoadArgs) -> Result<Connection> {
@@ -108,6 +115,7 @@ fn report(mut latencies: Vec<Duration>, busy: u64, span: Duration) -> LoadReport
         commits: latencies.len() as u64,
         busy,
         seconds: span.as_secs_f64(),
+        cpu_us: 0.0,
         p50_ms: part(&latencies, 500),
         p99_ms: part(&latencies, 990),
         p999_ms: part(&latencies, 999),

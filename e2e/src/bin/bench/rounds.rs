@@ -114,7 +114,7 @@ impl Site<'_> {
     /// What a sidecar is started on.
     pub(crate) fn setting<'a>(&'a self, databases: &'a [PathBuf]) -> Setting<'a> {
         let (programs, folder, store) = (&self.bench.programs, &self.folder, &self.store);
-        Setting { programs, folder, store, databases, enforce_wal: true }
+        Setting { programs, folder, store, databases, our_keys: &[] }
     }
 
     /// Restores the database of this number and compares it with its source.

@@ -18,6 +18,8 @@ pub(crate) enum Scenario {
     FullNormal,
     /// The same with `synchronous=OFF`.
     FullOff,
+    /// The same, but ours is not told so.
+    FullOffUnsaid,
     /// The same with `synchronous=FULL`.
     FullFull,
     /// As many commits as there can be with `journal_mode=MEMORY`, `synchronous=OFF`.
@@ -68,16 +70,19 @@ pub(crate) struct Commits {
     pub(crate) journal_mode: &'static str,
     /// How long it waits for a lock, milliseconds.
     pub(crate) busy_timeout: u64,
+    /// What our config says of it.
+    pub(crate) our_keys: &'static [&'static str],
 }
 
 impl Scenario {
     /// All of them.
-    pub(crate) const ALL: [Self; 13] = [
+    pub(crate) const ALL: [Self; 14] = [
         Self::First,
         Self::Paced,
         Self::PacedNowait,
         Self::FullNormal,
         Self::FullOff,
+        Self::FullOffUnsaid,
         Self::FullFull,
         Self::JournalMemory,
         Self::Idle1,
@@ -96,6 +101,7 @@ impl Scenario {
             Self::PacedNowait => "paced-nowait",
             Self::FullNormal => "full-normal",
             Self::FullOff => "full-off",
+            Self::FullOffUnsaid => "full-off-unsaid",
             Self::FullFull => "full-full",
             Self::JournalMemory => "journal-memory",
             Self::Idle1 => "idle-1",
@@ -114,7 +120,8 @@ impl Scenario {
             Self::Paced => "1,000 commits a second, synchronous=NORMAL",
             Self::PacedNowait => "1,000 commits a second with busy_timeout=0",
             Self::FullNormal => "one writer at full speed, synchronous=NORMAL",
-            Self::FullOff => "one writer at full speed, synchronous=OFF",
+            Self::FullOff => "one writer at full speed, synchronous=OFF, which our config says",
+            Self::FullOffUnsaid => "one writer at full speed, synchronous=OFF, which our config does not say",
             Self::FullFull => "one writer at full speed, synchronous=FULL",
             Self::JournalMemory => {
                 "one writer at full speed, journal_mode=MEMORY, synchronous=OFF, not switched to WAL"
@@ -140,8 +147,8 @@ impl Scenario {
             | Self::Restart
             | Self::RestartKilled
             | Self::Restore => &[Variant::Lifeboat, Variant::Litestream],
-            // Litestream switches every database to WAL.
-            Self::JournalMemory => &[Variant::None, Variant::Lifeboat],
+            // Litestream is told nothing in `full-off` either, and switches every database to WAL.
+            Self::FullOffUnsaid | Self::JournalMemory => &[Variant::None, Variant::Lifeboat],
             // One config entry and several threads of its own for each database: it is not made for that.
             Self::Idle10000 => &[Variant::Lifeboat],
         }
@@ -160,11 +167,17 @@ impl Scenario {
             Self::Paced => Load::Commits(Commits { rate: Some(PACE), ..FULL_SPEED }),
             Self::PacedNowait => Load::Commits(Commits { rate: Some(PACE), busy_timeout: 0, ..FULL_SPEED }),
             Self::FullNormal => Load::Commits(FULL_SPEED),
-            Self::FullOff => Load::Commits(Commits { synchronous: "OFF", ..FULL_SPEED }),
-            Self::FullFull => Load::Commits(Commits { synchronous: "FULL", ..FULL_SPEED }),
-            Self::JournalMemory => {
-                Load::Commits(Commits { journal_mode: "MEMORY", synchronous: "OFF", ..FULL_SPEED })
+            Self::FullOff => {
+                Load::Commits(Commits { synchronous: "OFF", our_keys: &["synchronous: off"], ..FULL_SPEED })
             }
+            Self::FullOffUnsaid => Load::Commits(Commits { synchronous: "OFF", ..FULL_SPEED }),
+            Self::FullFull => Load::Commits(Commits { synchronous: "FULL", ..FULL_SPEED }),
+            Self::JournalMemory => Load::Commits(Commits {
+                journal_mode: "MEMORY",
+                synchronous: "OFF",
+                our_keys: &["enforce-wal: false"],
+                ..FULL_SPEED
+            }),
         }
     }
 }
@@ -195,4 +208,4 @@ impl std::str::FromStr for Scenario {
 
 const PACE: u32 = 1000;
 const FULL_SPEED: Commits =
-    Commits { rate: None, synchronous: "NORMAL", journal_mode: "WAL", busy_timeout: 5000 };
+    Commits { rate: None, synchronous: "NORMAL", journal_mode: "WAL", busy_timeout: 5000, our_keys: &[] };

@@ -50,8 +50,8 @@ pub(crate) struct Setting<'a> {
     pub(crate) store: &'a Store,
     /// The databases, in the order of their prefixes.
     pub(crate) databases: &'a [PathBuf],
-    /// Whether a database in another mode is switched to WAL; Litestream always does.
-    pub(crate) enforce_wal: bool,
+    /// Lines of the config that only ours understands.
+    pub(crate) our_keys: &'a [&'a str],
 }
 
 /// A running sidecar; killed when it is dropped.
@@ -291,8 +291,8 @@ fn command(variant: Variant, programs: &Programs) -> Result<Command> {
 
 fn config_text(variant: Variant, setting: &Setting<'_>, port: u16) -> String {
     let mut text = format!("addr: 127.0.0.1:{port}\n");
-    if variant == Variant::Lifeboat && !setting.enforce_wal {
-        text += "enforce-wal: false\n";
+    if variant == Variant::Lifeboat {
+        text.extend(setting.our_keys.iter().flat_map(|key| [key, "\n"]));
     }
     text += "dbs:\n";
     for (number, path) in setting.databases.iter().enumerate() {
