@@ -186,15 +186,23 @@ pub struct SyncArgs {
     #[arg(value_name = "DB")]
     pub databases: Vec<String>,
 
+    /// Configuration: where the control socket is, unless that is said here.
+    #[command(flatten)]
+    pub config: ConfigArgs,
+
     /// How long to wait; then it ends with 5 and says what is missing
-    #[arg(long, value_parser = parse_duration, value_name = "DURATION", default_value = "30s")]
+    #[arg(long, value_parser = parse_patience, value_name = "DURATION", default_value = "30s")]
     pub timeout: Duration,
+
+    /// Litestream's way to wait, which is always done here.
+    #[arg(long, hide = true)]
+    pub wait: bool,
 
     /// Print one JSON object for each database.
     #[arg(long)]
     pub json: bool,
 
-    /// The process's control socket [default: the first of the usual ones where a process answers]
+    /// The process's control socket [default: the config's; else the first of the usual ones where a process answers]
     #[arg(long, value_name = "PATH", env = "LIFEBOAT_SOCKET", value_parser = parse_socket)]
     pub socket: Option<PathBuf>,
 }
@@ -206,11 +214,15 @@ pub struct StatusArgs {
     #[arg(value_name = "DB")]
     pub databases: Vec<String>,
 
+    /// Configuration: where the control socket is, unless that is said here.
+    #[command(flatten)]
+    pub config: ConfigArgs,
+
     /// Print what `/v1/status` answers.
     #[arg(long)]
     pub json: bool,
 
-    /// The process's control socket [default: the first of the usual ones where a process answers]
+    /// The process's control socket [default: the config's; else the first of the usual ones where a process answers]
     #[arg(long, value_name = "PATH", env = "LIFEBOAT_SOCKET", value_parser = parse_socket)]
     pub socket: Option<PathBuf>,
 }
@@ -328,6 +340,11 @@ fn parse_socket(text: &str) -> Result<PathBuf, std::convert::Infallible> {
 fn parse_timestamp(text: &str) -> Result<jiff::Timestamp, String> {
     let wrong = |_| format!("'{text}' is not a point in time; write it like 2026-11-27T20:15:00Z");
     text.parse().map_err(wrong)
+}
+
+/// A duration, or Litestream's plain number of seconds.
+fn parse_patience(text: &str) -> Result<Duration, String> {
+    text.parse().map_or_else(|_| parse_duration(text), |seconds| Ok(Duration::from_secs(seconds)))
 }
 
 /// Parses `1s`, `250ms`, `1h30m`.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use lifeboat_replica::head::Base;
 use lifeboat_store::Requests;
-use lifeboat_wire::{DatabaseStatus, LostSpan, Position, Status};
+use lifeboat_wire::{DatabaseStatus, LostSpan, Position, Status, Verdict};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::DatabaseConfig;
@@ -14,6 +14,9 @@ use crate::demand::Demand;
 use crate::exit::Failure;
 use crate::measures::Measures;
 use crate::watch::Watcher;
+
+#[cfg(test)]
+mod tests;
 
 /// One entry for each database, shared by all followers and the endpoints.
 #[derive(Debug)]
@@ -27,6 +30,8 @@ pub struct Board {
     pub requests: Arc<Requests>,
     /// Cancelled when the pod is about to end: nothing waits for an interval any more.
     pub hurry: CancellationToken,
+    /// Cancelled when every database that was there at the start has its place.
+    pub all_known: CancellationToken,
 }
 
 /// What became of changes of the config.
@@ -38,6 +43,17 @@ pub struct Reloads {
     pub refused: u64,
     /// What is wrong with the newest, if it was refused.
     pub wrong: Option<String>,
+}
+
+/// Whether an application may begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Readiness {
+    /// Not yet.
+    Waiting,
+    /// Every database is followed, or waited for; of those that were found in folders some may be refused.
+    Ready,
+    /// Never: a database that the config names will not be followed.
+    Refused,
 }
 
 /// One database, as it stands on the board now.
@@ -57,6 +73,8 @@ struct Entry {
     status: DatabaseStatus,
     measures: Measures,
     is_asleep: bool,
+    /// Whether it was found in a folder, and not named.
+    is_found: bool,
     waits_since: Option<Instant>,
     is_open: bool,
     is_started: bool,
@@ -85,6 +103,7 @@ impl Board {
             watcher,
             requests: Arc::default(),
             hurry: CancellationToken::new(),
+            all_known: CancellationToken::new(),
         })
     }
 
@@ -164,6 +183,21 @@ impl Board {
     #[must_use]
     pub fn is_started(&self) -> bool {
         self.entries().values().all(|entry| entry.is_open && entry.is_started)
+    }
+
+    /// Whether an application may begin that uses these databases.
+    #[must_use]
+    pub fn readiness(&self) -> Readiness {
+        let entries = self.entries();
+        if entries.values().any(|entry| !entry.is_found && entry.is_over()) {
+            return Readiness::Refused;
+        }
+        let is_begun = |entry: &Entry| (entry.is_open && entry.is_started) || entry.is_over();
+        if self.all_known.is_cancelled() && entries.values().all(is_begun) {
+            Readiness::Ready
+        } else {
+            Readiness::Waiting
+        }
     }
 
     /// Whether every follower's loop turns or rests, and the watcher that would wake it turns.
@@ -352,6 +386,7 @@ impl Entry {
             status,
             measures: Measures::default(),
             is_asleep: false,
+            is_found: database.is_discovered,
             waits_since: None,
             is_open: false,
             is_started: false,
@@ -371,6 +406,14 @@ impl Entry {
             |(requests, since): &(u64, Instant)| since.elapsed() < 2 * DAY / pace_divisor(*requests);
         status.requests_per_day = self.pace.filter(is_kept).map(|(requests, _)| requests);
         status
+    }
+
+    /// Whether it is refused, fenced or broken.
+    fn is_over(&self) -> bool {
+        match self.status.verdict {
+            Some(Verdict::Fence | Verdict::Refuse | Verdict::Halt) => true,
+            Some(Verdict::Retry | Verdict::Rescan | Verdict::Unknown) | None => false,
+        }
     }
 
     fn clear(&mut self) {
@@ -415,61 +458,3 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 const LOST_MAX: usize = 10;
 /// A follower that has not turned for this long is stuck.
 const TURN_MAX: Duration = Duration::from_secs(20);
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::config::Config;
-
-    fn board() -> (Arc<Board>, Post) {
-        let config = Config::parse("dbs: [{path: /a.db, replica: {url: 'file:///x'}}]").unwrap();
-        let board = Board::new(Watcher::start().unwrap());
-        let post = board.add(&config.databases[0]);
-        (board, post)
-    }
-
-    #[test]
-    fn what_is_not_known_is_null_and_not_zero() {
-        let (board, _post) = board();
-        let status = board.status().databases.remove(0);
-        assert_eq!((status.lag_seconds, status.unreplicated_bytes, status.position), (None, None, None));
-        assert!(!board.is_started() && !board.is_ready());
-    }
-
-    #[test]
-    fn the_lag_is_the_age_of_the_oldest_commit_that_waits() {
-        let (board, post) = board();
-        let committed = Instant::now();
-        std::thread::sleep(Duration::from_millis(20));
-        post.turned(20, Some(committed));
-        assert!(board.status().databases[0].lag_seconds.unwrap() >= 0.02);
-        post.turned(0, None);
-        assert_eq!(board.status().databases[0].lag_seconds, Some(0.0));
-    }
-
-    #[test]
-    fn spans_that_touch_are_one_and_only_the_last_ten_are_told() {
-        let second = |n: i64| jiff::Timestamp::from_second(n).unwrap();
-        let mut lost = Vec::new();
-        assert!(lose(&mut lost, second(0), second(100)));
-        assert!(!lose(&mut lost, second(101), second(200)));
-        assert_eq!((lost.len(), lost[0].to.clone()), (1, second(200).to_string()));
-        for n in 1..15 {
-            assert!(lose(&mut lost, second(n * 1_000), second(n * 1_000 + 1)));
-        }
-        assert_eq!((lost.len(), lost[0].from.clone()), (10, second(5_000).to_string()));
-    }
-
-    #[test]
-    fn a_trouble_stays_until_it_is_over() {
-        let (board, post) = board();
-        post.troubled(&Failure::unavailable("gone"));
-        assert_eq!(board.status().databases[0].message, "gone");
-        post.waits("a turn");
-        assert_eq!(board.status().databases[0].message, "gone");
-        post.recovered();
-        post.waits("a turn");
-        let status = board.status().databases.remove(0);
-        assert_eq!((status.verdict, status.message.as_str()), (None, "a turn"));
-    }
-}

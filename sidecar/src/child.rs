@@ -10,7 +10,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::{Child, Command};
 use tokio_util::sync::CancellationToken;
 
-use crate::board::Board;
+use crate::board::{Board, Readiness};
 use crate::exit::Failure;
 use crate::shutdown::Told;
 
@@ -49,7 +49,11 @@ impl Application {
         let mut followers = Box::pin(followers);
         tokio::select! {
             ended = &mut followers => return (None, ended),
-            () = all_started(&board) => {}
+            readiness = decided(&board) => if readiness == Readiness::Refused {
+                tracing::error!("{} is not started: a database it may use is not replicated", self.program);
+                stop.cancel();
+                return (None, followers.await);
+            },
             () = told.stop.cancelled() => {
                 stop.cancel();
                 return (None, followers.await);
@@ -91,9 +95,12 @@ impl Application {
     }
 }
 
-async fn all_started(board: &Board) {
-    while !board.is_started() {
-        tokio::time::sleep(LOOK).await;
+async fn decided(board: &Board) -> Readiness {
+    loop {
+        match board.readiness() {
+            Readiness::Waiting => tokio::time::sleep(LOOK).await,
+            decided @ (Readiness::Ready | Readiness::Refused) => return decided,
+        }
     }
 }
 

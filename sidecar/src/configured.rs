@@ -121,9 +121,11 @@ fn report(checked: &Checked) -> String {
     }));
     if checked.problems.is_empty() {
         let Checked { from, databases, folders, .. } = checked;
-        let folders =
-            if *folders == 0 { String::new() } else { format!(" and {folders} folders of databases") };
-        lines.push(format!("{from} can be used: {databases} databases{folders}"));
+        let mut what = counted(*databases, "database");
+        if *folders > 0 {
+            what = format!("{what} and {} of databases", counted(*folders, "folder"));
+        }
+        lines.push(format!("{from} can be used: {what}"));
     }
     lines.join("\n") + "\n"
 }

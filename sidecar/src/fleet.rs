@@ -94,18 +94,23 @@ impl Fleet {
         let config = Arc::clone(&self.shared.config);
         self.arrive(&config.databases)?;
         self.discover(config.folders.clone()).await?;
+        self.board.all_known.cancel();
         let stored = match stay {
             Stay::ForGood => None,
             Stay::Once => Some(once::store(self.board.posts(), self.stop.clone())),
         };
         let mut deadline = None;
         loop {
-            let is_over = self.followers.is_empty() && (self.coming.is_closed() || self.stop.is_cancelled());
+            let is_stopping = self.stop.is_cancelled();
+            if is_stopping {
+                self.next = None;
+            }
+            let is_over = self.followers.is_empty() && (self.coming.is_closed() || is_stopping);
             let leave_by = self.next.as_ref().map(|(_, by)| *by);
             tokio::select! {
                 Some(ended) = self.followers.join_next_with_id() => self.ended(ended),
-                Some(database) = self.coming.recv(), if !self.stop.is_cancelled() => self.follow_found(&database),
-                Some(reload) = reloads.recv(), if !self.stop.is_cancelled() => self.reload(reload),
+                Some(database) = self.coming.recv(), if !is_stopping => self.follow_found(&database),
+                Some(reload) = reloads.recv(), if !is_stopping => self.reload(reload),
                 () = self.stop.cancelled(), if deadline.is_none() => {
                     deadline = Some(Instant::now() + config.flush_timeout);
                 }
@@ -113,7 +118,7 @@ impl Fleet {
                 () = shutdown::at(leave_by) => self.leave_now(),
                 () = std::future::ready(()), if is_over && self.next.is_none() => break,
             }
-            self.take_over_next().await?;
+            self.take_over_next().await;
         }
         let stored = match stored {
             Some(stored) if stored.is_finished() => stored.await.unwrap_or(Ok(())),
@@ -245,7 +250,11 @@ impl Fleet {
     /// Tells everybody to end who is not wanted any more, or is wanted otherwise. All others hear nothing of it.
     fn let_go(&mut self, config: &Config) {
         let is_same = |followed: &Followed| {
-            config.find(&followed.config.path).is_ok_and(|wanted| wanted == followed.config)
+            let config_of_it = &followed.config;
+            // Whoever is named comes before whoever is found, also where only their replica is the same.
+            let is_taken = config_of_it.is_discovered
+                && config.databases.iter().any(|named| named.location == config_of_it.location);
+            !is_taken && config.find(&config_of_it.path).is_ok_and(|wanted| wanted == *config_of_it)
         };
         let mut ended = Vec::new();
         for (id, followed) in &mut self.followed {
@@ -273,23 +282,26 @@ impl Fleet {
     }
 
     /// Once everybody who leaves has left, those that are new begin.
-    async fn take_over_next(&mut self) -> Result<(), Failure> {
+    async fn take_over_next(&mut self) {
         if self.stop.is_cancelled() || self.followed.values().any(|followed| followed.is_leaving) {
-            return Ok(());
+            return;
         }
-        let Some((config, _)) = self.next.take() else { return Ok(()) };
+        let Some((config, _)) = self.next.take() else { return };
         let present: HashSet<_> = self.followed.values().map(|followed| &followed.config.path).collect();
         let is_new = |database: &&DatabaseConfig| !present.contains(&database.path);
         let new: Vec<_> = config.databases.iter().filter(is_new).cloned().collect();
-        let taken = self.arrive(&new);
-        if let Err(failure) = &taken {
-            tracing::error!("the new config cannot be used as a whole: {failure}");
-        }
-        self.discover(config.folders).await?;
-        self.board.reloaded(taken.err().map(|failure| failure.message));
+        let (arrived, looked) = (self.arrive(&new), self.discover(config.folders).await);
         let followed = counted(self.followers.len(), "database");
-        tracing::info!("the new config is in use: {followed} followed");
-        Ok(())
+        match arrived.and(looked) {
+            Ok(()) => {
+                tracing::info!("the new config is in use: {followed} followed");
+                self.board.reloaded(None);
+            }
+            Err(failure) => {
+                tracing::error!("the new config is in use, but not all of it: {failure}");
+                self.board.reloaded(Some(failure.message));
+            }
+        }
     }
 
     fn late(&self) -> Failure {

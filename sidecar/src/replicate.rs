@@ -73,8 +73,9 @@ fn report(board: &Board, ended: &Result<(), Failure>) {
             [slots + sample.measures.slots, bytes + sample.measures.slot_bytes]
         });
         tracing::info!(
-            "{} stored to the last commit; this process stored {slots} slots, {}",
+            "{} stored to the last commit; this process stored {}, {}",
             counted(databases.len(), "database"),
+            counted(usize::try_from(slots).unwrap_or(usize::MAX), "slot"),
             table::bytes(bytes)
         );
     }

@@ -6,8 +6,8 @@ use lifeboat_wire::{DatabaseStatus, Status, Verdict};
 
 use crate::args::StatusArgs;
 use crate::exit::Failure;
-use crate::store_now;
 use crate::table::{aligned, bytes, to_the_second};
+use crate::{socket, store_now};
 
 /// Runs the command.
 ///
@@ -15,7 +15,8 @@ use crate::table::{aligned, bytes, to_the_second};
 /// Unavailable when no process answers.
 #[expect(clippy::print_stdout, reason = "results go to standard output")]
 pub async fn run(args: &StatusArgs) -> Result<(), Failure> {
-    let mut status = store_now::ask_status(args.socket.as_deref()).await?;
+    let mut status =
+        store_now::ask_status(socket::named(args.socket.as_deref(), &args.config).as_deref()).await?;
     if !args.databases.is_empty() {
         let names = store_now::names(&status.databases, &args.databases)?;
         status.databases.retain(|database| names.contains(&database.name));

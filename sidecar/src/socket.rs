@@ -17,6 +17,8 @@ use hyper_util::rt::TokioIo;
 use rustix::fs::{FlockOperation, flock};
 use tokio::net::{UnixListener, UnixStream};
 
+use crate::args::ConfigArgs;
+use crate::config::ConfigText;
 use crate::disk;
 use crate::exit::Failure;
 
@@ -51,6 +53,17 @@ pub fn usual_places() -> Vec<PathBuf> {
         .flatten()
         .map(|folder| folder.join("lifeboat/lifeboat.sock"))
         .collect()
+}
+
+/// The socket that was named: in the call, else in the config file, if there is one that can be read.
+#[must_use]
+pub fn named(socket: Option<&Path>, config: &ConfigArgs) -> Option<PathBuf> {
+    let is_said = |path: &&Path| !path.as_os_str().is_empty();
+    let of_config = || match ConfigText::load(config).and_then(|text| text.parse()).ok()?.socket {
+        Socket::At(path) => Some(path),
+        Socket::Usual | Socket::Off => None,
+    };
+    socket.filter(is_said).map(Path::to_owned).or_else(of_config)
 }
 
 /// Begins to listen, if there is a place to listen at. To be called within the runtime.

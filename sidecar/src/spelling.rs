@@ -28,7 +28,10 @@ fn long_option(text: &str, switches: &BTreeMap<String, bool>) -> Option<Option<S
         Some((name, value)) => (name, Some(value)),
         None => (name_and_value, None),
     };
-    let is_switch = *switches.get(name)?;
+    let Some(is_switch) = switches.get(name).copied() else {
+        // With one dash it would be taken for `-c onfg`, and nobody would understand the complaint.
+        return is_misspelled(name, switches).then(|| Some(format!("--{name_and_value}")));
+    };
     Some(match value {
         Some("true") if is_switch => Some(format!("--{name}")),
         Some("false") if is_switch => None,
@@ -36,6 +39,13 @@ fn long_option(text: &str, switches: &BTreeMap<String, bool>) -> Option<Option<S
         None => Some(format!("--{name}")),
     })
 }
+
+/// Whether a name is that of a long option but for a letter.
+fn is_misspelled(name: &str, switches: &BTreeMap<String, bool>) -> bool {
+    name.len() > 2 && switches.keys().any(|known| strsim::jaro_winkler(name, known) > LIKE)
+}
+
+const LIKE: f64 = 0.94;
 
 /// Every long option of every command, and whether it is a switch.
 fn long_options(command: &Command) -> BTreeMap<String, bool> {
@@ -69,6 +79,11 @@ mod tests {
         assert_eq!(ours("replicate -config=c.yml"), "replicate --config=c.yml");
         assert_eq!(ours("ltx -json=true -level 9 -names-only=false u"), "ltx --json --level 9 u");
         assert_eq!(ours("--help -version"), "--help --version");
+        assert_eq!(
+            ours("replicate -confg c.yml"),
+            "replicate --confg c.yml",
+            "the parser guesses what was meant"
+        );
     }
 
     #[test]
@@ -77,6 +92,8 @@ mod tests {
             "restore -oout.db x",
             "replicate -c c.yml",
             "x -unknown",
+            "x -oout",
+            "x -cconfig.yml",
             "x -- -config",
             "x - -- --json=true",
             "x -o=a",

@@ -19,9 +19,11 @@ use crate::{answer, socket};
 /// The gravest [`Failure`] of all databases asked for.
 pub async fn run(args: &SyncArgs) -> Result<(), Failure> {
     let until = Instant::now() + args.timeout;
-    let status = ask_status(args.socket.as_deref()).await?;
+    let socket = socket::named(args.socket.as_deref(), &args.config);
+    let status = ask_status(socket.as_deref()).await?;
     let names = names(&status.databases, &args.databases)?;
-    let asked = stream::iter(&names).map(|name| demand(args, name, until)).buffer_unordered(AT_ONCE);
+    let asked =
+        stream::iter(&names).map(|name| demand(socket.as_deref(), name, until)).buffer_unordered(AT_ONCE);
     let answers: Vec<_> = asked.collect().await;
     let mut failures: Vec<_> = answers.iter().filter_map(|answer| say(args, answer)).collect();
     if failures.len() == 1 && names.len() == 1 {
@@ -70,11 +72,11 @@ pub fn names(known: &[DatabaseStatus], wanted: &[String]) -> Result<Vec<String>,
     wanted.iter().map(find).collect()
 }
 
-async fn demand(args: &SyncArgs, name: &str, until: Instant) -> Result<Synced, NotSynced> {
+async fn demand(socket: Option<&Path>, name: &str, until: Instant) -> Result<Synced, NotSynced> {
     let left = until.saturating_duration_since(Instant::now());
     let encoded = utf8_percent_encode(name, NON_ALPHANUMERIC);
     let path = format!("/v1/databases/{encoded}/sync?timeout={}ms", left.as_millis());
-    let asked = socket::ask(args.socket.as_deref(), Method::POST, &path, left + GRACE).await;
+    let asked = socket::ask(socket, Method::POST, &path, left + GRACE).await;
     let failed = |failure: Failure| NotSynced {
         name: name.to_owned(),
         exit_code: failure.exit as u8,

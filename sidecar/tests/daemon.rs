@@ -160,6 +160,34 @@ fn an_application_that_nobody_stores_any_more_is_told_to_end() {
 }
 
 #[test]
+fn an_application_begins_only_when_its_databases_are_followed_and_never_when_one_is_refused() {
+    let place = Place::new();
+    for name in ["app.db", "tenants/a.db"] {
+        fs::create_dir_all(place.path(name).parent().unwrap()).unwrap();
+        place.open(name).execute_batch(TABLE).unwrap();
+    }
+    for (db, head) in [("app.db", "one/lifeboat/head.json"), ("tenants/*.db", "two/a.db/lifeboat/head.json")]
+    {
+        let (db, url) = (place.text(db), place.url(head.split('/').next().unwrap()));
+        let look = script(&format!("if test -e {}; then exit 0; else exit 9; fi", place.text(head)));
+        place.run(&["replicate", "--exec", &look, &db, &url]).says(0, &["starting sh", "1 database stored"]);
+    }
+    // The database of another replica is refused; the second one alone is no reason to begin.
+    place.open("other.db").execute_batch("CREATE TABLE u (n); INSERT INTO u VALUES (9);").unwrap();
+    let (app, other) = (place.text("app.db"), place.text("other.db"));
+    let dbs = format!(
+        "dbs:\n- {{path: {other}, replica: {{url: '{}'}}}}\n- {{path: {app}, replica: {{url: '{}'}}}}\n",
+        place.url("one"),
+        place.url("three")
+    );
+    fs::write(place.path("c.yml"), dbs).unwrap();
+    let touch = script(&format!("echo > {}", place.text("begun")));
+    let refused = place.run(&["replicate", "--exec", &touch, "--config", &place.text("c.yml")]);
+    refused.says(4, &["sh is not started", &other, "not a continuation"]);
+    assert!(!place.path("begun").exists());
+}
+
+#[test]
 fn a_command_that_cannot_run_is_said_and_ends_us() {
     let place = Place::new();
     place.open("app.db").execute_batch(TABLE).unwrap();
@@ -265,6 +293,27 @@ fn a_changed_config_is_taken_over_and_who_did_not_change_notices_nothing() {
 }
 
 #[test]
+fn whoever_asks_finds_the_socket_of_the_config() {
+    let place = Place::new();
+    place.open("a.db").execute_batch(TABLE).unwrap();
+    configure(&place, &format!("socket: {}", place.text("b.sock")), &[("a.db", "")]);
+    let config = place.text("c.yml");
+    let without = |args: &[&str]| {
+        let mut command = support::lifeboat(args);
+        command.env_remove("LIFEBOAT_SOCKET").env("LIFEBOAT_CONFIG", &config);
+        command
+    };
+    let running = place.spawn(&mut without(&["replicate"]));
+    running.wait_for("stored txid");
+    for args in
+        [&["sync"][..], &["sync", "-wait", "-timeout", "30", "a.db"], &["status", "-config", &config, "a.db"]]
+    {
+        support::Ran::new(&without(args).output().unwrap()).says(0, &["a.db"]);
+    }
+    assert_eq!(running.stop().0, Some(0));
+}
+
+#[test]
 fn a_broken_config_is_said_everywhere_and_the_one_before_stays_in_use() {
     let place = Place::new();
     for name in ["a.db", "b.db"] {
@@ -291,6 +340,35 @@ fn a_broken_config_is_said_everywhere_and_the_one_before_stays_in_use() {
     assert!(status(&place)["configError"].is_null());
     assert_eq!(epoch(&place, "a.db"), Some(1));
     assert_eq!(running.stop().0, Some(0));
+}
+
+#[test]
+fn a_stop_during_a_change_of_the_config_still_stores_everything() {
+    let (place, mut s3) = (Place::new(), S3Server::start());
+    for name in ["a.db", "b.db"] {
+        place.open(name).execute_batch(TABLE).unwrap();
+    }
+    let config = |name: &str| {
+        let (path, endpoint) = (place.text(name), s3.endpoint());
+        let replica = format!("{{url: 's3://lifeboat/{name}', endpoint: '{endpoint}'}}");
+        fs::write(place.path("c.yml"), format!("dbs: [{{path: {path}, replica: {replica}}}]\n")).unwrap();
+    };
+    config("a.db");
+    let args = ["replicate", "--config", &place.text("c.yml"), "--flush-timeout", "20s"];
+    let running = place.spawn(support::lifeboat(&args).envs(s3.credentials()));
+    running.wait_for("stored txid");
+    config("b.db");
+    s3.stop();
+    insert(&place, "a.db", 2);
+    running.wait_for("the config has changed");
+    running.signal(Signal::TERM);
+    running.wait_for("SIGTERM");
+    s3.start_again();
+    let (status, log) = running.ends();
+    assert_eq!(status.code(), Some(0), "{log}");
+    let out = place.text("out.db");
+    place.run_with(&["restore", "-o", &out, "s3://lifeboat/a.db"], Some(&s3)).says(0, &[]);
+    assert_eq!(dump(Path::new(&out)).len(), 2);
 }
 
 #[test]
