@@ -72,3 +72,16 @@ impl Inventory {
         self.files.iter().filter(|file| file.level == Level::CAPTURED)
     }
 }
+
+/// A file that tests vary.
+#[cfg(test)]
+pub(crate) fn test_file(level: u8, min: u64, max: u64) -> FileEntry {
+    FileEntry {
+        level: Level::from_number(level).unwrap(),
+        min: Txid::try_new(min).unwrap(),
+        max: Txid::try_new(max).unwrap(),
+        size: 1000,
+        key: format!("{level}/{min}-{max}"),
+        etag: String::new(),
+    }
+}

@@ -26,6 +26,8 @@ impl Level {
     /// Every level a replica may have, upwards: a merged file exists before its sources go, so whoever lists in this
     /// order never misses both.
     pub const ALL: [Self; 5] = [Self(0), Self(1), Self(2), Self(3), Self(9)];
+    /// The levels whose files are merged from those below, upwards.
+    pub const MERGED: [Self; 3] = [Self(1), Self(2), Self(3)];
 
     /// The number.
     #[must_use]

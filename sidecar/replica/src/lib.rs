@@ -10,12 +10,15 @@
 //! | [`inventory`], [`restore`] | which files lead to a restore target |
 //! | [`dirty_pages`] | which pages the next slot must carry |
 //! | [`flush`], [`budget`] | when the next slot is cut, and how many requests a day that may cost |
+//! | [`compaction`] | when merged files and snapshots are due, and which pages they hold |
+//! | [`retention`], [`reach`] | which files may go, and what the others still lead to |
 //! | [`page_sums`] | which of them differ from what the bucket has |
 //! | [`page_log`] | the same, kept beside the database for the process that comes after this one |
 
 pub mod adoption;
 pub mod budget;
 pub mod claim;
+pub mod compaction;
 pub mod dirty_pages;
 pub mod epoch;
 pub mod flush;
@@ -24,7 +27,9 @@ pub mod inventory;
 pub mod layout;
 pub mod page_log;
 pub mod page_sums;
+pub mod reach;
 pub mod restore;
+pub mod retention;
 pub mod slot;
 
 mod error;
