@@ -92,9 +92,13 @@ impl Store for Lively {
         self.folder.open(key, if_match).await
     }
 
-    async fn list(&self, prefix: &str) -> Result<Vec<Listed>, StoreError> {
+    async fn list_after(&self, prefix: &str, after: &str) -> Result<Vec<Listed>, StoreError> {
         self.lists.fetch_add(usize::from(prefix.ends_with("/0/")), Ordering::SeqCst);
-        self.folder.list(prefix).await
+        self.folder.list_after(prefix, after).await
+    }
+
+    async fn copy_new(&self, from: &Listed, to: &str) -> Result<ETag, StoreError> {
+        self.folder.copy_new(from, to).await
     }
 
     async fn delete(&self, keys: &[String]) -> Result<(), StoreError> {

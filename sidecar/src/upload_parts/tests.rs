@@ -143,8 +143,12 @@ impl Store for Faulty {
         self.honest.open(key, if_match).await
     }
 
-    async fn list(&self, prefix: &str) -> Result<Vec<Listed>, StoreError> {
-        self.honest.list(prefix).await
+    async fn list_after(&self, prefix: &str, after: &str) -> Result<Vec<Listed>, StoreError> {
+        self.honest.list_after(prefix, after).await
+    }
+
+    async fn copy_new(&self, from: &Listed, to: &str) -> Result<ETag, StoreError> {
+        self.honest.copy_new(from, to).await
     }
 
     async fn delete(&self, keys: &[String]) -> Result<(), StoreError> {

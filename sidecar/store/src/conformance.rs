@@ -54,6 +54,7 @@ impl Suite<'_> {
         self.bytes_come_back_exactly().await?;
         self.reads_are_bounded_and_conditional().await?;
         self.lists_are_complete().await?;
+        self.copies_are_whole().await?;
         self.parts_become_one_object().await?;
         self.completing_is_exclusive().await?;
         self.what_is_abandoned_is_gone().await?;
@@ -214,8 +215,37 @@ impl Suite<'_> {
         ensure("a list shows every stored object, by key", listed == expected, &listed.len())?;
         let some = self.list("many/000").await?;
         ensure("a prefix may end within a name", some.len() == 16, &some)?;
+        let (prefix, after) = (self.key("many/"), self.key("many/0009"));
+        let later = self.store.list_after(&prefix, &after).await;
+        let later = later.map_err(|error| broken("listing from a key on succeeds", &error))?;
+        let is_rest = expected.get(10..).is_some_and(|rest| rest == later);
+        ensure("a list may begin after a key", is_rest, &later.len())?;
         let all = self.list("many").await?;
         ensure("and need not end with a slash", all.len() == expected.len() + 1, &all.len())
+    }
+
+    async fn copies_are_whole(&self) -> Result<(), Broken> {
+        let promise = "a copy has the bytes of its source, and stays when the source goes";
+        let content: Vec<u8> = (0..LARGE).map(|at| at.to_le_bytes()[at % 3]).collect();
+        let etag = self.create("folder/source", &content).await?;
+        let source = Listed { key: self.key("folder/source"), size: content.len() as u64, etag };
+        let copied = self.store.copy_new(&source, &self.key("another/copy")).await;
+        let copied = copied.map_err(|error| broken(promise, &error))?;
+        self.reads_back(promise, "another/copy", &content, &copied).await?;
+        self.reads_back(promise, "folder/source", &content, &source.etag).await?;
+        let listed = self.list("another/copy").await?;
+        let is_listed = listed.iter().all(|listed| listed.etag == copied && listed.size == source.size);
+        ensure(promise, is_listed && listed.len() == 1, &listed)?;
+        let gone = self.store.delete(std::slice::from_ref(&source.key)).await;
+        check(promise, &gone, Result::is_ok)?;
+        self.reads_back(promise, "another/copy", &content, &copied).await?;
+        let absent = self.store.copy_new(&source, &self.key("another/none")).await;
+        check("what is not there is not copied", &absent, is_absent)?;
+        self.create("folder/source", b"another one").await?;
+        let stale = self.store.copy_new(&source, &self.key("another/none")).await;
+        check("copying with a stale ETag is a lost race", &stale, is_lost)?;
+        let none = self.list("another/none").await?;
+        ensure("and leaves nothing", none.is_empty(), &none)
     }
 
     async fn deleting_deletes(&self) -> Result<(), Broken> {

@@ -100,8 +100,12 @@ impl<S: Store> Store for Counted<S> {
         self.requests.count("open", self.store.open(key, if_match).await)
     }
 
-    async fn list(&self, prefix: &str) -> Result<Vec<Listed>, StoreError> {
-        self.requests.count("list", self.store.list(prefix).await)
+    async fn copy_new(&self, from: &Listed, to: &str) -> Result<ETag, StoreError> {
+        self.requests.count("copy_new", self.store.copy_new(from, to).await)
+    }
+
+    async fn list_after(&self, prefix: &str, after: &str) -> Result<Vec<Listed>, StoreError> {
+        self.requests.count("list", self.store.list_after(prefix, after).await)
     }
 
     async fn delete(&self, keys: &[String]) -> Result<(), StoreError> {

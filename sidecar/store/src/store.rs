@@ -70,6 +70,16 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// When the store cannot tell, or not everything.
     async fn unfinished(&self, prefix: &str) -> Result<Vec<Upload>, StoreError>;
 
+    /// Makes one more object with the content of another, and its creation time, inside the store: no byte comes by here.
+    ///
+    /// `to` is a name that is used for one content only. If something stands there, the store says so, or puts the copy in
+    /// its place.
+    ///
+    /// # Errors
+    /// [`StoreError::LostRace`] when the source is another one, [`StoreError::Absent`] when there is none,
+    /// [`StoreError::Exists`] as above.
+    async fn copy_new(&self, from: &Listed, to: &str) -> Result<ETag, StoreError>;
+
     /// Replaces an object if it is still the one with this ETag.
     ///
     /// # Errors
@@ -105,7 +115,15 @@ pub trait Store: Send + Sync + fmt::Debug {
     ///
     /// # Errors
     /// [`StoreError::BucketAbsent`] when there is no bucket, which is not the same as an empty list.
-    async fn list(&self, prefix: &str) -> Result<Vec<Listed>, StoreError>;
+    async fn list(&self, prefix: &str) -> Result<Vec<Listed>, StoreError> {
+        self.list_after(prefix, "").await
+    }
+
+    /// The same, of the keys that come after this one only; whether it exists does not matter.
+    ///
+    /// # Errors
+    /// As [`Store::list`].
+    async fn list_after(&self, prefix: &str, after: &str) -> Result<Vec<Listed>, StoreError>;
 
     /// Deletes objects. Keys without an object are fine. After an error any of them may be gone.
     ///

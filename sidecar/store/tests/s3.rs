@@ -7,7 +7,9 @@ mod server;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use lifeboat_store::{Body, ETag, S3, S3Config, Store, StoreError, completes_exclusively, conformance};
+use lifeboat_store::{
+    Body, ETag, Listed, S3, S3Config, Store, StoreError, completes_exclusively, conformance,
+};
 use server::{BUCKET, SECRET, Server, slow_road, store_that_hears, write_credentials};
 use tokio::io::AsyncReadExt;
 
@@ -104,6 +106,27 @@ async fn the_time_of_a_file_is_kept_where_litestream_looks_for_it() {
     let head = server.client().head_object().bucket(BUCKET).key("some/path/0000/x").send().await.unwrap();
     assert_eq!(head.metadata().unwrap()["litestream-timestamp"], "2023-11-14T22:13:20.123Z");
     assert_eq!(head.e_tag().unwrap(), etag.as_str());
+}
+
+#[tokio::test]
+async fn a_copy_of_many_parts_is_whole_and_keeps_the_time_of_its_source() {
+    let server = Server::start().await;
+    let store = S3::open(server.config()).await.unwrap().copying_at_most(5 << 20);
+    let content: Vec<u8> = (0..12_000_000_u32).map(|at| at.to_le_bytes()[0]).collect();
+    let etag = store.put_new("a +&ü/source", Body::from(content.clone()), Some(1_700_000_000_123)).await;
+    let source = Listed { key: "a +&ü/source".into(), size: content.len() as u64, etag: etag.unwrap() };
+    for (store, name) in [(store.clone(), "in-parts"), (S3::open(server.config()).await.unwrap(), "whole")] {
+        let etag = store.copy_new(&source, name).await.unwrap();
+        let copied = store.get(name, u64::MAX).await.unwrap();
+        assert!(copied.bytes == content && copied.etag == etag, "{name}");
+        let key = format!("some/path/{name}");
+        let head = server.client().head_object().bucket(BUCKET).key(key).send().await.unwrap();
+        assert_eq!(head.metadata().unwrap()["litestream-timestamp"], "2023-11-14T22:13:20.123Z", "{name}");
+    }
+    let stale = Listed { etag: ETag::new("\"0\""), ..source };
+    let error = store.copy_new(&stale, "stale").await.unwrap_err();
+    assert!(matches!(error, StoreError::LostRace { .. }), "{error:?}");
+    assert_eq!(store.list("stale").await.unwrap(), []);
 }
 
 #[tokio::test]

@@ -43,9 +43,13 @@ enum Lie {
     AbandonDoesNothing,
     UnfinishedIsForgotten,
     UnfinishedIgnoresThePrefix,
+    CopyIsEmpty,
+    CopyIgnoresTheETag,
+    CopyTakesTheSource,
+    ListAfterShowsAll,
 }
 
-const LIES: [Lie; 22] = [
+const LIES: [Lie; 26] = [
     Lie::CreateOverwrites,
     Lie::CreateOverwritesInARace,
     Lie::ReplaceIgnoresTheETag,
@@ -68,6 +72,10 @@ const LIES: [Lie; 22] = [
     Lie::AbandonDoesNothing,
     Lie::UnfinishedIsForgotten,
     Lie::UnfinishedIgnoresThePrefix,
+    Lie::CopyIsEmpty,
+    Lie::CopyIgnoresTheETag,
+    Lie::CopyTakesTheSource,
+    Lie::ListAfterShowsAll,
 ];
 
 #[derive(Debug)]
@@ -194,6 +202,21 @@ impl Store for Liar {
         }
     }
 
+    async fn copy_new(&self, from: &Listed, to: &str) -> Result<ETag, StoreError> {
+        if self.lies(Lie::CopyIsEmpty) {
+            return self.honest.put_new(to, Body::from(Vec::new()), None).await;
+        }
+        let mut from = from.clone();
+        if self.lies(Lie::CopyIgnoresTheETag) {
+            from.etag = self.honest.open(&from.key, None).await?.etag;
+        }
+        let copied = self.honest.copy_new(&from, to).await?;
+        if self.lies(Lie::CopyTakesTheSource) {
+            self.honest.delete(std::slice::from_ref(&from.key)).await?;
+        }
+        Ok(copied)
+    }
+
     async fn put_if_match(&self, key: &str, body: Bytes, expected: &ETag) -> Result<ETag, StoreError> {
         match self.honest.put_if_match(key, body.clone(), expected).await {
             Err(StoreError::LostRace { .. }) if self.lies(Lie::ReplaceIgnoresTheETag) => {
@@ -235,8 +258,9 @@ impl Store for Liar {
         self.honest.open(key, if_match).await
     }
 
-    async fn list(&self, prefix: &str) -> Result<Vec<Listed>, StoreError> {
-        let mut listed = self.honest.list(prefix).await?;
+    async fn list_after(&self, prefix: &str, after: &str) -> Result<Vec<Listed>, StoreError> {
+        let after = if self.lies(Lie::ListAfterShowsAll) { "" } else { after };
+        let mut listed = self.honest.list_after(prefix, after).await?;
         match self.lie {
             Lie::ListIsCut => listed.truncate(1000),
             Lie::ListIsUnordered => listed.reverse(),

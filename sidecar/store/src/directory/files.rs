@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use std::ops::Range;
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
 use std::thread::sleep;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -74,6 +75,26 @@ pub(super) fn put_new(
     }
 }
 
+/// Gives a file one more name; where the file system cannot do that, a copy gets it.
+pub(super) fn link(root: &Path, from: &Listed, to: &str) -> Result<ETag, Trouble> {
+    let (file, size, etag) = open(root, &from.key, Some(&from.etag))?;
+    let path = path_of(root, to)?;
+    let folder = folder_of(root, &path)?;
+    create_folder(folder)?;
+    match fs::hard_link(path_of(root, &from.key)?, &path) {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Err(Trouble::Exists),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(Trouble::Absent),
+        Err(_) => {
+            let modified = file.metadata()?.modified()?.duration_since(SystemTime::UNIX_EPOCH);
+            let ms = modified.ok().and_then(|since| i64::try_from(since.as_millis()).ok());
+            return put_new(root, to, &Body::File { file: Arc::new(file), len: size }, ms);
+        }
+    }
+    sync_folder(folder)?;
+    Ok(etag)
+}
+
 pub(super) fn put_if_match(root: &Path, key: &str, body: &Bytes, expected: &ETag) -> Result<ETag, Trouble> {
     let (size, max) = (body.len() as u64, etag::REPLACEABLE_MAX);
     if size > max {
@@ -131,14 +152,14 @@ pub(super) fn open(root: &Path, key: &str, if_match: Option<&ETag>) -> Result<(F
     }
 }
 
-pub(super) fn list(root: &Path, prefix: &str) -> Result<Vec<Listed>, Trouble> {
+pub(super) fn list(root: &Path, prefix: &str, after: &str) -> Result<Vec<Listed>, Trouble> {
     check_root(root)?;
     // Only the folder that holds the whole prefix can hold keys that begin with it.
     let folder = prefix.rsplit_once('/').map_or("", |(folder, _)| folder);
     let mut listed = Vec::new();
     let mut folders = vec![folder.to_owned()];
     while let Some(folder) = folders.pop() {
-        list_folder(root, &folder, prefix, &mut folders, &mut listed)?;
+        list_folder(root, &folder, (prefix, after), &mut folders, &mut listed)?;
     }
     listed.sort_by(|a, b| a.key.cmp(&b.key));
     Ok(listed)
@@ -162,7 +183,7 @@ pub(super) fn delete(root: &Path, key: &str) -> Result<(), Trouble> {
 fn list_folder(
     root: &Path,
     folder: &str,
-    prefix: &str,
+    (prefix, after): (&str, &str),
     folders: &mut Vec<String>,
     listed: &mut Vec<Listed>,
 ) -> Result<(), Trouble> {
@@ -181,7 +202,7 @@ fn list_folder(
         let key = if folder.is_empty() { name } else { format!("{folder}/{name}") };
         if entry.file_type()?.is_dir() {
             folders.push(key);
-        } else if key.starts_with(prefix) {
+        } else if key.starts_with(prefix) && key.as_str() > after {
             match open(root, &key, None) {
                 Ok((_, size, etag)) => listed.push(Listed { key, size, etag }),
                 // Deleted since the folder was read.

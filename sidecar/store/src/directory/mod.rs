@@ -103,6 +103,11 @@ impl Store for Directory {
         self.run(prefix, parts::unfinished).await
     }
 
+    async fn copy_new(&self, from: &Listed, to: &str) -> Result<ETag, StoreError> {
+        let from = from.clone();
+        self.run(to, move |root, to| files::link(root, &from, to)).await
+    }
+
     async fn put_if_match(&self, key: &str, body: Bytes, expected: &ETag) -> Result<ETag, StoreError> {
         let expected = expected.clone();
         self.run(key, move |root, key| files::put_if_match(root, key, &body, &expected)).await
@@ -129,8 +134,9 @@ impl Store for Directory {
         Ok(ObjectReader { size, etag, reader: Box::pin(tokio::fs::File::from_std(file)) })
     }
 
-    async fn list(&self, prefix: &str) -> Result<Vec<Listed>, StoreError> {
-        self.run(prefix, files::list).await
+    async fn list_after(&self, prefix: &str, after: &str) -> Result<Vec<Listed>, StoreError> {
+        let after = after.to_owned();
+        self.run(prefix, move |root, prefix| files::list(root, prefix, &after)).await
     }
 
     async fn delete(&self, keys: &[String]) -> Result<(), StoreError> {

@@ -8,6 +8,7 @@
 //! understood by every server.
 
 mod answer;
+mod copy;
 mod credentials_dir;
 mod parts;
 mod patience;
@@ -84,6 +85,7 @@ pub struct S3 {
     path: String,
     /// Shared by all paths of the bucket: they have one link.
     patience: Arc<Patience>,
+    copy_bytes_max: u64,
     credentials: Option<CredentialsDir>,
     store: Arc<str>,
 }
@@ -124,6 +126,7 @@ impl S3 {
             bucket: config.bucket,
             path,
             patience: Arc::new(Patience::new(config.attempt_timeout)),
+            copy_bytes_max: copy::BYTES_MAX,
             credentials,
             store,
         })
@@ -142,6 +145,12 @@ impl S3 {
             store: store.trim_end_matches('/').into(),
             ..self.clone()
         }
+    }
+
+    /// The same for a server that copies no more than so many bytes, at least 5 MiB, in one request.
+    #[must_use]
+    pub fn copying_at_most(self, bytes: u64) -> Self {
+        Self { copy_bytes_max: bytes, ..self }
     }
 
     /// The whole key: the store's path, then the caller's key.

@@ -70,6 +70,14 @@ impl Store for S3 {
         self.begun_below(prefix).await
     }
 
+    async fn copy_new(&self, from: &Listed, to: &str) -> Result<ETag, StoreError> {
+        if from.size > self.copy_bytes_max {
+            self.copy_in_parts(from, to).await
+        } else {
+            self.copy_whole(from, to).await
+        }
+    }
+
     async fn put_if_match(&self, key: &str, body: Bytes, expected: &ETag) -> Result<ETag, StoreError> {
         let send = || {
             let request = self.put(key, body.len() as u64).if_match(expected.as_str());
@@ -116,19 +124,22 @@ impl Store for S3 {
         Ok(ObjectReader { size, etag, reader: Box::pin(answer.body.into_async_read()) })
     }
 
-    async fn list(&self, prefix: &str) -> Result<Vec<Listed>, StoreError> {
+    async fn list_after(&self, prefix: &str, after: &str) -> Result<Vec<Listed>, StoreError> {
         let full_prefix = self.full_key(prefix);
+        let full_after = (!after.is_empty()).then(|| self.full_key(after));
         let mut listed = Vec::new();
         let mut token: Option<String> = None;
         loop {
             let send = || {
                 let request = self.reads.list_objects_v2().bucket(&self.bucket).prefix(&full_prefix);
-                request.set_continuation_token(token.clone()).send()
+                request.set_start_after(full_after.clone()).set_continuation_token(token.clone()).send()
             };
             let answer = self.ask(prefix, Asked::Plain, send).await?;
             for object in answer.contents() {
                 listed.push(self.listed(prefix, object)?);
             }
+            // Not every server knows where to start.
+            listed.retain(|listed| listed.key.as_str() > after);
             let next = self.next_token(prefix, &answer, token.as_deref())?;
             if next.is_none() {
                 listed.sort_by(|a, b| a.key.cmp(&b.key));
