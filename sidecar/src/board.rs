@@ -288,6 +288,21 @@ impl Post {
         self.write(|entry| entry.pace = requests_per_day.map(|requests| (requests, Instant::now())));
     }
 
+    /// The oldest state that can be restored was captured then, milliseconds since 1970.
+    pub fn restorable_since(&self, ms: i64) {
+        self.write(|entry| entry.status.oldest_restorable = told(ms));
+    }
+
+    /// A snapshot was stored, of the database as it was then, milliseconds since 1970.
+    pub fn snapshot_at(&self, ms: i64) {
+        self.write(|entry| entry.status.last_snapshot = told(ms));
+    }
+
+    /// So many attempts in a row to merge files came to nothing.
+    pub fn merges_fail(&self, failures: u32) {
+        self.write(|entry| entry.status.merge_failures = failures);
+    }
+
     /// The store does not take a slot.
     pub fn away(&self) {
         self.write(|entry| {
@@ -378,6 +393,9 @@ impl Entry {
             requests_per_day: None,
             away_since: None,
             lost: Vec::new(),
+            oldest_restorable: None,
+            last_snapshot: None,
+            merge_failures: 0,
             verdict: None,
             reason: None,
             message: String::new(),
@@ -447,6 +465,10 @@ pub fn position(slot: Base, time: Option<jiff::Timestamp>) -> Position {
         checksum: slot.checksum.map(|checksum| checksum.to_string()),
         time: time.map(|time| time.to_string()),
     }
+}
+
+fn told(ms: i64) -> Option<String> {
+    jiff::Timestamp::from_millisecond(ms).ok().map(|time| time.to_string())
 }
 
 fn pace_divisor(requests: u64) -> u32 {

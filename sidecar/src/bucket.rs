@@ -8,7 +8,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use lifeboat_ltx::{HEADER_SIZE, Header, SEAL_SIZE, TRAILER_SIZE, Txid, is_seal};
+use lifeboat_ltx::{FileName, HEADER_SIZE, Header, SEAL_SIZE, TRAILER_SIZE, Txid, is_seal};
 use lifeboat_replica::claim::SlotRead;
 use lifeboat_replica::epoch::Epoch;
 use lifeboat_replica::head::{HEAD_BYTES_MAX, Head};
@@ -25,6 +25,10 @@ use crate::exit::Failure;
 use crate::pod;
 use crate::slot_file::SlotFile;
 use crate::streaming::StreamedSlot;
+
+mod history;
+
+pub use self::history::FileEnds;
 
 /// One replica and the store it is in.
 #[derive(Clone, Debug)]
@@ -100,16 +104,17 @@ impl Bucket {
         Ok(Inventory::new(files, self.head().await?.map(|(head, _)| head)))
     }
 
-    /// Every slot and the head; with the files of the other levels only where no slot says that there are pages.
+    /// Every live slot and the head; with the files of the other levels only where no slot says that there are pages.
     ///
     /// # Errors
     /// As [`inventory`](Self::inventory).
     pub async fn slots_and_head(&self) -> Result<Inventory, Failure> {
-        let slots = self.level(Level::CAPTURED).await?;
-        if slots.iter().all(FileEntry::is_seal) {
-            return self.inventory().await;
-        }
-        let inventory = Inventory::new(slots, self.head().await?.map(|(head, _)| head));
+        let head = self.head().await?.map(|(head, _)| head);
+        let floor = head.as_ref().map_or(0, |head| head.floor(Level::CAPTURED));
+        let slots = self.level_after(Level::CAPTURED, floor).await?;
+        // Slots of a replica that was created in between are no slots without a head.
+        let head = if head.is_some() { head } else { self.head().await?.map(|(head, _)| head) };
+        let inventory = Inventory::new(slots, head);
         if inventory.holds_pages() { Ok(inventory) } else { self.inventory().await }
     }
 
@@ -125,18 +130,26 @@ impl Bucket {
         Ok(files)
     }
 
-    /// The TXIDs of all slots, ascending.
+    /// The TXIDs of all slots after `floor`, ascending.
     ///
     /// # Errors
     /// [`Failure`] when the list cannot be read completely.
-    pub async fn slots(&self) -> Result<Vec<Txid>, Failure> {
-        let mut slots: Vec<_> = self.level(Level::CAPTURED).await?.into_iter().map(|file| file.max).collect();
+    pub async fn slots(&self, floor: u64) -> Result<Vec<Txid>, Failure> {
+        let slots = self.level_after(Level::CAPTURED, floor).await?;
+        let mut slots: Vec<_> = slots.into_iter().map(|file| file.max).collect();
         slots.sort_unstable();
         Ok(slots)
     }
 
     async fn level(&self, level: Level) -> Result<Vec<FileEntry>, Failure> {
-        let listed = self.store.list(&self.layout.level_prefix(level)).await?;
+        self.level_after(level, 0).await
+    }
+
+    /// The files of a level whose names come after those of files that begin at `txid`.
+    async fn level_after(&self, level: Level, txid: u64) -> Result<Vec<FileEntry>, Failure> {
+        let after = Txid::try_new(txid).map(|txid| self.layout.file_key(level, FileName::slot(txid)));
+        let listed =
+            self.store.list_after(&self.layout.level_prefix(level), &after.unwrap_or_default()).await?;
         Ok(listed.into_iter().filter_map(|listed| self.entry(level, listed)).collect())
     }
 

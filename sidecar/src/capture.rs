@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use lifeboat_ltx::{Checksum, Txid};
 use lifeboat_replica::adoption::Content;
+use lifeboat_replica::compaction::Job;
 use lifeboat_replica::dirty_pages::DirtyPages;
 use lifeboat_replica::epoch::Epoch;
 use lifeboat_replica::flush::{Decision, Flush, Rhythm};
@@ -20,6 +21,7 @@ use crate::backlog::Backlog;
 use crate::board::Post;
 use crate::clock::millis;
 use crate::database::{Database, EnforceWal, Followed, Settled, Synchronous};
+use crate::deriving::DerivedFile;
 use crate::exit::Failure;
 use crate::first_view::Expected;
 use crate::limits::Turn;
@@ -33,9 +35,11 @@ use crate::trouble::Trouble;
 use crate::watch::{Watch, Woken};
 
 mod cutting;
+mod derived;
 mod endure;
 mod large;
 
+use derived::Derived;
 use large::LargeSlots;
 
 /// What the thread is told.
@@ -57,6 +61,11 @@ pub enum Order {
     },
     /// How the slot is to be sent that is too large for memory. Holds for the next cut only.
     Large(Way),
+    /// The next slot is to keep its view, if it can: a merged file may end there.
+    KeepView,
+    /// The slot on its way is stored, and a file is to be read from its view; or none is, and the view is closed. Comes before
+    /// [`Order::Stored`], as long as the page checksums are that slot's.
+    Derive(Option<Box<Job>>),
     /// Nothing waits for the interval any more.
     Hurry,
     /// Everything committed until now is to be stored now: the demand of this number.
@@ -111,6 +120,8 @@ pub enum Report {
     Large,
     /// A slot to store while its pages are read.
     Streamed(Box<StreamedSlot>),
+    /// A merged file or a snapshot, while its pages are read; `None` where there was no view to read it from.
+    Derived(Option<Box<DerivedFile>>),
     /// Everything committed before the order to finish is stored, or there was no database until then.
     Finished,
     /// Everything is stored, nothing happens, and another database needs the place: this one was closed.
@@ -206,6 +217,7 @@ struct Capture<'a> {
     is_asleep: bool,
     not_before: Option<Instant>,
     large: LargeSlots,
+    derived: Derived,
     begun: Instant,
 }
 
@@ -236,6 +248,7 @@ impl<'a> Capture<'a> {
             is_asleep: false,
             not_before: None,
             large: LargeSlots::new(),
+            derived: Derived::default(),
             begun: Instant::now(),
         }
     }
@@ -255,7 +268,7 @@ impl<'a> Capture<'a> {
             if self.is_asleep {
                 return Ok(Report::Asleep);
             }
-            self.take_orders(orders)?;
+            self.take_orders(orders, reports)?;
             let is_current = self.look()?;
             if self.is_lost {
                 return Ok(Report::Replaced);
@@ -270,6 +283,7 @@ impl<'a> Capture<'a> {
                 self.finish = Finish::Wanted;
             }
             self.watch_over_reader();
+            self.watch_over_derived();
             if is_current && let Some(report) = self.cut_if_due()? {
                 let _ = reports.blocking_send(report);
             }
@@ -284,13 +298,19 @@ impl<'a> Capture<'a> {
         Ok(if self.is_gone { Report::Replaced } else { Report::Finished })
     }
 
-    fn take_orders(&mut self, orders: &Receiver<Order>) -> Result<(), Failure> {
+    fn take_orders(&mut self, orders: &Receiver<Order>, reports: &Sender<Report>) -> Result<(), Failure> {
         loop {
             match orders.try_recv() {
                 Ok(Order::Begin(begin)) => self.begin(begin),
                 Ok(Order::Stored { requests }) => self.stored(requests)?,
                 Ok(Order::GivenUp { is_spooled, requests }) => self.given_up(is_spooled, requests)?,
                 Ok(Order::Large(way)) => self.large.answer(way),
+                Ok(Order::KeepView) => self.derived.keep_next(),
+                Ok(Order::Derive(job)) => {
+                    if let Some(report) = self.derive(job) {
+                        let _ = reports.blocking_send(report);
+                    }
+                }
                 Ok(Order::Hurry) => self.flush.hurry(),
                 Ok(Order::Sync(number)) => {
                     self.flush.demand(number);
@@ -340,6 +360,7 @@ impl<'a> Capture<'a> {
         match self.database.follow(&mut self.dirty) {
             Ok(Followed::Continued(gained)) => {
                 self.waiting.add(gained.bytes);
+                self.derived.committed(gained.bytes);
                 if gained.frames > 0 {
                     self.pace.news(gained.frames);
                     (self.armed, self.news_at) = (None, Instant::now());
@@ -450,6 +471,7 @@ impl<'a> Capture<'a> {
     /// Whether everything is stored, and nobody waits for anything.
     fn has_nothing_to_do(&self) -> bool {
         let is_stored = self.dirty.is_empty() && !self.flush.is_in_flight() && !self.large.is_under_way();
+        let is_stored = is_stored && self.derived.look_within().is_none();
         is_stored && self.next.is_some() && self.finish == Finish::No && self.post.demand().is_met()
     }
 
@@ -460,7 +482,7 @@ impl<'a> Capture<'a> {
             Decision::Cut if self.large.is_asked() => None,
             Decision::Cut => self.next.map(|_| self.rest().unwrap_or(Duration::ZERO)),
             Decision::Wait(due) => Some(Duration::from_millis(due.saturating_sub(now))),
-            Decision::Idle => self.large.look_within(),
+            Decision::Idle => self.large.look_within().or_else(|| self.derived.look_within()),
         }
     }
 

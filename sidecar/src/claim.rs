@@ -96,7 +96,7 @@ async fn perform(bucket: &Bucket, action: Action, trying: &mut Trying) -> Result
             Action::PutSeal { .. } => return Ok(Fact::SealWritten(WriteAnswer::Unclear)),
             Action::ReadHead
             | Action::CountFiles
-            | Action::ListSlots
+            | Action::ListSlots { .. }
             | Action::ReadSlot(_)
             | Action::Pause(_) => {}
         }
@@ -115,7 +115,7 @@ async fn try_perform(bucket: &Bucket, action: &Action) -> Result<Fact, Failure> 
             let (answer, etag) = bucket.replace_head(head, etag).await?;
             Fact::HeadWritten(answer, etag)
         }
-        Action::ListSlots => Fact::Slots(bucket.slots().await?),
+        Action::ListSlots { after } => Fact::Slots(bucket.slots(*after).await?),
         Action::ReadSlot(txid) => Fact::Slot(bucket.slot(*txid).await?),
         Action::PutSeal { txid, bytes } => Fact::SealWritten(bucket.create_seal(*txid, bytes).await?),
         Action::Pause(ms) => {

@@ -20,6 +20,7 @@ use crate::config::DatabaseConfig;
 use crate::exit::{Exit, Failure};
 use crate::first_view::{self, Expected};
 use crate::handover::{self, HandOver};
+use crate::history::History;
 use crate::limits::{START_MAX, Shared};
 use crate::marks::{self, Marks};
 use crate::places::Place;
@@ -160,7 +161,7 @@ impl Follower {
         trying.worked();
         let ended = self.store_and_sleep(&mut writer, capture).await?;
         if ended == Ended::Finished {
-            Box::pin(writer.close(&self.database.name)).await;
+            Box::pin(writer.close(&self.database.name, &self.post)).await;
         }
         Ok(ended)
     }
@@ -198,7 +199,9 @@ impl Follower {
         };
         let Some(Started { database, adoption, opened, base, chain }) = started else { return Ok(None) };
         let (boot_id, file_id) = (marks::boot_id()?, database.file_id.clone());
+        let history = History::new(&self.database.name, &bucket, self.database.history, &opened, base);
         let writer = Writer {
+            history,
             bucket,
             opened,
             chain: chain.recorded(),
@@ -309,7 +312,12 @@ impl Follower {
                 Some(Report::Failed(failure)) => return Err(failure),
                 Some(Report::Finished) => return Ok(None),
                 Some(
-                    Report::Slot(_) | Report::Large | Report::Streamed(_) | Report::Replaced | Report::Asleep,
+                    Report::Slot(_)
+                    | Report::Large
+                    | Report::Streamed(_)
+                    | Report::Derived(_)
+                    | Report::Replaced
+                    | Report::Asleep,
                 )
                 | None => {
                     return Err(Failure::bug("the capture thread went on before it was told to begin"));
@@ -417,10 +425,14 @@ impl Follower {
         loop {
             tokio::select! {
                 report = capture.reports.recv() => {
-                    let order = match report {
+                    let orders = match report {
                         Some(Report::Slot(slot)) => Box::pin(self.store(writer, &slot)).await?,
                         Some(Report::Large) => Box::pin(self.large(writer)).await?,
                         Some(Report::Streamed(slot)) => Box::pin(self.store_streamed(writer, *slot)).await?,
+                        Some(Report::Derived(file)) => {
+                            writer.history.write(file);
+                            continue;
+                        }
                         Some(Report::Finished) => return Ok(Some(Ended::Finished)),
                         Some(Report::Replaced) => return Ok(Some(Ended::Replaced)),
                         Some(Report::Asleep) => return Ok(None),
@@ -433,8 +445,9 @@ impl Follower {
                         demanded = demand.newest();
                         capture.tell(Order::Sync(demanded));
                     }
-                    capture.tell(order);
+                    orders.into_iter().for_each(|order| capture.tell(order));
                 }
+                done = writer.history.done() => writer.history.take(done, &self.post),
                 () = self.stop.cancelled(), if !is_stopping => {
                     is_stopping = true;
                     capture.tell(Order::Finish);

@@ -23,6 +23,8 @@ pub struct Shared {
     pub stores: Stores,
     starts: Semaphore,
     uploads: Arc<Semaphore>,
+    /// Turns to write merged files: few, because each may have some parts in memory, and nobody waits for one.
+    pub merges: Arc<Semaphore>,
     /// Large uploads need one of these too, so that they leave room for small ones.
     large_uploads: Arc<Semaphore>,
 }
@@ -46,6 +48,7 @@ impl Shared {
             starts: Semaphore::new(STARTS_MAX),
             uploads: Arc::new(Semaphore::new(uploads)),
             large_uploads: Arc::new(Semaphore::new(uploads.div_ceil(2))),
+            merges: Arc::new(Semaphore::new(uploads.div_ceil(4))),
             config,
         }
     }

@@ -7,7 +7,7 @@ use lifeboat_replica::adoption::Content;
 use lifeboat_replica::dirty_pages::DirtyPages;
 use lifeboat_replica::page_log::{Anchor, KnownState, LogIdentity};
 use lifeboat_replica::page_sums::PageSums;
-use lifeboat_wal::PageSize;
+use lifeboat_wal::{PageNo, PageSize};
 
 use crate::database::{Database, DatabaseError, View};
 use crate::first_view::{self, Expected};
@@ -78,9 +78,22 @@ impl Notes {
         dirty: &DirtyPages,
         view: &View<'_>,
     ) {
-        let Some(log) = &mut self.log else { return };
         let changed = changed.iter(view.page_count(), view.page_size());
-        log.cut(txid, sums, changed, dirty, view.anchor().as_ref());
+        self.cut_pages(txid, sums, changed, dirty, view.anchor().as_ref());
+    }
+
+    /// The same, of a slot that changes these pages; without an anchor nobody can follow from there before it is moved.
+    pub fn cut_pages(
+        &mut self,
+        txid: u64,
+        sums: &PageSums,
+        changed: impl Iterator<Item = PageNo>,
+        dirty: &DirtyPages,
+        anchor: Option<&Anchor>,
+    ) {
+        if let Some(log) = &mut self.log {
+            log.cut(txid, sums, changed, dirty, anchor);
+        }
     }
 
     /// Slot `txid`, which led to `sums`, is proved to be in the bucket.

@@ -55,6 +55,8 @@ pub fn open(
                 | Order::Stored { .. }
                 | Order::GivenUp { .. }
                 | Order::Large(_)
+                | Order::KeepView
+                | Order::Derive(_)
                 | Order::Hurry
                 | Order::Sync(_),
             )

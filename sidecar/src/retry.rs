@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::exit::Failure;
+use crate::exit::{Exit, Failure};
 
 /// Attempts at one thing, with growing pauses between them.
 #[derive(Debug)]
@@ -56,6 +56,23 @@ impl Trying {
             tracing::info!("it works again");
         }
         (self.pause, self.since) = (PAUSE_MIN, Instant::now());
+    }
+}
+
+/// Tries until it works, or nothing has for as long as `limit`; what will not heal is not tried again.
+///
+/// # Errors
+/// The last failure.
+pub async fn lasting<T, F>(limit: Duration, attempt: impl Fn() -> F) -> Result<T, Failure>
+where
+    F: Future<Output = Result<T, Failure>>,
+{
+    let mut trying = Trying::lasting(limit);
+    loop {
+        match attempt().await {
+            Err(failure) if failure.exit == Exit::Unavailable => trying.again(failure).await?,
+            answered => return answered,
+        }
     }
 }
 

@@ -7,7 +7,9 @@ use lifeboat_replica::claim::Opened;
 use lifeboat_replica::head::Base;
 use lifeboat_replica::slot::WriteAnswer;
 
+use crate::board::Post;
 use crate::bucket::Bucket;
+use crate::history::History;
 use crate::marks::Lock;
 use crate::slot_file::SlotFile;
 
@@ -20,6 +22,7 @@ pub(crate) struct Writer {
     pub(crate) chain: Chain,
     pub(crate) boot_id: String,
     pub(crate) file_id: String,
+    pub(crate) history: History,
     pub(crate) said: Option<Instant>,
     pub(crate) unsaid: u64,
     /// Whether what killed processes left of large slots was looked for.
@@ -41,7 +44,8 @@ impl Writer {
     }
 
     /// The orderly end: everything is stored, so a successor need not wait. It is a courtesy; a successor seals anyway.
-    pub(crate) async fn close(&self, name: &str) {
+    pub(crate) async fn close(&mut self, name: &str, post: &Post) {
+        self.opened = self.history.end(post).await;
         let closed = self.opened.head.close();
         match self.bucket.replace_head(&closed, &self.opened.etag).await {
             Ok((WriteAnswer::Done, _)) => {

@@ -174,6 +174,12 @@ impl Head {
         Self { revision: self.revision + 1, state: HeadState::Closed, ..self.clone() }
     }
 
+    /// The head by which the writer gives files up: those up to these floors are dead from then on.
+    #[must_use]
+    pub fn raise(&self, floors: BTreeMap<u8, u64>) -> Self {
+        Self { revision: self.revision + 1, floors, ..self.clone() }
+    }
+
     /// Files of `level` up to this TXID are dead; 0 for none.
     #[must_use]
     pub fn floor(&self, level: Level) -> u64 {

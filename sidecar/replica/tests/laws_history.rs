@@ -162,7 +162,7 @@ impl World {
 
     fn look_up(&mut self) {
         let inventory = self.inventory();
-        let survey = Survey::of(&inventory, self.compaction.past_end()).expect("the files lead there");
+        let survey = Survey::of(&inventory, self.compaction.past_end()).unwrap();
         let found = |entry: &FileEntry| self.files.iter().find(|file| file.entry.key == entry.key).unwrap();
         let headers = survey.headers().into_iter().map(|entry| (entry.key.clone(), header(found(entry))));
         let pages = survey.indexes().into_iter().map(|entry| {

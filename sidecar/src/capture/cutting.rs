@@ -35,10 +35,10 @@ impl Capture<'_> {
         {
             return Ok(None);
         }
-        self.cut(next)
+        if self.derived.take_wanted() { self.cut_and_keep_view(next) } else { self.cut(next) }
     }
 
-    fn cut(&mut self, next: NextSlot) -> Result<Option<Report>, Failure> {
+    pub(super) fn cut(&mut self, next: NextSlot) -> Result<Option<Report>, Failure> {
         let viewed = match self.database.view(&mut self.dirty) {
             Ok(view) => {
                 let pages = view.pages();
@@ -75,7 +75,11 @@ impl Capture<'_> {
         }
     }
 
-    fn is_cut(&mut self, next: NextSlot, slot: Option<Box<SlotFile>>) -> Result<Option<Report>, Failure> {
+    pub(super) fn is_cut(
+        &mut self,
+        next: NextSlot,
+        slot: Option<Box<SlotFile>>,
+    ) -> Result<Option<Report>, Failure> {
         let Some(slot) = slot else {
             // What was written is what the bucket has already.
             self.finish.cut();

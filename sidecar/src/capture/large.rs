@@ -214,11 +214,11 @@ impl Capture<'_> {
 /// So many attempts in parts are made in a row; the next one is sent whole.
 const GIVEN_UP_MAX: u32 = 3;
 /// How often a reader is watched over.
-const WATCH_PAUSE: Duration = Duration::from_millis(250);
+pub(super) const WATCH_PAUSE: Duration = Duration::from_millis(250);
 /// How much may be committed while a slot is read, or a quarter of the database, if that is more.
-const WAL_BYTES_MAX: u64 = 256 << 20;
+pub(super) const WAL_BYTES_MAX: u64 = 256 << 20;
 /// A checkpoint of the application that takes longer may be waiting for our view.
-const CHECKPOINT_WAITS_MAX: Duration = Duration::from_secs(1);
+pub(super) const CHECKPOINT_WAITS_MAX: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests {

@@ -27,6 +27,10 @@ pub(super) struct File {
     pub(super) max_concurrent_uploads: Option<String>,
     pub(super) metrics_databases_max: Option<String>,
     pub(super) exec: Option<String>,
+    pub(super) levels: Option<Vec<Level>>,
+    pub(super) l0_retention: Option<String>,
+    pub(super) snapshot: Option<Snapshot>,
+    pub(super) retention: Option<Retention>,
     pub(super) dbs: Option<Vec<Database>>,
 }
 
@@ -65,6 +69,65 @@ pub(super) struct Database {
     pub(super) max_requests_per_day: Option<String>,
     pub(super) enforce_wal: Option<String>,
     pub(super) synchronous: Option<String>,
+    pub(super) levels: Option<Vec<Level>>,
+    pub(super) l0_retention: Option<String>,
+    pub(super) snapshot: Option<Snapshot>,
+    pub(super) retention: Option<Retention>,
+}
+
+/// An entry of `levels`.
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) struct Level {
+    pub(super) interval: String,
+}
+
+/// When snapshots are due.
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) struct Snapshot {
+    pub(super) interval: Option<String>,
+    pub(super) max_log_ratio: Option<String>,
+    /// Litestream's word for the window.
+    pub(super) retention: Option<String>,
+}
+
+/// What is kept.
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) struct Retention {
+    pub(super) window: Option<String>,
+}
+
+/// What one place in the file says of merging and keeping slots.
+#[derive(Clone, Copy)]
+pub(super) struct HistoryKeys<'f> {
+    pub(super) levels: Option<&'f [Level]>,
+    pub(super) l0_retention: Option<&'f str>,
+    pub(super) snapshot: Option<&'f Snapshot>,
+    pub(super) retention: Option<&'f Retention>,
+}
+
+impl File {
+    pub(super) fn history(&self) -> HistoryKeys<'_> {
+        HistoryKeys {
+            levels: self.levels.as_deref(),
+            l0_retention: self.l0_retention.as_deref(),
+            snapshot: self.snapshot.as_ref(),
+            retention: self.retention.as_ref(),
+        }
+    }
+}
+
+impl Database {
+    pub(super) fn history(&self) -> HistoryKeys<'_> {
+        HistoryKeys {
+            levels: self.levels.as_deref(),
+            l0_retention: self.l0_retention.as_deref(),
+            snapshot: self.snapshot.as_ref(),
+            retention: self.retention.as_ref(),
+        }
+    }
 }
 
 /// Where a database goes.
@@ -90,6 +153,9 @@ pub(super) fn keys_of(place: &str) -> &'static [&'static str] {
     match place.rsplit('.').next() {
         Some("") | None => serde_introspect::<File>(),
         Some(last) if last == "replica" || last.starts_with("replicas[") => serde_introspect::<Replica>(),
+        Some("snapshot") => serde_introspect::<Snapshot>(),
+        Some("retention") => serde_introspect::<Retention>(),
+        Some(last) if last.starts_with("levels[") => serde_introspect::<Level>(),
         Some(_) if is_of_dbs && !place.contains('.') => serde_introspect::<Database>(),
         Some(_) => &[],
     }
@@ -113,9 +179,7 @@ pub(super) const LITESTREAM_KEYS: &[&str] = &[
     "concurrency",
     "heartbeat-interval",
     "heartbeat-url",
-    "l0-retention",
     "l0-retention-check-interval",
-    "levels",
     "logging",
     "max-checkpoint-page-count",
     "max-sync-ltx-files",
@@ -133,7 +197,6 @@ pub(super) const LITESTREAM_KEYS: &[&str] = &[
     "shutdown-sync-interval",
     "shutdown-sync-timeout",
     "sign-payload",
-    "snapshot",
     "snapshot-interval",
     "truncate-page-n",
     "validation",

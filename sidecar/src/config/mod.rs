@@ -2,6 +2,7 @@
 
 mod file;
 mod folder;
+mod history;
 mod lines;
 mod problems;
 mod reading;
@@ -20,6 +21,7 @@ use crate::location::{Location, is_url};
 use crate::socket::Socket;
 
 pub use folder::FolderConfig;
+pub use history::History;
 pub use problems::{Problem, failure};
 pub use text::ConfigText;
 
@@ -71,6 +73,8 @@ pub struct DatabaseConfig {
     pub enforce_wal: bool,
     /// What its application runs with, and our checkpoints too.
     pub synchronous: Synchronous,
+    /// What becomes of its slots once they are stored.
+    pub history: History,
     /// Whether it was found in a folder: then it goes when its file does.
     pub is_discovered: bool,
 }
@@ -227,6 +231,7 @@ impl DatabaseConfig {
             max_requests_per_day: None,
             enforce_wal: true,
             synchronous: Synchronous::Normal,
+            history: History::default(),
             is_discovered: false,
         })
     }

@@ -235,6 +235,11 @@ impl Reading<'_> {
         let synchronous =
             self.layered(at, "synchronous", &entry.synchronous, &file.synchronous, parse_synchronous);
         database.synchronous = synchronous.unwrap_or_default();
+        for (place, keys) in [(String::new(), file.history()), (format!("{at}."), entry.history())] {
+            let history = database.history.with(keys);
+            let history = history.map_err(|(key, wrong)| self.problems.note(format!("{place}{key}"), wrong));
+            database.history = history.unwrap_or(database.history);
+        }
         if self.problems.len() > before {
             return;
         }

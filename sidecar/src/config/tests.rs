@@ -24,7 +24,7 @@ fn a_config_of_litestream_0_3_works_unchanged() {
 #[test]
 fn a_config_of_litestream_0_5_works_unchanged_and_its_other_keys_are_mentioned() {
     let config = parse(
-        "snapshot: {interval: 1h}\ndbs:\n- path: /foo.db\n  monitor-interval: 1s\n  replica:\n    type: s3\n    bucket: b\n    path: /p/\n    \
+        "snapshot: {interval: 1h}\nvalidation-interval: 1h\ndbs:\n- path: /foo.db\n  monitor-interval: 1s\n  replica:\n    type: s3\n    bucket: b\n    path: /p/\n    \
          region: eu\n    endpoint: http://127.0.0.1:9000\n    sync-interval: 250ms\n",
     );
     let Location::S3(s3) = &config.databases[0].location else { panic!("not s3") };

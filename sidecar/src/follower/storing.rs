@@ -42,26 +42,22 @@ impl Parts {
 }
 
 impl Follower {
-    pub(super) async fn store(&self, writer: &mut Writer, slot: &SlotFile) -> Result<Order, Failure> {
+    pub(super) async fn store(&self, writer: &mut Writer, slot: &SlotFile) -> Result<Vec<Order>, Failure> {
         let begun = Instant::now();
         upload::store(&writer.bucket, slot, &self.post, &self.shared).await?;
-        self.stored(writer, slot, begun).await;
-        Ok(Order::Stored { requests: 1 })
+        Ok(self.stored(writer, slot, begun, 1).await)
     }
 
     pub(super) async fn store_streamed(
         &self,
         writer: &mut Writer,
         slot: StreamedSlot,
-    ) -> Result<Order, Failure> {
+    ) -> Result<Vec<Order>, Failure> {
         let begun = Instant::now();
         match upload_parts::store(&writer.bucket, slot, &self.post, &self.shared).await? {
-            Streamed::Stored { slot, requests } => {
-                self.stored(writer, &slot, begun).await;
-                Ok(Order::Stored { requests })
-            }
-            Streamed::Nothing => Ok(Order::Stored { requests: 0 }),
-            Streamed::GivenUp { is_spooled, requests } => Ok(Order::GivenUp { is_spooled, requests }),
+            Streamed::Stored { slot, requests } => Ok(self.stored(writer, &slot, begun, requests).await),
+            Streamed::Nothing => Ok(vec![Order::Stored { requests: 0 }]),
+            Streamed::GivenUp { is_spooled, requests } => Ok(vec![Order::GivenUp { is_spooled, requests }]),
             Streamed::Unknown { failure, is_refused } => {
                 if is_refused {
                     let name = &self.database.name;
@@ -77,11 +73,11 @@ impl Follower {
 
     /// How a large slot is to be sent. The bucket answers before it is read, so no view waits for one that is away; and
     /// only those whose turn it is have a view and parts in memory.
-    pub(super) async fn large(&self, writer: &mut Writer) -> Result<Order, Failure> {
+    pub(super) async fn large(&self, writer: &mut Writer) -> Result<Vec<Order>, Failure> {
         let in_parts = self.parts.may_be_used() && self.takes_parts(&writer.bucket).await?;
         self.sweep(writer).await;
         let way = if in_parts { Way::InParts(self.turn().await) } else { Way::Whole };
-        Ok(Order::Large(way))
+        Ok(vec![Order::Large(way)])
     }
 
     /// A bucket that answers, but not to this question, is not asked for ever: it may yet take the slot whole.
@@ -140,13 +136,22 @@ impl Follower {
         }
     }
 
-    async fn stored(&self, writer: &mut Writer, slot: &SlotFile, begun: Instant) {
+    async fn stored(
+        &self,
+        writer: &mut Writer,
+        slot: &SlotFile,
+        begun: Instant,
+        requests: u32,
+    ) -> Vec<Order> {
         let base = Base { txid: slot.header.max_txid.get(), checksum: Some(slot.post_apply) };
         self.marks.write_record_at_last(&self.record(writer, base), &self.post).await;
         writer.stored(base);
         self.post.stored_slot(slot.identity.size);
         self.post.stored(position(base, Some(jiff::Timestamp::now())));
         writer.say(&self.database.name, slot, begun.elapsed());
+        let mut orders = writer.history.stored(slot, &self.shared, &self.post);
+        orders.push(Order::Stored { requests: requests + writer.history.take_requests() });
+        orders
     }
 }
 

@@ -63,6 +63,41 @@ fn killed_before_or_after_a_slot_is_stored_it_loses_nothing() {
     scene.ends_well();
 }
 
+/// Every kind of request that merging and pruning make: killed before it arrives, and before its answer does.
+#[test]
+fn killed_at_any_request_of_merging_and_pruning_it_loses_nothing() {
+    let mut scene = Scene::new();
+    let application = scene.start_application();
+    let requests = [
+        // The copy of the first slot is made once.
+        ("PUT", "/app/0009/0000000000000001-0000000000000001"),
+        ("PUT", "/app/0001/"),
+        ("GET", "/app/0001/"),
+        ("PUT", "/app/0003/"),
+        ("PUT", "/app/0009/"),
+        ("GET", "/app/0009/"),
+        ("PUT", "/app/lifeboat/head.json"),
+        ("DELETE", "/app/0000/"),
+        ("DELETE", "/app/0001/"),
+        ("DELETE", "/app/0009/"),
+    ];
+    for (method, part) in requests {
+        for hold in [Hold::Request, Hold::Answer] {
+            let running = scene.replicate_and_merge();
+            running.wait_for("stored txid");
+            scene.proxy.set(Trap { hold, method, part, nth: 1 });
+            let is_held = || scene.proxy.is_sprung_within(Duration::from_millis(100)).then_some(());
+            eventually(&format!("{method} {part}"), is_held, || running.log());
+            scene.crash(running);
+        }
+    }
+    application.kill();
+    let files = scene.files();
+    println!("{} rows stored, {files} files left", scene.rows());
+    assert!(files < 2_000, "{files} files: nothing was deleted");
+    scene.ends_well();
+}
+
 #[test]
 fn answers_that_are_lost_stop_nothing() {
     let mut scene = Scene::new();

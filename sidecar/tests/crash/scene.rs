@@ -45,6 +45,22 @@ impl Scene {
         self.place.spawn(&mut command)
     }
 
+    /// The same with intervals of milliseconds between merged files, and hardly anything kept.
+    pub(crate) fn replicate_and_merge(&self) -> Running {
+        let (db, endpoint) = (self.place.text("app.db"), self.proxy.endpoint());
+        let text = format!(
+            "sync-interval: 20ms\nflush-timeout: 60s\nlevels: [{{interval: 60ms}}, {{interval: 200ms}}, {{interval: 600ms}}]\n\
+             l0-retention: 100ms\nsnapshot: {{interval: 1s}}\nretention: {{window: 3s}}\n\
+             dbs: [{{path: '{db}', replica: {{url: '{URL}', endpoint: '{endpoint}'}}}}]\n"
+        );
+        let config = self.place.path("lifeboat.yml");
+        std::fs::write(&config, text).unwrap();
+        let config = config.display().to_string();
+        let mut command = lifeboat(&["--log-level", "debug", "replicate", "--config", &config]);
+        command.envs(self.s3.credentials());
+        self.place.spawn(&mut command)
+    }
+
     /// Replicates until the trap holds something, then pulls the plug. `false` when nothing ever came by there, and the
     /// process is up and has stored something since.
     pub(crate) fn replicate_until(
@@ -62,6 +78,13 @@ impl Scene {
         }
         self.crash(running);
         is_sprung
+    }
+
+    /// How many slots, merged files and snapshots the bucket has.
+    pub(crate) fn files(&self) -> usize {
+        let levels = ["0000", "0001", "0002", "0003", "0009"];
+        let folders = levels.map(|level| self.s3.file(&format!("app/{level}")));
+        folders.iter().filter_map(|folder| std::fs::read_dir(folder).ok()).map(Iterator::count).sum()
     }
 
     /// Pulls the plug of the sidecar, and holds the bucket against what was said before.

@@ -44,6 +44,15 @@ pub struct DatabaseStatus {
     /// to wait, and was stored at once.
     #[serde(default)]
     pub lost: Vec<LostSpan>,
+    /// When the oldest state that can be restored was captured, RFC 3339 in UTC; null for unknown. The newest is `position`.
+    #[serde(default)]
+    pub oldest_restorable: Option<String>,
+    /// When the state of the newest snapshot of this process was captured, RFC 3339 in UTC; null before there is one.
+    #[serde(default)]
+    pub last_snapshot: Option<String>,
+    /// How many attempts in a row to merge slots came to nothing. While they do, a restore takes longer and longer.
+    #[serde(default)]
+    pub merge_failures: u32,
     /// What must be done; null when the database is well.
     pub verdict: Option<Verdict>,
     /// Why; null when the database is well.
@@ -98,6 +107,9 @@ mod tests {
                     requests_per_day: Some(288),
                     away_since: None,
                     lost: Vec::new(),
+                    oldest_restorable: Some("2026-11-16T00:00:00Z".to_owned()),
+                    last_snapshot: Some("2026-11-23T00:00:00Z".to_owned()),
+                    merge_failures: 0,
                     verdict: None,
                     reason: None,
                     message: String::new(),
@@ -115,6 +127,9 @@ mod tests {
                         from: "2026-11-23T05:00:07Z".to_owned(),
                         to: "2026-11-23T05:41:30Z".to_owned(),
                     }],
+                    oldest_restorable: None,
+                    last_snapshot: None,
+                    merge_failures: 0,
                     verdict: Some(Verdict::Retry),
                     reason: Some(Reason::StoreUnavailable),
                     message: "bucket shop at http://s3.lab.local:7070: connection refused".to_owned(),

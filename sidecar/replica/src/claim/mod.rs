@@ -26,6 +26,7 @@ pub use self::patience::{Millis, Patience};
 use self::chain::SlotWalk;
 use crate::epoch::Epoch;
 use crate::head::{Base, Head, HeadState, Owner};
+use crate::layout::Level;
 use crate::slot::WriteAnswer;
 
 /// What must be done next; each is answered by exactly one [`Fact`].
@@ -44,8 +45,11 @@ pub enum Action {
         /// The version it replaces.
         etag: String,
     },
-    /// List the slots completely; answered by [`Fact::Slots`].
-    ListSlots,
+    /// List the slots after this TXID completely; answered by [`Fact::Slots`].
+    ListSlots {
+        /// The floor: those up to it are dead, and seals among them may be many.
+        after: u64,
+    },
     /// Read a slot's header, and the whole of it where it is a seal; answered by [`Fact::Slot`].
     ReadSlot(Txid),
     /// Create a slot with these bytes; answered by [`Fact::SealWritten`].
@@ -68,7 +72,7 @@ pub enum Fact {
     FileCount(usize),
     /// The answer to a write of `head.json`, with the new version where it was done.
     HeadWritten(WriteAnswer, Option<String>),
-    /// The TXIDs of all slots, ascending.
+    /// The TXIDs of the slots asked for, ascending.
     Slots(Vec<Txid>),
     /// What stands in a slot; `None` where it is proved absent.
     Slot(Option<SlotRead>),
@@ -229,7 +233,8 @@ impl Claim {
         }
         let is_polite =
             head.state != HeadState::Closed && !is_same_machine(&head.owner, &self.claimant.owner);
-        self.go(State::Observing { head, etag, is_polite }, Action::ListSlots)
+        let after = head.floor(Level::CAPTURED);
+        self.go(State::Observing { head, etag, is_polite }, Action::ListSlots { after })
     }
 
     fn observed(&mut self, now: Millis, head: Head, etag: String, newest: u64) -> Result<Step, ClaimError> {
@@ -292,8 +297,8 @@ impl Claim {
 
     /// Steps 4 and 5: find the end of the chain and put the seal behind it.
     fn walk(&mut self, head: Head, etag: String) -> Result<Step, ClaimError> {
-        let walk = SlotWalk::begin(&head, self.claimant.wall_ms);
-        self.go(State::Walking { head, etag, walk }, Action::ListSlots)
+        let (walk, after) = (SlotWalk::begin(&head, self.claimant.wall_ms), head.floor(Level::CAPTURED));
+        self.go(State::Walking { head, etag, walk }, Action::ListSlots { after })
     }
 
     fn walked(

@@ -58,7 +58,9 @@ impl Bucket {
                 let is_allowed = self.head.is_some() && etag == self.etag();
                 self.put_head(head, is_allowed)
             }
-            Action::ListSlots => Fact::Slots(self.slots.keys().copied().collect()),
+            Action::ListSlots { after } => {
+                Fact::Slots(self.slots.keys().copied().filter(|txid| txid.get() > after).collect())
+            }
             Action::ReadSlot(txid) => Fact::Slot(self.slots.get(&txid).map(|(header, bytes)| SlotRead {
                 header: header.clone(),
                 seal: (bytes.len() == 131).then(|| bytes.clone()),
@@ -261,7 +263,7 @@ fn a_late_claimant_that_lists_after_its_successor_opened_has_lost() {
     bucket.put_seal(1);
     let mut overtaken = false;
     let lost = claim_with(&mut bucket, claimant(2), |bucket, action| {
-        if *action == Action::ListSlots
+        if matches!(action, Action::ListSlots { .. })
             && bucket.head.as_ref().is_some_and(|h| h.epoch.get() == 2)
             && !overtaken
         {

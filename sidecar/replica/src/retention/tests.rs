@@ -31,7 +31,7 @@ fn decided(files: Vec<FileEntry>, floors: &[(u8, u64)], wish: &Wish) -> Pruning 
 fn raised(files: Vec<FileEntry>, floors: &[(u8, u64)], wish: &Wish) -> Vec<(u8, u64)> {
     match decided(files, floors, wish) {
         Pruning::Raise(floors) => floors.into_iter().collect(),
-        other => panic!("{other:?}"),
+        other @ (Pruning::Nothing | Pruning::CopyFirst(_)) => panic!("{other:?}"),
     }
 }
 

@@ -1,0 +1,168 @@
+//! Views that are kept for merged files and snapshots, and when they must not be kept any longer.
+//!
+//! A slot that such a file is to end at is cut from a view with a connection of its own. The view stays open until the slot
+//! is stored; only then the file is read from it.
+
+use std::time::{Duration, Instant};
+
+use lifeboat_replica::compaction::Job;
+
+use super::large::{CHECKPOINT_WAITS_MAX, WAL_BYTES_MAX, WATCH_PAUSE};
+use super::{Capture, Report};
+use crate::database::DetachedView;
+use crate::deriving::{self, Deriving};
+use crate::exit::Failure;
+use crate::slot_file::{MEMORY_BYTES_MAX, NextSlot, bytes_at_most, cut};
+
+/// What is kept open for a file that no restore needs yet.
+#[derive(Debug, Default)]
+pub(super) struct Derived {
+    /// Whether the next slot is to keep its view.
+    is_wanted: bool,
+    open: Option<Open>,
+}
+
+#[derive(Debug)]
+struct Open {
+    what: What,
+    /// The slot that the view shows.
+    slot: NextSlot,
+    timestamp_ms: i64,
+    /// What was committed since the view was opened, bytes.
+    committed: u64,
+    /// How much may be.
+    committed_max: u64,
+    /// Since when somebody else is checkpointing.
+    checkpoint_since: Option<Instant>,
+}
+
+#[derive(Debug)]
+enum What {
+    Kept(Box<DetachedView>),
+    Read(Deriving),
+}
+
+impl Derived {
+    pub(super) const fn keep_next(&mut self) {
+        self.is_wanted = true;
+    }
+
+    /// Whether the next slot is to keep its view. Asked once.
+    pub(super) fn take_wanted(&mut self) -> bool {
+        std::mem::take(&mut self.is_wanted)
+    }
+
+    /// So many bytes were committed.
+    pub(super) const fn committed(&mut self, bytes: u64) {
+        if let Some(open) = &mut self.open {
+            open.committed += bytes;
+        }
+    }
+
+    /// While a view is open, it must be watched over.
+    pub(super) fn look_within(&self) -> Option<Duration> {
+        self.open.as_ref().filter(|open| !open.is_over()).map(|_| WATCH_PAUSE)
+    }
+
+    /// Closes the view; what was to be read from it is not.
+    pub(super) fn close(&mut self) {
+        self.open = None;
+    }
+}
+
+impl Open {
+    fn is_over(&self) -> bool {
+        match &self.what {
+            What::Kept(_) => false,
+            What::Read(deriving) => deriving.is_over(),
+        }
+    }
+}
+
+impl Capture<'_> {
+    /// Cuts a slot of moderate size, and keeps its view.
+    pub(super) fn cut_and_keep_view(&mut self, next: NextSlot) -> Result<Option<Report>, Failure> {
+        let view = match self.database.detached_view(&mut self.dirty) {
+            Ok(Some(view)) => view,
+            // Without a WAL a view would keep the application from committing.
+            Ok(None) => return self.cut(next),
+            Err(error) => return self.endure(error).map(|()| None),
+        };
+        let pages = match view.pages() {
+            Ok(pages) => pages,
+            Err(error) => return self.endure(error).map(|()| None),
+        };
+        if bytes_at_most(&pages, &self.dirty, &self.sums) > MEMORY_BYTES_MAX {
+            drop(view);
+            return self.cut(next);
+        }
+        let slot = match cut(&pages, self.dirty.clone(), &mut self.sums, next, &self.task.folder) {
+            Ok(slot) => slot,
+            Err(failure) => return self.give_up_cut(failure).map(|()| None),
+        };
+        if let Some(slot) = &slot {
+            let changed = slot.changed.iter(pages.page_count(), pages.page_size());
+            self.notes.cut_pages(next.txid.get(), &self.sums, changed, &self.dirty, None);
+            let bytes = u64::from(pages.page_count().get()) * u64::from(pages.page_size().get());
+            let (timestamp_ms, committed_max) = (slot.header.timestamp_ms, WAL_BYTES_MAX.max(bytes / 4));
+            self.dirty = view.still_dirty().clone();
+            self.derived.open = Some(Open {
+                what: What::Kept(Box::new(view)),
+                slot: next,
+                timestamp_ms,
+                committed: 0,
+                committed_max,
+                checkpoint_since: None,
+            });
+        } else {
+            self.dirty = view.still_dirty().clone();
+        }
+        self.healed();
+        self.is_cut(next, slot.map(Box::new))
+    }
+
+    /// Reads a file that ends at the slot on its way, which is stored. Without one the view is closed.
+    pub(super) fn derive(&mut self, job: Option<Box<Job>>) -> Option<Report> {
+        let kept = self.derived.open.take();
+        let job = job?;
+        let Some(Open { what: What::Kept(view), slot, timestamp_ms, committed, committed_max, .. }) = kept
+        else {
+            return Some(Report::Derived(None));
+        };
+        if slot.txid != job.name.max() {
+            return Some(Report::Derived(None));
+        }
+        match deriving::begin(*view, *job, &self.sums, (slot.epoch, timestamp_ms)) {
+            Ok((deriving, file)) => {
+                let what = What::Read(deriving);
+                let checkpoint_since = None;
+                self.derived.open =
+                    Some(Open { what, slot, timestamp_ms, committed, committed_max, checkpoint_since });
+                Some(Report::Derived(Some(Box::new(file))))
+            }
+            Err(failure) => {
+                tracing::warn!("{}: {failure}", self.task.path.display());
+                Some(Report::Derived(None))
+            }
+        }
+    }
+
+    /// Before a view that is kept hurts the application, it is closed; the file is tried again at a later slot.
+    pub(super) fn watch_over_derived(&mut self) {
+        let Some(open) = self.derived.open.as_mut() else { return };
+        if open.is_over() {
+            return self.derived.close();
+        }
+        let is_checkpointed = self.database.is_being_checkpointed();
+        open.checkpoint_since = is_checkpointed.then(|| open.checkpoint_since.unwrap_or_else(Instant::now));
+        let why = if open.committed > open.committed_max {
+            "the WAL would get too long"
+        } else if open.checkpoint_since.is_some_and(|since| since.elapsed() > CHECKPOINT_WAITS_MAX) {
+            "a checkpoint of the application waits"
+        } else {
+            return;
+        };
+        tracing::info!("{}: a merged file is put off: {why}", self.task.path.display());
+        self.derived.close();
+    }
+}

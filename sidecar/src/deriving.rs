@@ -1,0 +1,251 @@
+//! A merged file or a snapshot, encoded while its pages are read: no copy of it is ever whole on this machine.
+//!
+//! In:  the view that was kept when its last slot was cut, and the checksums of that slot's pages.
+//! Out: parts of equal size through a narrow channel, so that the reader waits for the network.
+//!
+//! Every page is held against the checksum it has at that slot: a file that shows anything else is never whole, and what is
+//! not whole is never stored.
+
+use std::io::{self, Write};
+use std::thread::JoinHandle;
+
+use bytes::Bytes;
+use lifeboat_ltx::{Header, HeaderLast, Mark, PageChecksum, TRAILER_SIZE};
+use lifeboat_replica::claim::NO_WAL_OFFSET;
+use lifeboat_replica::compaction::Job;
+use lifeboat_replica::dirty_pages::DirtyPages;
+use lifeboat_replica::epoch::Epoch;
+use lifeboat_replica::page_sums::PageSums;
+use lifeboat_wal::PageNo;
+use tokio::sync::mpsc::{Receiver, Sender, channel};
+use tokio_util::sync::CancellationToken;
+
+use crate::database::{DetachedView, Pages};
+use crate::exit::Failure;
+use crate::streaming::part_bytes;
+
+/// A file on its way from the database to the bucket.
+#[derive(Debug)]
+pub struct DerivedFile {
+    /// What it is.
+    pub job: Job,
+    /// Its header.
+    pub header: Header,
+    /// Size of every part but the last.
+    pub part_bytes: u64,
+    /// Its parts in order, then its end; without an end it is given up.
+    pub pieces: Receiver<DerivedPiece>,
+    /// Cancelled when the reader must not wait for the network any longer.
+    pub cancelled: CancellationToken,
+}
+
+/// What comes through the channel.
+#[derive(Debug)]
+pub enum DerivedPiece {
+    /// The next part.
+    Part(Bytes),
+    /// Nothing more comes: the file is whole.
+    End(WholeFile),
+}
+
+/// What is known of a file that was read to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WholeFile {
+    /// Bytes.
+    pub size: u64,
+    /// Its last bytes.
+    pub trailer: [u8; TRAILER_SIZE],
+    /// How many pages it holds.
+    pub pages: usize,
+}
+
+/// The thread that reads, seen from the one that follows. Dropped, it stops the thread.
+#[derive(Debug)]
+pub struct Deriving {
+    thread: JoinHandle<()>,
+    cancelled: CancellationToken,
+}
+
+/// What the pages must be.
+#[derive(Debug)]
+enum Expected {
+    /// All of them have the checksum that the header names; the encoder finds out.
+    All,
+    /// Each has this checksum, in the order of the pages.
+    Each(Vec<PageChecksum>),
+}
+
+/// Begins to read a file from the view of its last slot, whose pages have these checksums.
+///
+/// # Errors
+/// When there is no thread, or the view cannot be looked at.
+pub fn begin(
+    view: DetachedView,
+    job: Job,
+    sums: &PageSums,
+    (epoch, timestamp_ms): (Epoch, i64),
+) -> Result<(Deriving, DerivedFile), Failure> {
+    let (header, expected, part_bytes) = {
+        let pages = view.pages()?;
+        let expected = expected(&job, sums, &pages)?;
+        (
+            header(&job, &pages, epoch, timestamp_ms),
+            expected,
+            part_bytes(pages.page_count(), pages.page_size()),
+        )
+    };
+    let cancelled = CancellationToken::new();
+    let (sender, pieces) = channel(PARTS_WAITING);
+    let parts = Parts {
+        sender,
+        cancelled: cancelled.clone(),
+        part_bytes: usize::try_from(part_bytes).unwrap_or(usize::MAX),
+        filling: Vec::new(),
+    };
+    let (wanted, of_file) = (job.pages.clone(), header.clone());
+    let thread = std::thread::Builder::new().name("derive".to_owned());
+    let thread = thread.spawn(move || read(view, &wanted, &of_file, &expected, parts));
+    let thread = thread.map_err(|error| Failure::unavailable(format!("no thread: {error}")))?;
+    let file = DerivedFile { job, header, part_bytes, pieces, cancelled: cancelled.clone() };
+    Ok((Deriving { thread, cancelled }, file))
+}
+
+impl Deriving {
+    /// Makes the thread end soon, and the view with it.
+    pub fn cancel(&self) {
+        self.cancelled.cancel();
+    }
+
+    /// Whether the view is not needed any more.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.cancelled.is_cancelled() || self.thread.is_finished()
+    }
+}
+
+impl Drop for Deriving {
+    fn drop(&mut self) {
+        // What was read to its end may still be on its way.
+        if !self.thread.is_finished() {
+            self.cancel();
+        }
+    }
+}
+
+fn expected(job: &Job, sums: &PageSums, pages: &Pages<'_>) -> Result<Expected, Failure> {
+    if job.pages.is_all() {
+        return Ok(Expected::All);
+    }
+    let wanted = job.pages.iter(pages.page_count(), pages.page_size());
+    let each: Option<Vec<_>> = wanted.map(|page| sums.of(page)).collect();
+    let unknown = || Failure::bug("a page of a merged file is not in its last slot's database");
+    Ok(Expected::Each(each.ok_or_else(unknown)?))
+}
+
+fn header(job: &Job, pages: &Pages<'_>, epoch: Epoch, timestamp_ms: i64) -> Header {
+    Header {
+        page_size: pages.page_size(),
+        commit: pages.page_count(),
+        min_txid: job.name.min(),
+        max_txid: job.name.max(),
+        timestamp_ms,
+        wal_offset: NO_WAL_OFFSET,
+        wal_size: 0,
+        salts: (0, 0),
+        node_id: epoch.get(),
+        mark: Some(Mark { pre_apply: job.pre_apply, post_apply: job.post_apply }),
+    }
+}
+
+fn read(view: DetachedView, wanted: &DirtyPages, header: &Header, expected: &Expected, parts: Parts) {
+    let (sender, cancelled) = (parts.sender.clone(), parts.cancelled.clone());
+    let encoded = view.pages().map_err(Failure::from);
+    let encoded = encoded.and_then(|pages| encode(&pages, wanted, header, expected, parts));
+    // From here on nothing waits for the network any more.
+    drop(view);
+    match encoded {
+        Ok((last, whole)) => {
+            // Whoever received the parts says what became of them.
+            let _ = sender.blocking_send(DerivedPiece::Part(last.into()));
+            let _ = sender.blocking_send(DerivedPiece::End(whole));
+        }
+        Err(_) if cancelled.is_cancelled() || sender.is_closed() => {}
+        Err(failure) => {
+            tracing::warn!("{}-{} is not written: {failure}", header.min_txid, header.max_txid);
+        }
+    }
+}
+
+/// Encodes the file; the last part, and what the whole is.
+fn encode(
+    view: &Pages<'_>,
+    wanted: &DirtyPages,
+    header: &Header,
+    expected: &Expected,
+    mut parts: Parts,
+) -> Result<(Vec<u8>, WholeFile), Failure> {
+    let front = header.encode().map_err(|error| Failure::bug(format!("a header is impossible: {error}")))?;
+    parts.write_all(&front).map_err(|error| Failure::unavailable(error.to_string()))?;
+    let mark = header.mark.ok_or_else(|| Failure::bug("a file of ours without a mark"))?;
+    let mut encoder = Some(HeaderLast::begin(header.clone(), parts)?);
+    let mut count = 0;
+    view.for_each(wanted, |page, image| {
+        expected.require(count, page, image)?;
+        count += 1;
+        encoder = encoder.take().map(|encoder| encoder.page(page, image)).transpose()?;
+        Ok::<(), Failure>(())
+    })?;
+    let encoder = encoder.ok_or_else(|| Failure::bug("an encoder was lost between two pages"))?;
+    let written = encoder.finish(mark.post_apply)?;
+    let whole = WholeFile { size: written.size, trailer: written.trailer, pages: count };
+    Ok((written.out.filling, whole))
+}
+
+impl Expected {
+    fn require(&self, at: usize, page: PageNo, image: &[u8]) -> Result<(), Failure> {
+        match self {
+            Self::All => Ok(()),
+            Self::Each(sums) if sums.get(at) == Some(&PageChecksum::of(page, image)) => Ok(()),
+            Self::Each(_) => {
+                Err(Failure::bug(format!("page {page} is not as the last slot of this file left it")))
+            }
+        }
+    }
+}
+
+/// Cuts a stream of bytes into parts.
+struct Parts {
+    sender: Sender<DerivedPiece>,
+    cancelled: CancellationToken,
+    part_bytes: usize,
+    filling: Vec<u8>,
+}
+
+impl Write for Parts {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.cancelled.is_cancelled() || self.sender.is_closed() {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
+        // The last part must not be empty, so a part goes when the next byte comes.
+        if self.filling.len() == self.part_bytes {
+            let full = std::mem::take(&mut self.filling);
+            let gone = |_| io::Error::from(io::ErrorKind::BrokenPipe);
+            self.sender.blocking_send(DerivedPiece::Part(full.into())).map_err(gone)?;
+        }
+        let room = self.part_bytes - self.filling.len();
+        let (taken, _) = bytes.split_at(room.min(bytes.len()));
+        self.filling.extend_from_slice(taken);
+        Ok(taken.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Parts that wait for the network. With the one that is being filled and the one being sent, this bounds the memory that a
+/// file takes.
+const PARTS_WAITING: usize = 1;
+
+#[cfg(test)]
+mod tests;

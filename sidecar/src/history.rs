@@ -1,0 +1,301 @@
+//! The history of one replica, kept by its writer: what is merged, what may go, and the one piece of work that is under way.
+//!
+//! [`Compaction`] and [`Grace`] decide; the work is done by tasks beside the slots, which never wait for it.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use lifeboat_ltx::{FileName, Txid};
+use lifeboat_replica::claim::Opened;
+use lifeboat_replica::compaction::{Compaction, Past, StoredSlot};
+use lifeboat_replica::head::Base;
+use lifeboat_replica::layout::Level;
+use lifeboat_replica::retention::Grace;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::board::Post;
+use crate::bucket::Bucket;
+use crate::capture::Order;
+use crate::clock::millis;
+use crate::compact::Written;
+use crate::config::History as Rules;
+use crate::deriving::DerivedFile;
+use crate::exit::Failure;
+use crate::limits::Shared;
+use crate::prune::{Prune, Pruned};
+use crate::slot_file::SlotFile;
+use crate::{compact, survey};
+
+/// The history of one replica.
+#[derive(Debug)]
+pub(crate) struct History {
+    name: String,
+    bucket: Bucket,
+    rules: Rules,
+    compaction: Compaction,
+    grace: Grace,
+    begun: Instant,
+    /// The head, which this process changes again when it gives files up.
+    opened: Opened,
+    /// The newest slot of this process.
+    newest: Option<Txid>,
+    /// The keys of files that were read back and may yet let slots go.
+    proved: BTreeSet<String>,
+    view: ViewState,
+    /// The turn to write a file, from the moment when a view is asked for.
+    turn: Option<OwnedSemaphorePermit>,
+    work: JoinSet<Done>,
+    is_pruning_due: bool,
+    is_first_pruning: bool,
+    /// Requests that the budget of slots does not know of yet.
+    requests: u32,
+    /// The head is another writer's.
+    is_lost: bool,
+    stop: CancellationToken,
+}
+
+/// Whether a view is kept for a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ViewState {
+    None,
+    /// The next slot is to keep it.
+    Asked,
+    /// A file is being read from it, or about to be.
+    Used,
+}
+
+/// What a task did.
+#[derive(Debug)]
+pub(crate) enum Done {
+    Learned(Box<Result<Past, Failure>>),
+    Written { level: Level, name: FileName, time_ms: i64, written: Result<Written, Failure> },
+    Pruned(Box<Pruned>),
+}
+
+impl History {
+    /// Behind a claim.
+    pub(crate) fn new(name: &str, bucket: &Bucket, rules: Rules, opened: &Opened, base: Base) -> Self {
+        let floor = opened.head.floor(Level::CAPTURED);
+        Self {
+            name: name.to_owned(),
+            bucket: bucket.clone(),
+            rules,
+            compaction: Compaction::new(rules.rules, base, floor, 0),
+            grace: Grace::new(millis(rules.slots)),
+            begun: Instant::now(),
+            opened: opened.clone(),
+            newest: None,
+            proved: BTreeSet::new(),
+            view: ViewState::None,
+            turn: None,
+            work: JoinSet::new(),
+            is_pruning_due: false,
+            is_first_pruning: true,
+            requests: 0,
+            is_lost: false,
+            stop: CancellationToken::new(),
+        }
+    }
+
+    /// A slot was stored. The orders must reach the one who cut it before he hears that it was.
+    pub(crate) fn stored(&mut self, slot: &SlotFile, shared: &Shared, post: &Post) -> Vec<Order> {
+        let now = self.now();
+        let (txid, bytes, checksum) = (slot.header.max_txid, slot.identity.size, slot.post_apply);
+        self.compaction.stored(&StoredSlot { txid, bytes, checksum, changed: &slot.changed }, now);
+        self.newest = Some(txid);
+        if txid == Txid::FIRST {
+            post.restorable_since(slot.header.timestamp_ms);
+        }
+        let mut orders = Vec::new();
+        if self.view == ViewState::Asked {
+            let job = self.compaction.begin(now);
+            self.view = if job.is_some() { ViewState::Used } else { ViewState::None };
+            orders.push(Order::Derive(job.map(Box::new)));
+        }
+        if self.view == ViewState::None {
+            self.turn = None;
+            orders.extend(self.next_work(shared));
+        }
+        orders
+    }
+
+    /// Begins whatever is due, if nothing is under way.
+    fn next_work(&mut self, shared: &Shared) -> Option<Order> {
+        if !self.work.is_empty() {
+            return None;
+        }
+        let now = self.now();
+        if self.compaction.needs_past(now) {
+            let (bucket, head, end) =
+                (self.bucket.clone(), self.opened.head.clone(), self.compaction.past_end());
+            let look_up = async move { Box::new(survey::look_up(&bucket, &head, end).await) };
+            self.work.spawn(async move { Done::Learned(look_up.await) });
+        } else if self.is_pruning_due && !self.is_lost {
+            self.prune();
+        } else if self.compaction.wants_view(now) {
+            // Slots come first: whoever has no turn at once tries again after a later slot.
+            self.turn = Arc::clone(&shared.merges).try_acquire_owned().ok();
+            if self.turn.is_some() {
+                self.view = ViewState::Asked;
+                return Some(Order::KeepView);
+            }
+        }
+        None
+    }
+
+    /// The requests made since this was asked last, for the budget.
+    pub(crate) fn take_requests(&mut self) -> u32 {
+        std::mem::take(&mut self.requests)
+    }
+
+    /// Sends a file while it is read, if there was a view to read it from.
+    pub(crate) fn write(&mut self, file: Option<Box<DerivedFile>>) {
+        let Some(file) = file else { return self.give_up("the slot could not keep its view") };
+        let bucket = self.bucket.clone();
+        let (level, name, time_ms) = (file.job.level, file.job.name, file.header.timestamp_ms);
+        self.work.spawn(async move {
+            Done::Written { level, name, time_ms, written: compact::write(&bucket, *file).await }
+        });
+    }
+
+    /// Waits until a piece of work is done; for ever if there is none.
+    pub(crate) async fn done(&mut self) -> Option<Done> {
+        match self.work.join_next().await {
+            Some(Ok(done)) => Some(done),
+            // A task that panicked has said so. What it knew of the head is lost.
+            Some(Err(_)) => None,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Takes what a task did.
+    pub(crate) fn take(&mut self, done: Option<Done>, post: &Post) {
+        match done {
+            Some(Done::Learned(past)) => match *past {
+                Ok(past) => self.compaction.learned(past, self.now()),
+                Err(failure) => self.failed(&format!("earlier files cannot be looked up: {failure}")),
+            },
+            Some(Done::Written { level, name, time_ms, written: Ok(Written { size, requests }) }) => {
+                self.requests = self.requests.saturating_add(requests);
+                tracing::debug!(
+                    "{}: level {} merged up to txid {}, {size} bytes",
+                    self.name,
+                    level.get(),
+                    name.max()
+                );
+                self.proved.insert(self.bucket.file_key(level, name));
+                self.written(level, name.max(), size);
+                if level == Level::SNAPSHOT {
+                    post.snapshot_at(time_ms);
+                }
+            }
+            Some(Done::Written { written: Err(failure), .. }) => self.give_up(&failure.to_string()),
+            Some(Done::Pruned(pruned)) => self.pruned(*pruned, post),
+            None => {
+                self.is_lost = true;
+                self.give_up("it ended without a word");
+            }
+        }
+        post.merges_fail(self.compaction.failures());
+    }
+
+    fn written(&mut self, level: Level, max: Txid, size: u64) {
+        let now = self.now();
+        (self.view, self.turn) = (ViewState::None, None);
+        self.compaction.written(size);
+        self.grace.merged(max.get(), now);
+        let floor = self.opened.head.floor(Level::CAPTURED);
+        let is_high = level == Level::SNAPSHOT || Level::MERGED.last() == Some(&level);
+        self.is_pruning_due |= is_high || self.grace.settled(now).saturating_sub(floor) >= SLOTS_MANY;
+    }
+
+    fn give_up(&mut self, why: &str) {
+        (self.view, self.turn) = (ViewState::None, None);
+        self.compaction.given_up(self.now());
+        self.say_failure(&format!("a merged file is put off: {why}"));
+    }
+
+    fn failed(&mut self, why: &str) {
+        self.compaction.failed(self.now());
+        self.say_failure(why);
+    }
+
+    /// Once is nothing. If it goes on, a restore takes longer and longer, and nothing is ever deleted.
+    fn say_failure(&self, what: &str) {
+        let failures = self.compaction.failures();
+        if failures.is_power_of_two() && failures >= FAILURES_SAID {
+            tracing::warn!("{}: {what}; {failures} times in a row, slots pile up in the bucket", self.name);
+        } else {
+            tracing::debug!("{}: {what}", self.name);
+        }
+    }
+
+    fn prune(&mut self) {
+        let Some(newest) = self.newest else { return };
+        let settled = self.grace.settled(self.now());
+        let prune = Prune {
+            bucket: self.bucket.clone(),
+            opened: self.opened.clone(),
+            newest,
+            settled,
+            window: self.rules.window,
+            proved: std::mem::take(&mut self.proved),
+            is_first: self.is_first_pruning,
+            stop: self.stop.clone(),
+        };
+        self.is_pruning_due = false;
+        self.work.spawn(async move { Done::Pruned(Box::new(prune.run().await)) });
+    }
+
+    fn pruned(&mut self, pruned: Pruned, post: &Post) {
+        let Pruned { opened, proved, oldest_ms, deleted, requests, failure, is_lost } = pruned;
+        self.requests = self.requests.saturating_add(requests);
+        self.opened = opened;
+        self.proved = proved;
+        self.is_lost |= is_lost;
+        self.is_first_pruning &= failure.is_some();
+        if let Some(oldest) = oldest_ms {
+            post.restorable_since(oldest);
+        }
+        if deleted > 0 {
+            tracing::debug!("{}: {deleted} files that nothing needs any more were deleted", self.name);
+        }
+        if is_lost {
+            tracing::warn!("{}: another process claims the replica; nothing is deleted any more", self.name);
+        }
+        if let Some(failure) = failure {
+            tracing::warn!("{}: files that nothing needs stay in the bucket: {failure}", self.name);
+        }
+    }
+
+    /// Ends what is under way, and returns the head as it is now.
+    pub(crate) async fn end(&mut self, post: &Post) -> Opened {
+        self.stop.cancel();
+        if self.view != ViewState::None {
+            // Nobody needs the file, and what it would have deleted stays.
+            self.work.abort_all();
+        }
+        let all = async {
+            while !self.work.is_empty() {
+                let done = self.done().await;
+                self.take(done, post);
+            }
+        };
+        let _ = tokio::time::timeout(END_PATIENCE, all).await;
+        self.opened.clone()
+    }
+
+    fn now(&self) -> u64 {
+        millis(self.begun.elapsed())
+    }
+}
+
+/// So many slots are worth a list and a new head before the highest level is due.
+const SLOTS_MANY: u64 = 1_000;
+/// So many attempts may fail before somebody should know.
+const FAILURES_SAID: u32 = 4;
+/// How long an orderly end waits for a deletion that was begun.
+const END_PATIENCE: Duration = Duration::from_secs(3);

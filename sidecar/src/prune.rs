@@ -1,0 +1,236 @@
+//! Gives up what no promised state needs any more: raises the floors, then deletes what is dead, and nothing else.
+//!
+//! ```text
+//! list ─► decide ─► (copy the first slot, read it back, list again) ─► raise the floors ─► delete in batches
+//! ```
+//!
+//! What stands in for slots that go was read back: by this process when it wrote it, else now. A merged file that cannot be read
+//! stands for nothing, and the slots that it merged stay.
+//!
+//! Killed between any two steps it leaves files that are dead and still there; the next one deletes them. Whoever finds
+//! another writer's head stops pruning and deletes nothing any more.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use lifeboat_ltx::{Txid, decode_whole};
+use lifeboat_replica::claim::Opened;
+use lifeboat_replica::head::Head;
+use lifeboat_replica::inventory::{FileEntry, Inventory};
+use lifeboat_replica::layout::Level;
+use lifeboat_replica::retention::{Pruning, Wish, dead, decide};
+use lifeboat_replica::slot::WriteAnswer;
+use lifeboat_wire::Reason;
+use tokio_util::sync::CancellationToken;
+
+use crate::bucket::{Bucket, FileEnds};
+use crate::clock::{millis, wall_ms};
+use crate::exit::{Exit, Failure};
+use crate::retry;
+
+/// One round of pruning.
+#[derive(Debug)]
+pub struct Prune {
+    /// The replica.
+    pub bucket: Bucket,
+    /// The head as this process wrote it last.
+    pub opened: Opened,
+    /// The newest slot with pages, stored by this process.
+    pub newest: Txid,
+    /// Slots up to here are old enough to go.
+    pub settled: u64,
+    /// How far back restores must be possible.
+    pub window: Duration,
+    /// The keys of files that this process wrote and read back.
+    pub proved: BTreeSet<String>,
+    /// Whether dead files of earlier processes may be left.
+    pub is_first: bool,
+    /// Cancelled when the process ends: nothing new is begun.
+    pub stop: CancellationToken,
+}
+
+/// What came of it.
+#[derive(Debug)]
+pub struct Pruned {
+    /// The head now.
+    pub opened: Opened,
+    /// The keys of files that were read back, as far as slots are left that they merge.
+    pub proved: BTreeSet<String>,
+    /// The oldest state that can be restored, milliseconds since 1970, where it was looked at.
+    pub oldest_ms: Option<i64>,
+    /// How many files were deleted.
+    pub deleted: usize,
+    /// How many requests it took, without the deletions.
+    pub requests: u32,
+    /// Why it did not come to its end.
+    pub failure: Option<Failure>,
+    /// Whether the head is another writer's: this process must not prune any more.
+    pub is_lost: bool,
+}
+
+impl Prune {
+    /// Does what may be done.
+    pub async fn run(mut self) -> Pruned {
+        let mut pruned = Pruned {
+            opened: self.opened.clone(),
+            proved: BTreeSet::new(),
+            oldest_ms: None,
+            deleted: 0,
+            requests: 0,
+            failure: None,
+            is_lost: false,
+        };
+        let outcome = self.prune(&mut pruned).await;
+        (pruned.opened, pruned.proved) = (self.opened, self.proved);
+        pruned.failure = outcome.err();
+        pruned
+    }
+
+    async fn prune(&mut self, pruned: &mut Pruned) -> Result<(), Failure> {
+        for _ in 0..ROUNDS_MAX {
+            let files = self.files().await?;
+            pruned.requests += LISTS;
+            let readable = self.readable(&files, pruned).await?;
+            let inventory = Inventory::new(readable, Some(self.opened.head.clone()));
+            let beginning = self.beginning(&inventory, pruned).await?;
+            let wish = Wish { newest: self.newest, settled: self.settled, beginning };
+            let decided = decide(&inventory, &wish)
+                .map_err(|broken| Failure::damaged(Reason::ChainGap, format!("{}: {broken}", self.bucket)))?;
+            match decided {
+                Pruning::CopyFirst(slot) => {
+                    self.copy_first(&slot).await?;
+                    pruned.requests += COPY;
+                    continue;
+                }
+                Pruning::Raise(floors) => {
+                    let raised = self.opened.head.raise(floors);
+                    pruned.requests += 1;
+                    if self.stop.is_cancelled() || !self.raise(raised).await? {
+                        pruned.is_lost = !self.stop.is_cancelled();
+                        return Ok(());
+                    }
+                }
+                Pruning::Nothing => {}
+            }
+            return self.delete(&dead(&files, &self.opened.head), pruned).await;
+        }
+        Err(Failure::bug("the first slot was copied to where snapshots are, and is not there"))
+    }
+
+    async fn files(&self) -> Result<Vec<FileEntry>, Failure> {
+        let floor = if self.is_first { 0 } else { self.opened.head.floor(Level::CAPTURED) };
+        retry::lasting(PATIENCE, || self.bucket.live_files(floor)).await
+    }
+
+    /// The files without those that were never read back and cannot be. What earlier slots went for is all there is of them.
+    async fn readable(
+        &mut self,
+        files: &[FileEntry],
+        pruned: &mut Pruned,
+    ) -> Result<Vec<FileEntry>, Failure> {
+        let floor = self.opened.head.floor(Level::CAPTURED);
+        let is_new = |file: &FileEntry| file.level > Level::CAPTURED && file.max.get() > floor;
+        let (mut readable, mut proved) = (Vec::new(), BTreeSet::new());
+        for file in files {
+            if is_new(file) {
+                if !self.proved.contains(&file.key) && !self.reads_back(file, pruned).await? {
+                    continue;
+                }
+                proved.insert(file.key.clone());
+            }
+            readable.push(file.clone());
+        }
+        self.proved = proved;
+        Ok(readable)
+    }
+
+    async fn reads_back(&self, file: &FileEntry, pruned: &mut Pruned) -> Result<bool, Failure> {
+        pruned.requests += 1;
+        let is_read = match retry::lasting(PATIENCE, || self.bucket.ends(&file.key)).await {
+            Ok(ends) => ends.is_some_and(|ends| is_named(file, &ends)),
+            Err(failure) if failure.exit == Exit::Damaged => false,
+            Err(failure) => return Err(failure),
+        };
+        if !is_read {
+            tracing::warn!("{}: {} is not what it should be; what it merged stays", self.bucket, file.key);
+        }
+        Ok(is_read)
+    }
+
+    /// The newest snapshot that is older than the window, by the time in its header.
+    async fn beginning(&self, inventory: &Inventory, pruned: &mut Pruned) -> Result<Option<Txid>, Failure> {
+        let since = wall_ms().saturating_sub_unsigned(millis(self.window));
+        let mut beginning = None;
+        for snapshot in inventory.files().iter().filter(|file| file.level == Level::SNAPSHOT) {
+            let made = retry::lasting(PATIENCE, || self.bucket.live_header(snapshot)).await?.timestamp_ms;
+            pruned.requests += 1;
+            if made > since {
+                pruned.oldest_ms = pruned.oldest_ms.or(Some(made));
+                break;
+            }
+            (beginning, pruned.oldest_ms) = (Some(snapshot.max), Some(made));
+        }
+        Ok(beginning)
+    }
+
+    async fn copy_first(&self, slot: &FileEntry) -> Result<(), Failure> {
+        let copy = retry::lasting(PATIENCE, || self.bucket.copy_to_snapshots(slot)).await?;
+        let [source, copied] = [&slot.key, &copy.key].map(|key| async move {
+            let ends = retry::lasting(PATIENCE, || self.bucket.ends(key)).await?;
+            ends.ok_or_else(|| Failure::unavailable(format!("{}: {key} is not there", self.bucket)))
+        });
+        let (source, copied) = (source.await?, copied.await?);
+        if (source.size, &source.header, &source.tail) != (copied.size, &copied.header, &copied.tail) {
+            let what = format!("{}: {} is no copy of {}", self.bucket, copy.key, slot.key);
+            return Err(Failure::damaged(Reason::IntegrityFailed, what));
+        }
+        Ok(())
+    }
+
+    /// Whether the head has the new floors. After an unclear answer only its content tells.
+    async fn raise(&mut self, raised: Head) -> Result<bool, Failure> {
+        for _ in 0..ROUNDS_MAX {
+            let written = self.bucket.replace_head(&raised, &self.opened.etag).await;
+            if let Ok((WriteAnswer::Done, Some(etag))) = written {
+                self.opened = Opened { head: raised, etag };
+                return Ok(true);
+            }
+            match retry::lasting(PATIENCE, || self.bucket.head()).await? {
+                Some((head, etag)) if head == raised => {
+                    self.opened = Opened { head, etag };
+                    return Ok(true);
+                }
+                Some((head, etag)) if head == self.opened.head => self.opened.etag = etag,
+                Some(_) | None => return Ok(false),
+            }
+        }
+        Err(Failure::unavailable(format!("{}: the head could not be written", self.bucket)))
+    }
+
+    async fn delete(&self, dead: &[String], pruned: &mut Pruned) -> Result<(), Failure> {
+        for batch in dead.chunks(BATCH) {
+            if self.stop.is_cancelled() {
+                return Ok(());
+            }
+            retry::lasting(PATIENCE, || self.bucket.delete(batch)).await?;
+            pruned.deleted += batch.len();
+        }
+        Ok(())
+    }
+}
+
+/// Whether a file is what its name and the list say, and all of it can be read where that is not much.
+fn is_named(file: &FileEntry, ends: &FileEnds) -> bool {
+    let FileEnds { size, header, whole, .. } = ends;
+    let is_readable = whole.as_ref().is_none_or(|bytes| decode_whole(bytes).is_ok());
+    is_readable && (*size, header.min_txid, header.max_txid) == (file.size, file.min, file.max)
+}
+
+/// Copying the first slot needs a second look, and lost answers a few more attempts.
+const ROUNDS_MAX: usize = 5;
+const BATCH: usize = 100;
+/// One for each level.
+const LISTS: u32 = 5;
+/// The copy, and reading both.
+const COPY: u32 = 5;
+const PATIENCE: Duration = Duration::from_secs(60);
