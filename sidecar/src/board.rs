@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use lifeboat_replica::head::Base;
 use lifeboat_store::Requests;
+use lifeboat_wal::sqlite_version::SqliteVersion;
 use lifeboat_wire::{DatabaseStatus, LostSpan, Position, Status, Verdict};
 use tokio_util::sync::CancellationToken;
 
@@ -321,6 +322,18 @@ impl Post {
         is_new
     }
 
+    /// The application writes with this SQLite. Says whether that is news.
+    #[must_use]
+    pub fn written_by(&self, version: SqliteVersion) -> bool {
+        let mut is_news = false;
+        self.write(|entry| {
+            let said = entry.status.sqlite_version.replace(version.to_string());
+            entry.status.has_wal_reset_race = version.has_wal_reset_race();
+            is_news = said != entry.status.sqlite_version;
+        });
+        is_news
+    }
+
     /// The follower's loop ended in order.
     pub fn ended(&self) {
         self.write(|entry| entry.last_turn = None);
@@ -396,6 +409,8 @@ impl Entry {
             oldest_restorable: None,
             last_snapshot: None,
             merge_failures: 0,
+            sqlite_version: None,
+            has_wal_reset_race: false,
             verdict: None,
             reason: None,
             message: String::new(),

@@ -212,9 +212,9 @@ struct Capture<'a> {
     is_gone: bool,
     /// It was deleted, and cannot be read through our connections either.
     is_lost: bool,
-    /// Whether the watch was armed and nothing is known of what came before.
-    is_unsure: bool,
     is_asleep: bool,
+    /// Whether it was asked which SQLite the application has.
+    is_version_known: bool,
     not_before: Option<Instant>,
     large: LargeSlots,
     derived: Derived,
@@ -244,8 +244,8 @@ impl<'a> Capture<'a> {
             is_name_suspect: false,
             is_gone: false,
             is_lost: false,
-            is_unsure: false,
             is_asleep: false,
+            is_version_known: false,
             not_before: None,
             large: LargeSlots::new(),
             derived: Derived::default(),
@@ -429,9 +429,9 @@ impl<'a> Capture<'a> {
             self.watch.pause(pause);
             return;
         }
-        // Frames that were written before the watch was armed, and are synced now, become visible without an event.
-        if std::mem::take(&mut self.is_unsure) && self.database.has_unfinished().unwrap_or(true) {
-            self.pace.event();
+        if self.pace.wants_to_rest() {
+            let is_on_its_way = self.is_on_its_way();
+            self.pace.on_its_way(is_on_its_way);
         }
         let due = self.due();
         let within = |pause: Duration| due.map_or(pause, |due| due.min(pause));
@@ -445,7 +445,7 @@ impl<'a> Capture<'a> {
             // What happened until now is found by the look that follows.
             (Next::EventWithin(_) | Next::Event, None) => {
                 (self.armed, self.is_name_suspect) = (Some(self.watch.arm()), true);
-                self.is_unsure = true;
+                self.pace.armed();
                 return;
             }
             (Next::EventWithin(pause), Some(_)) => Some(within(pause)),
@@ -466,6 +466,19 @@ impl<'a> Capture<'a> {
         }
         self.post.wakes();
         self.task.place.works();
+    }
+
+    /// Whether a commit may become visible without a further event.
+    fn is_on_its_way(&mut self) -> bool {
+        // What cannot be asked is looked at.
+        if self.pace.is_left_behind() || !self.database.has_unfinished().unwrap_or(true) {
+            return false;
+        }
+        if self.pace.is_in_vain() && self.database.is_left_behind().unwrap_or(false) {
+            self.pace.left_behind();
+            return false;
+        }
+        true
     }
 
     /// Whether everything is stored, and nobody waits for anything.

@@ -155,7 +155,8 @@ impl From<DatabaseError> for Failure {
             cause = error.source();
         }
         match error.verdict() {
-            Verdict::Halt => Self::bug(message),
+            Verdict::Halt if error.reason() == Reason::Bug => Self::bug(message),
+            Verdict::Halt => Self::damaged(error.reason(), message),
             Verdict::Retry | Verdict::Rescan => Self { reason: error.reason(), ..Self::unavailable(message) },
             Verdict::Fence | Verdict::Refuse | Verdict::Unknown => Self::refused(error.reason(), message),
         }

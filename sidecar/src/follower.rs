@@ -27,7 +27,7 @@ use crate::places::Place;
 use crate::retry::Trying;
 use crate::watch::Watch;
 use crate::writer::Writer;
-use crate::{claim, connect, pod};
+use crate::{claim, connect, damage, pod};
 
 mod storing;
 
@@ -351,6 +351,7 @@ impl Follower {
 
     /// Whether this database may be replicated there.
     fn adopt(&self, database: &OpenedDatabase, chain: &Chain) -> Result<Adoption, Failure> {
+        damage::require_none(self.marks.folder(), &database.file_id)?;
         let path = &self.database.path;
         let local = Local::Present {
             content: database.content,

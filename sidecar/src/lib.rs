@@ -30,6 +30,7 @@ pub mod config;
 pub mod configured;
 pub mod connect;
 pub mod ctl;
+pub mod damage;
 pub mod database;
 pub mod demand;
 pub mod deriving;

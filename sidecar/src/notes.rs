@@ -9,6 +9,7 @@ use lifeboat_replica::page_log::{Anchor, KnownState, LogIdentity};
 use lifeboat_replica::page_sums::PageSums;
 use lifeboat_wal::{PageNo, PageSize};
 
+use crate::damage;
 use crate::database::{Database, DatabaseError, View};
 use crate::first_view::{self, Expected};
 use crate::page_log_file::PageLogFile;
@@ -107,6 +108,16 @@ impl Notes {
     pub fn stored_whole(&mut self, txid: u64, sums: &PageSums) {
         if let Some(log) = &mut self.log {
             log.begin(txid, sums, None);
+        }
+    }
+
+    /// The database lost a page: nobody may take the file for good.
+    pub fn damaged(&self, message: &str) {
+        if let Err(error) = damage::mark(&self.folder, &self.file_id, message) {
+            tracing::error!(
+                "{}: {error}; a process that comes later will not know: {message}",
+                self.folder.display()
+            );
         }
     }
 

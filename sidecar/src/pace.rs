@@ -10,9 +10,11 @@ use std::time::Duration;
 pub struct Pace {
     /// The pause while the database is not settled.
     pause: Duration,
-    /// The next look after an event that brought no news.
+    /// The next look for a commit that is on its way.
     look_again: Option<Duration>,
     is_settled: bool,
+    /// What seems to be on its way was left there, and never will be visible.
+    is_left_behind: bool,
 }
 
 /// What comes before the next look.
@@ -30,21 +32,56 @@ impl Pace {
     /// A database of which nothing is known yet.
     #[must_use]
     pub const fn new() -> Self {
-        Self { pause: PAUSE_START, look_again: None, is_settled: false }
+        Self { pause: PAUSE_START, look_again: None, is_settled: false, is_left_behind: false }
     }
 
-    /// An event came, so the next looks are due soon.
-    ///
-    /// A commit writes its frames, which is the event, perhaps syncs them, and becomes visible only afterwards, without a
-    /// further event. So one event is followed by looks after 1, 2, 4 … milliseconds, for longer than the kernel lets a
-    /// disk be stuck without a warning.
+    /// An event came, so the next look is due soon.
     pub const fn event(&mut self) {
-        self.look_again = Some(LOOK_MIN);
+        (self.look_again, self.is_left_behind) = (Some(LOOK_MIN), false);
+    }
+
+    /// The watch is armed from now on. What was written before is no event.
+    pub const fn armed(&mut self) {
+        self.is_left_behind = false;
+    }
+
+    /// Whether it matters that a commit is on its way: the next look is not due anyway.
+    #[must_use]
+    pub fn wants_to_rest(&self) -> bool {
+        self.is_settled || self.look_again.is_some() || self.pause > PAUSE_MAX
+    }
+
+    /// A commit writes its frames, which is the event, perhaps syncs them, and becomes visible only afterwards, without a
+    /// further event. So as long as one is on its way there are looks after 1, 2, 4 … milliseconds, and then every second,
+    /// however long its disk takes.
+    pub fn on_its_way(&mut self, is_on_its_way: bool) {
+        if is_on_its_way {
+            let _ = self.look_again.get_or_insert(LOOK_MIN);
+        } else {
+            self.look_again = None;
+        }
+    }
+
+    /// Whether what is on its way has been looked for so long that it is worth asking whether anybody is writing it.
+    #[must_use]
+    pub fn is_in_vain(&self) -> bool {
+        self.look_again == Some(LOOK_MAX)
+    }
+
+    /// Nobody is writing what seemed to be on its way. The next writer will be an event.
+    pub const fn left_behind(&mut self) {
+        self.is_left_behind = true;
+    }
+
+    /// Whether what seems to be on its way is known to have been left there.
+    #[must_use]
+    pub const fn is_left_behind(&self) -> bool {
+        self.is_left_behind
     }
 
     /// A look brought so many frames.
     pub fn news(&mut self, frames: u64) {
-        self.look_again = None;
+        (self.look_again, self.is_left_behind) = (None, false);
         if self.is_settled {
             self.pause = PAUSE_START;
         } else if frames > FRAMES_MANY {
@@ -82,7 +119,7 @@ impl Pace {
     pub fn next_wait(&mut self) -> Next {
         match self.look_again {
             Some(pause) => {
-                self.look_again = Some(pause * 2).filter(|&longer| longer <= LOOK_MAX);
+                self.look_again = Some((pause * 2).min(LOOK_MAX));
                 Next::within(pause)
             }
             None if self.is_settled => Next::Event,
@@ -115,30 +152,59 @@ const FRAMES_MANY: u64 = 200;
 /// Fewer are looked for more rarely.
 const FRAMES_FEW: u64 = 100;
 const LOOK_MIN: Duration = Duration::from_millis(1);
-/// All looks together last two minutes; Linux complains about a task that waits for its disk for as long.
-const LOOK_MAX: Duration = Duration::from_millis(1 << 16);
+/// A commit whose sync took minutes is seen so soon after it became visible.
+const LOOK_MAX: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn one_event_without_news_is_followed_by_looks_for_two_minutes() {
+    fn a_commit_that_is_on_its_way_is_looked_for_soon_and_then_every_second_without_end() {
         let mut pace = Pace::new();
         pace.settled();
         assert_eq!(pace.next_wait(), Next::Event);
         pace.event();
         let mut pauses = Vec::new();
-        while let Next::Pause(pause) | Next::EventWithin(pause) = pace.next_wait() {
+        while pauses.iter().sum::<Duration>() < Duration::from_secs(300) {
+            assert!(pace.wants_to_rest());
+            pace.on_its_way(true);
+            let (Next::Pause(pause) | Next::EventWithin(pause)) = pace.next_wait() else {
+                panic!("it rests after {pauses:?}")
+            };
             pauses.push(pause);
         }
         assert_eq!(pauses[..4], [1, 2, 4, 8].map(Duration::from_millis));
-        assert!(pauses.iter().sum::<Duration>() > Duration::from_secs(120), "{pauses:?}");
-        assert!(pauses.len() < 20);
-        pace.event();
+        assert_eq!(pauses.last(), Some(&Duration::from_secs(1)));
+        assert!(pauses.len() < 320);
         pace.news(1);
         pace.settled();
-        assert_eq!(pace.next_wait(), Next::Event, "news explain the event");
+        assert_eq!(pace.next_wait(), Next::Event, "it has come");
+    }
+
+    #[test]
+    fn an_event_after_which_nothing_is_on_its_way_costs_one_look() {
+        let mut pace = Pace::new();
+        pace.settled();
+        pace.event();
+        pace.on_its_way(false);
+        assert_eq!(pace.next_wait(), Next::Event);
+    }
+
+    #[test]
+    fn what_was_left_behind_counts_for_nothing_until_something_happens() {
+        let mut pace = Pace::new();
+        pace.settled();
+        pace.event();
+        while !pace.is_in_vain() {
+            pace.next_wait();
+        }
+        for happens in [Pace::event, Pace::armed, |pace: &mut Pace| pace.news(1)] {
+            pace.left_behind();
+            assert!(pace.is_left_behind());
+            happens(&mut pace);
+            assert!(!pace.is_left_behind());
+        }
     }
 
     #[test]

@@ -93,7 +93,17 @@ fn remarks(database: &DatabaseStatus) -> impl Iterator<Item = String> {
         let (from, to) = (to_the_second(&lost.from), to_the_second(&lost.to));
         format!("{}: from {from} to {to} only the end can be restored", database.name)
     });
-    trouble.into_iter().chain(costs).chain(lost)
+    let version = database.sqlite_version.as_deref().filter(|_| database.has_wal_reset_race);
+    let race = version.map(|version| race(&database.name, version));
+    trouble.into_iter().chain(costs).chain(lost).chain(race)
+}
+
+/// What there is to say of an application whose SQLite can lose commits by itself.
+#[must_use]
+pub fn race(name: &str, version: &str) -> String {
+    format!(
+        "{name}: its application writes with SQLite {version}, whose checkpoints can lose commits in a rare race; upgrade it to 3.51.3 (or 3.50.7, 3.44.6) or newer"
+    )
 }
 
 const COLUMNS: usize = 7;
@@ -109,7 +119,7 @@ mod tests {
             {"name":"main","path":"/data/app.db","epoch":12,"lagSeconds":0.0,"unreplicatedBytes":0,"verdict":null,
              "reason":null,"position":{"txid":"00000000000000a1","checksum":null,"time":"2026-11-23T06:59:41.5Z"}},
             {"name":"/data/sessions.db","path":"/data/sessions.db","epoch":3,"lagSeconds":61.25,
-             "unreplicatedBytes":8192,"requestsPerDay":288,"position":null,"verdict":"retry",
+             "unreplicatedBytes":8192,"requestsPerDay":288,"sqliteVersion":"3.45.1","hasWalResetRace":true,"position":null,"verdict":"retry",
              "reason":"StoreUnavailable","message":"bucket shop: connection refused"}]}"#,
         )
         .unwrap();
@@ -123,6 +133,8 @@ main               stored    00000000000000a1  2026-11-23 06:59:41Z  0.0s   0 B 
 /data/sessions.db: bucket shop: connection refused
 
 /data/sessions.db: max-lag costs 288 slots a day at this pace, more than max-requests-per-day
+
+/data/sessions.db: its application writes with SQLite 3.45.1, whose checkpoints can lose commits in a rare race; upgrade it to 3.51.3 (or 3.50.7, 3.44.6) or newer
 "
         );
     }

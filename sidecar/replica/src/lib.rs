@@ -13,9 +13,11 @@
 //! | [`compaction`] | when merged files and snapshots are due, and which pages they hold |
 //! | [`retention`], [`reach`] | which files may go, and what the others still lead to |
 //! | [`page_sums`] | which of them differ from what the bucket has |
+//! | [`audit`] | which pages to hold against what the WAL said of them |
 //! | [`page_log`] | the same, kept beside the database for the process that comes after this one |
 
 pub mod adoption;
+pub mod audit;
 pub mod budget;
 pub mod claim;
 pub mod compaction;

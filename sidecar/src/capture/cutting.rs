@@ -1,5 +1,6 @@
 //! Cutting the next slot, when it is due.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use lifeboat_replica::flush::Decision;
@@ -7,9 +8,12 @@ use lifeboat_replica::flush::Decision;
 use super::large::Route;
 use super::{Capture, Finish, Report};
 use crate::backlog::Backlog;
+use crate::board::Post;
 use crate::clock::millis;
+use crate::database::Pages;
 use crate::exit::{Exit, Failure};
 use crate::limits::Turn;
+use crate::show;
 use crate::slot_file::{NextSlot, SlotFile, bytes_at_most, cut};
 
 /// What a view was good for.
@@ -42,6 +46,7 @@ impl Capture<'_> {
         let viewed = match self.database.view(&mut self.dirty) {
             Ok(view) => {
                 let pages = view.pages();
+                tell_version(&pages, &self.task.path, self.post, &mut self.is_version_known);
                 // A view that keeps the application from committing must not wait for the network.
                 let can_wait = !view.blocks_writers();
                 let bytes = if can_wait { bytes_at_most(&pages, &self.dirty, &self.sums) } else { 0 };
@@ -123,6 +128,18 @@ impl Capture<'_> {
         self.large.is_without_room();
         self.not_before = Some(Instant::now() + CUT_AGAIN);
         Ok(())
+    }
+}
+
+/// Says once which SQLite the application has, and what is wrong with that.
+fn tell_version(pages: &Pages<'_>, path: &Path, post: &Post, is_known: &mut bool) {
+    if std::mem::replace(is_known, true) {
+        return;
+    }
+    // Who cannot be asked for this cannot be read either, and that is said by whoever reads.
+    let Some(version) = pages.written_by().ok().flatten() else { return };
+    if post.written_by(version) && version.has_wal_reset_race() {
+        tracing::warn!("{}", show::race(&path.display().to_string(), &version.to_string()));
     }
 }
 

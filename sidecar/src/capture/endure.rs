@@ -19,6 +19,9 @@ impl Capture<'_> {
     /// opened again, and compared page by page.
     pub(super) fn endure(&mut self, error: DatabaseError) -> Result<(), Failure> {
         self.pace.failed();
+        if let DatabaseError::LostPage { .. } = &error {
+            self.notes.damaged(&error.to_string());
+        }
         if !error.can_heal() {
             return Err(error.into());
         }

@@ -187,6 +187,18 @@ impl Database {
         }
     }
 
+    /// Whether what is unfinished never will be: see [`WalDatabase::is_left_behind`].
+    ///
+    /// # Errors
+    ///
+    /// A [`DatabaseError`] when the WAL-index cannot be read.
+    pub fn is_left_behind(&self) -> Result<bool, DatabaseError> {
+        match &self.mode {
+            Some(Mode::Wal(database)) => database.is_left_behind(),
+            Some(Mode::Journal(_)) | None => Ok(false),
+        }
+    }
+
     /// To be called before the database is left alone for this long: see [`WalDatabase::stand_by`].
     pub fn stand_by(&self, pause: Duration) {
         if let Some(Mode::Wal(database)) = &self.mode {

@@ -54,7 +54,7 @@ mod tests {
             frame_checksum: Checksum::default(),
             salts: Salts::default(),
         };
-        WalIndex { header, backfilled: FrameNo::new(backfilled) }
+        WalIndex { header, backfilled: FrameNo::new(backfilled), attempted: FrameNo::new(5) }
     }
 
     const SHORT: Duration = Duration::from_millis(29);

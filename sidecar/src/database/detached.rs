@@ -60,6 +60,8 @@ impl WalDatabase {
         let followed = self.follow_to_header(&mut still_dirty);
         dirty.merge(still_dirty.clone());
         followed?;
+        let lost = self.find_lost_page(pin.connection(), &still_dirty)?;
+        self.require_not_lost(lost, dirty)?;
         // Nothing can be copied into the file, nor cut off it, past the view.
         let is_all_in_file = self.read_index()?.is_backfilled();
         let (path, page_size) = (self.path.clone(), self.page_size);

@@ -124,6 +124,18 @@ pub enum DatabaseError {
         /// SQLite's own words.
         source: rusqlite::Error,
     },
+    /// A page of the database is not what was committed: a checkpoint did not copy it.
+    #[error(
+        "page {page} of {} is not what was last committed: a checkpoint did not copy it, as SQLite before 3.51.3 can fail to, \
+         or something else wrote to the file. Nothing was stored of that; restore the database from its replica",
+        path.display()
+    )]
+    LostPage {
+        /// The database.
+        path: PathBuf,
+        /// The first page found.
+        page: PageNo,
+    },
     /// The page size is not the one it was.
     #[error(
         "{} has pages of {} bytes now and had {}; a replica keeps its page size, so give the database a new, empty prefix",
@@ -200,7 +212,7 @@ impl DatabaseError {
             | Self::PageSizeChanged { .. }
             | Self::UnsupportedFilesystem { .. }
             | Self::ReadOnly { .. } => Verdict::Refuse,
-            Self::PageBeyondEnd { .. } => Verdict::Halt,
+            Self::LostPage { .. } | Self::PageBeyondEnd { .. } => Verdict::Halt,
         }
     }
 
@@ -212,7 +224,9 @@ impl DatabaseError {
             Self::NotWal { .. } => Reason::NotWal,
             Self::Busy { .. } | Self::LockHeld { .. } | Self::ModeChanged { .. } => Reason::LockHeld,
             Self::HotJournal { .. } => Reason::HotJournal,
-            Self::Truncated { .. } | Self::Unreadable { .. } => Reason::DatabaseDamaged,
+            Self::Truncated { .. } | Self::Unreadable { .. } | Self::LostPage { .. } => {
+                Reason::DatabaseDamaged
+            }
             Self::PageSizeChanged { .. } => Reason::Diverged,
             Self::NotADatabase { .. }
             | Self::UnsupportedFilesystem { .. }
@@ -239,6 +253,7 @@ impl DatabaseError {
         !matches!(
             self,
             Self::Replaced { .. }
+                | Self::LostPage { .. }
                 | Self::PageSizeChanged { .. }
                 | Self::UnsupportedFilesystem { .. }
                 | Self::PageBeyondEnd { .. }

@@ -8,6 +8,7 @@ use std::io::{self, ErrorKind};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
+use lifeboat_replica::audit::Audit;
 use lifeboat_replica::dirty_pages::DirtyPages;
 use lifeboat_wal::PageSize;
 use lifeboat_wal::continuity::{Discontinuity, NextRead, Reading, Tally, WalPlace};
@@ -22,6 +23,8 @@ pub(super) struct Follower {
     page_size: PageSize,
     place: WalPlace,
     buffer: Vec<u8>,
+    /// What the frames read said of their pages.
+    said: Audit,
 }
 
 /// Why a header could not be reached.
@@ -37,11 +40,16 @@ impl Follower {
     /// Begins at the header, knowing nothing earlier.
     pub(super) fn open(wal: &Path, page_size: PageSize, header: &IndexHeader) -> io::Result<Self> {
         let buffer = vec![0; BUFFER_BYTES.max(frame_bytes(page_size))];
-        Ok(Self { wal: File::open(wal)?, page_size, place: WalPlace::at(header), buffer })
+        Ok(Self { wal: File::open(wal)?, page_size, place: WalPlace::at(header), buffer, said: Audit::new() })
     }
 
     /// Reads every frame up to the header and adds its page to `dirty`. After an error the place is the old one.
     pub(super) fn read_to(&mut self, to: &IndexHeader, dirty: &mut DirtyPages) -> Result<Tally, Unread> {
+        // What was read of a run that cannot be read to its end proves nothing.
+        self.try_read_to(to, dirty).inspect_err(|_| self.said.forget())
+    }
+
+    fn try_read_to(&mut self, to: &IndexHeader, dirty: &mut DirtyPages) -> Result<Tally, Unread> {
         let mut reading = match self.place.next_read(to)? {
             NextRead::Nothing(place) => {
                 self.place = place;
@@ -70,19 +78,35 @@ impl Follower {
         }
     }
 
-    /// Whether the file goes on behind the last frame that the header names, in the same run: a transaction that is being
-    /// written or synced, or one that was rolled back. At the beginning of a run any frame counts: whoever begins a new
-    /// WAL draws salts that the header names only when the first transaction is committed.
+    /// Whether the file goes on behind the last frame that the header names, which is where we are: a transaction that is
+    /// being written or synced, or one that was rolled back. Where the header names no frame, a run that has begun shows
+    /// by its salts: whoever begins a WAL may draw them, and the header names them when the first transaction is committed.
     pub(super) fn goes_on(&self, header: &IndexHeader) -> io::Result<bool> {
+        if header.last_frame == FrameNo::START {
+            return match self.read_header() {
+                Ok(run) => Ok(!self.place.is_past(run.salts)),
+                Err(Unread::Lost(Discontinuity::TooShort { .. })) => Ok(false),
+                // Somebody may be writing it just now.
+                Err(Unread::Lost(_)) => Ok(true),
+                Err(Unread::Io(error)) => Err(error),
+            };
+        }
         let mut bytes = [0; FRAME_HEADER_BYTES];
         match self.wal.read_exact_at(&mut bytes, header.last_frame.end_offset(self.page_size)) {
             Err(error) if error.kind() == ErrorKind::UnexpectedEof => Ok(false),
             Err(error) => Err(error),
-            Ok(()) => {
-                let is_beginning = header.last_frame == FrameNo::START;
-                Ok(is_beginning || FrameHeader::decode(&bytes).salts == header.salts)
-            }
+            Ok(()) => Ok(FrameHeader::decode(&bytes).salts == header.salts),
         }
+    }
+
+    /// What the frames read said of their pages, as of the place reached.
+    pub(super) const fn said(&self) -> &Audit {
+        &self.said
+    }
+
+    /// Forgets what frames said: it is proved, or no longer true.
+    pub(super) fn forget_said(&mut self) {
+        self.said.forget();
     }
 
     /// The place reached.
@@ -96,8 +120,9 @@ impl Follower {
     }
 
     /// Gives up continuity and goes on from this header.
-    pub(super) const fn restart_at(&mut self, header: &IndexHeader) {
+    pub(super) fn restart_at(&mut self, header: &IndexHeader) {
         self.place = WalPlace::at(header);
+        self.said.forget();
     }
 
     fn read_header(&self) -> Result<WalHeader, Unread> {
@@ -130,7 +155,11 @@ impl Follower {
         }
         let unfilled = space.len();
         let mut filled = self.buffer.get(..frames * frame_bytes(size) - unfilled).unwrap_or_default();
-        reading.take(&mut filled, &mut |page| dirty.insert(page))?;
+        let said = &mut self.said;
+        reading.take(&mut filled, &mut |page, image| {
+            dirty.insert(page);
+            said.says(page, image);
+        })?;
         Ok(reading.last().since(from))
     }
 }

@@ -103,6 +103,17 @@ impl Keeper {
         false
     }
 
+    /// Looks while nobody can be writing; `None` when somebody is. Asked once: who writes at the moment of the look finds
+    /// the lock taken.
+    pub(super) fn while_nobody_writes<T>(&self, look: impl FnOnce() -> T) -> Option<T> {
+        if !self.try_lock(Lock::Write) {
+            return None;
+        }
+        let looked = look();
+        self.unlock(Lock::Write);
+        Some(looked)
+    }
+
     /// Whether we have the write lock.
     pub(super) const fn keeps_writers_out(&self) -> bool {
         self.has_write_lock.get()

@@ -22,6 +22,7 @@
 //! written to it, except the switch to WAL mode where that is allowed.
 
 mod any;
+mod audit;
 mod calm;
 pub(crate) mod check;
 mod connection;
@@ -36,6 +37,8 @@ mod pressure;
 mod relief;
 mod resume;
 mod settling;
+mod unfinished;
+mod untouched;
 mod view;
 
 use std::path::{Path, PathBuf};
@@ -56,7 +59,7 @@ use file_system::FileIdentity;
 use follower::{Follower, Unread};
 use keeper::Keeper;
 use pressure::Pressure;
-use settling::Untouched;
+use untouched::Untouched;
 use view::Rolled;
 
 pub use any::Database;
@@ -88,7 +91,7 @@ pub struct WalDatabase {
     busy_since: Option<Instant>,
     /// The header at which the WAL was last found settled.
     settled_at: Option<IndexHeader>,
-    /// What the database file looks like while our pin keeps every SQLite process from writing to it.
+    /// What the database file looks like as SQLite left it.
     untouched: Option<Untouched>,
     looked_at: Instant,
     /// How long writers were kept out at the last look, until somebody takes note of it.
@@ -157,7 +160,7 @@ impl WalDatabase {
         // SQLite opens the WAL only when it is needed. Everybody shall have the same one.
         pins[1].begin(path)?;
         pins[1].end();
-        let database = Self {
+        let mut database = Self {
             path: path.clone(),
             identity,
             wal_identity: wal_identity.ok_or_else(|| DatabaseError::Replaced { path: path.clone() })?,
@@ -182,6 +185,7 @@ impl WalDatabase {
             return Err(DatabaseError::Replaced { path: path.clone() });
         }
         database.require_wal(&header)?;
+        database.note_untouched()?;
         Ok(database)
     }
 
@@ -254,6 +258,7 @@ impl WalDatabase {
         // Reading it may take long.
         self.keeper.unguard();
         let (_, rolled) = self.roll(dirty)?;
+        self.audit_pin(dirty, &rolled.later)?;
         // Nothing can be copied into the file, nor cut off it, past the new pin.
         let is_all_in_file = self.read_index()?.is_backfilled();
         let pages = Pages::open(self.current().connection(), &self.path, self.page_size, is_all_in_file)?;
@@ -303,7 +308,7 @@ impl WalDatabase {
         let second = self.follow_to_header(&mut later);
         dirty.merge(later.clone());
         let (newest, second) = second.inspect_err(|_| self.spare().end())?;
-        self.untouched.take_if(|untouched| !untouched.is_kept_by(&newest));
+        self.rolled_untouched(&newest);
         self.current().end();
         self.current = 1 - self.current;
         self.keeper.release();

@@ -254,7 +254,11 @@ mod tests {
     fn behind_an_old_reader_the_lock_waits() {
         let mut pressure = pressure(4096);
         pressure.rolled(&header(4000, 1));
-        let index = |backfilled| WalIndex { header: header(4000, 1), backfilled: FrameNo::new(backfilled) };
+        let index = |backfilled| WalIndex {
+            header: header(4000, 1),
+            backfilled: FrameNo::new(backfilled),
+            attempted: FrameNo::new(backfilled),
+        };
         assert!(!pressure.is_hindered(&index(3001)));
         assert_eq!(pressure.decide(&header(4000, 1)), Relief::Restart);
         assert!(pressure.is_hindered(&index(3000)));

@@ -4,7 +4,6 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use lifeboat_replica::dirty_pages::DirtyPages;
-use lifeboat_wal::continuity::WalPlace;
 use lifeboat_wal::wal_index::IndexHeader;
 
 use super::connection::{self, Checkpointed};
@@ -106,6 +105,7 @@ impl WalDatabase {
         let checkpointed = self.keeper.unguarded(checkpoint)?;
         match checkpointed {
             Checkpointed::Ran => {
+                self.note_untouched()?;
                 self.busy_since = None;
                 self.pressure.copied(&header, &self.read_index()?.header);
             }
@@ -156,21 +156,6 @@ impl WalDatabase {
         }
         let (_, rolled) = self.roll(dirty)?;
         Ok(followed.and(rolled.followed))
-    }
-
-    /// Whether more may become visible than the last look saw, without a further write: frames that no reader may see yet,
-    /// because the transaction that wrote them is being synced, or frames that became visible since. A transaction that
-    /// was rolled back looks alike.
-    ///
-    /// # Errors
-    ///
-    /// A [`DatabaseError`] when WAL or WAL-index cannot be read.
-    pub fn has_unfinished(&self) -> Result<bool, DatabaseError> {
-        let header = self.read_index()?.header;
-        if *self.follower.place() != WalPlace::at(&header) {
-            return Ok(true);
-        }
-        self.follower.goes_on(&header).map_err(|error| DatabaseError::io(&self.wal_path, "read", error))
     }
 }
 

@@ -59,7 +59,7 @@ impl WalDatabase {
             return Ok(None);
         }
         // What another program wrote since is no state of ours.
-        let is_ours = self.untouched.is_none_or(|untouched| untouched.stamp == stamp);
+        let is_ours = self.is_as_left(stamp, before.backfill());
         Ok(is_ours.then_some(Anchor { place, stamp, is_settled: before.is_backfilled() }))
     }
 

@@ -105,26 +105,6 @@ fn a_first_transaction_that_is_not_committed_is_known_to_be_there() {
 }
 
 #[test]
-fn a_transaction_that_restarted_the_wal_and_is_not_committed_is_known_to_be_there() {
-    let (_folder, path, application) = application();
-    let mut database = Database::open(&path, EnforceWal::No).unwrap();
-    let mut dirty = DirtyPages::new();
-    insert(&application);
-    database.follow(&mut dirty).unwrap();
-    assert_eq!(database.settle(&mut dirty).unwrap(), Settled::Yes);
-    assert!(!database.has_unfinished().unwrap(), "everything is committed");
-    application.execute_batch("PRAGMA cache_size=5; BEGIN").unwrap();
-    for _ in 0..2000 {
-        insert(&application);
-    }
-    assert!(database.has_unfinished().unwrap());
-    application.execute_batch("COMMIT").unwrap();
-    assert!(database.has_unfinished().unwrap(), "it became visible after the last look");
-    database.follow(&mut dirty).unwrap();
-    assert!(!database.has_unfinished().unwrap());
-}
-
-#[test]
 fn a_view_stays_as_it_is_while_the_application_writes_and_checkpoints() {
     let (_folder, path, application) = application();
     let mut database = Database::open(&path, EnforceWal::No).unwrap();

@@ -2,9 +2,11 @@
 
 use std::path::Path;
 
+use lifeboat_ltx::PageChecksum;
 use lifeboat_replica::dirty_pages::DirtyPages;
 use lifeboat_wal::continuity::Discontinuity;
 use lifeboat_wal::database_header::{DATABASE_HEADER_BYTES, DatabaseHeader};
+use lifeboat_wal::sqlite_version::SqliteVersion;
 use lifeboat_wal::wal_index::IndexHeader;
 use lifeboat_wal::{PageCount, PageNo, PageSize};
 use rusqlite::{Connection, Statement};
@@ -202,6 +204,25 @@ impl<'c> Pages<'c> {
         Ok(self.require_whole_file()?)
     }
 
+    /// A page of these whose checksum is another; pages beyond the end count for nothing.
+    pub(super) fn find_other(
+        &self,
+        expected: impl Iterator<Item = (PageNo, PageChecksum)>,
+    ) -> Result<Option<PageNo>, DatabaseError> {
+        let mut statement = self.one_page()?;
+        for (page, sum) in expected.filter(|(page, _)| self.page_count.contains(*page)) {
+            let mut is_same = true;
+            self.with_page(&mut statement, page, &mut |page, image| {
+                is_same = PageChecksum::of(page, image) == sum;
+                Ok::<(), DatabaseError>(())
+            })?;
+            if !is_same {
+                return Ok(Some(page));
+            }
+        }
+        Ok(None)
+    }
+
     /// One scan over all pages: one statement instead of one for each page.
     fn for_every_page<E: From<DatabaseError>>(
         &self,
@@ -241,20 +262,33 @@ impl<'c> Pages<'c> {
         use_page(page, self.image(row.map_err(|error| self.failed(error))?)?)
     }
 
+    /// The SQLite that last wrote to the database's header: the application's, or one that it had before.
+    ///
+    /// # Errors
+    ///
+    /// What SQLite says.
+    pub fn written_by(&self) -> Result<Option<SqliteVersion>, DatabaseError> {
+        Ok(self.header()?.and_then(|header| header.written_by))
+    }
+
+    fn header(&self) -> Result<Option<DatabaseHeader>, DatabaseError> {
+        let mut header = None;
+        self.with_page(&mut self.one_page()?, PageNo::FIRST, &mut |_, image| {
+            let bytes = image.first_chunk::<DATABASE_HEADER_BYTES>();
+            header = bytes.and_then(|bytes| DatabaseHeader::decode(bytes).ok());
+            Ok::<(), DatabaseError>(())
+        })?;
+        Ok(header)
+    }
+
     /// SQLite reads what lies beyond the end of a file as zeros, and takes a file that was cut short for a smaller
     /// database. Neither may be shipped.
     fn require_whole_file(&self) -> Result<(), DatabaseError> {
         if !self.is_all_in_file {
             return Ok(());
         }
-        let mut needed = self.page_count;
-        self.with_page(&mut self.one_page()?, PageNo::FIRST, &mut |_, image| {
-            let header = image.first_chunk::<DATABASE_HEADER_BYTES>().map(DatabaseHeader::decode);
-            if let Some(Ok(header)) = header {
-                needed = needed.max(header.trusted_page_count());
-            }
-            Ok::<(), DatabaseError>(())
-        })?;
+        let needed = self.header()?.map_or(PageCount::new(0), |header| header.trusted_page_count());
+        let needed = needed.max(self.page_count);
         let (found, expected) = (self.page_count.bytes(self.page_size), needed.bytes(self.page_size));
         // A larger database was copied over this one, and the WAL-index still tells everybody the old size.
         if found < expected {

@@ -287,3 +287,73 @@ fn on_a_full_disk_commits_are_still_stored() {
     application.execute_batch("UPDATE t SET x = randomblob(2000)").unwrap();
     scene.stop(replicating);
 }
+
+#[test]
+fn a_page_that_a_checkpoint_did_not_copy_is_found_before_it_is_stored_and_stays_refused() {
+    let (scene, application) = Scene::new("WAL");
+    let args = scene.args();
+    let args = args.each_ref().map(|arg| if arg == "100ms" { "3s" } else { arg.as_str() });
+    let replicating = scene.place.spawn(&mut support::lifeboat(&args));
+    scene.wait_until_stored();
+    let (db, kept, time) = (scene.place.text("app.db"), scene.place.text("kept"), scene.place.text("time"));
+    machine("cp", &[&db, &kept]);
+    // The first commit after a quiet time is stored at once, the second one when the interval is over.
+    insert(&application, 1);
+    scene.wait_until_stored();
+    application.execute_batch("UPDATE t SET x = randomblob(2000) WHERE rowid = 1").unwrap();
+    let files = scene.stored_files();
+    // Long enough to settle the WAL.
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    replicating.signal(rustix::process::Signal::STOP);
+    machine("touch", &["-r", &db, &time]);
+    machine("dd", &[&format!("if={kept}"), &format!("of={db}"), "conv=notrunc", "status=none"]);
+    machine("touch", &["-r", &time, &db]);
+    replicating.signal(rustix::process::Signal::CONT);
+    let (status, log) = replicating.ends();
+    assert_eq!(status.code(), Some(6), "{log}");
+    assert!(log.contains("is not what was last committed"), "{log}");
+    assert_eq!(scene.stored_files(), files, "nothing of it is stored");
+    // Nobody who comes later knows what the WAL said.
+    let again = scene.place.run(&args);
+    again.says(6, &["is not what was last committed", "damaged.json"]);
+    assert_eq!(scene.stored_files(), files, "nor later");
+    drop(application);
+    let restored = ["restore", "--force", "-o", &db, args[2]];
+    scene.place.run(&restored).says(0, &["restored"]);
+    let application = scene.application("WAL");
+    let replicating = scene.start();
+    insert(&application, 1);
+    scene.wait_until_stored();
+    scene.stop(replicating);
+    scene.compare(22);
+}
+
+#[test]
+fn an_application_whose_sqlite_can_lose_commits_is_told_so() {
+    let (scene, application) = Scene::new("WAL");
+    let replicating = scene.start();
+    let stored = scene.wait_for(|status| status["sqliteVersion"].is_string(), "a version");
+    assert_eq!(stored["sqliteVersion"], rusqlite::version());
+    assert_eq!(stored["hasWalResetRace"], false, "ours has no such race");
+    scene.stop(replicating);
+    drop(application);
+    // 3.45.1, in the header of the file.
+    let header = scene.place.text("version");
+    fs::write(&header, 3_045_001_u32.to_be_bytes()).unwrap();
+    machine(
+        "dd",
+        &[
+            &format!("if={header}"),
+            &format!("of={}", scene.place.text("app.db")),
+            "bs=1",
+            "seek=96",
+            "conv=notrunc",
+            "status=none",
+        ],
+    );
+    let replicating = scene.start();
+    let stored = scene.wait_for(|status| status["sqliteVersion"].is_string(), "a version");
+    assert_eq!((&stored["sqliteVersion"], &stored["hasWalResetRace"]), (&"3.45.1".into(), &true.into()));
+    replicating.wait_for("SQLite 3.45.1");
+    scene.stop(replicating);
+}

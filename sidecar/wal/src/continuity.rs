@@ -51,6 +51,19 @@ impl WalPlace {
         self.salts == header.salts
     }
 
+    /// Whether a WAL whose header has these salts holds nothing that was not read, while the WAL-index names no frame: it
+    /// still is the run that was read to its end, or the one before the run that was to begin here.
+    ///
+    /// Anything else is a run that has begun, and of which no transaction is committed yet.
+    #[must_use]
+    pub const fn is_past(&self, file: Salts) -> bool {
+        if self.frame.get() == FrameNo::START.get() {
+            self.salts.first() == file.first().wrapping_add(1)
+        } else {
+            u64::from_be_bytes(self.salts.0) == u64::from_be_bytes(file.0)
+        }
+    }
+
     /// The place as bytes, for a process that comes after this one.
     #[must_use]
     pub fn encode(&self) -> [u8; WAL_PLACE_BYTES] {
@@ -197,14 +210,18 @@ impl Reading {
     }
 
     /// Takes frames off the front of `bytes` until the header is reached or no whole frame is left, and passes on the
-    /// page of each.
+    /// page of each and its image.
     ///
     /// Frames beyond the header are never taken, commit frames or not: their transaction may still be rolled back.
     ///
     /// # Errors
     ///
     /// [`Discontinuity::Chain`] when a frame is not the continuation of those before it.
-    pub fn take(&mut self, bytes: &mut &[u8], changed: &mut dyn FnMut(PageNo)) -> Result<(), Discontinuity> {
+    pub fn take(
+        &mut self,
+        bytes: &mut &[u8],
+        changed: &mut dyn FnMut(PageNo, &[u8]),
+    ) -> Result<(), Discontinuity> {
         while self.remaining() > 0 {
             match self.scanner.next_frame(bytes) {
                 Ok(frame) => self.count(&frame, changed),
@@ -245,8 +262,8 @@ impl Reading {
         Ok(())
     }
 
-    fn count(&mut self, frame: &Frame<'_>, changed: &mut dyn FnMut(PageNo)) {
-        changed(frame.page);
+    fn count(&mut self, frame: &Frame<'_>, changed: &mut dyn FnMut(PageNo, &[u8])) {
+        changed(frame.page, frame.image);
         self.tally.frames += 1;
         self.is_at_commit = frame.commit_size.is_some();
         match frame.commit_size {

@@ -1,5 +1,6 @@
 //! The first 100 bytes of a database file, which are the beginning of page 1.
 
+use crate::sqlite_version::SqliteVersion;
 use crate::{DatabaseHeaderError, PageCount, PageSize};
 
 /// Size of the database header in bytes.
@@ -18,6 +19,8 @@ pub struct DatabaseHeader {
     pub page_count: PageCount,
     /// The change counter at the time of that write. Programs that know only the counter leave this behind.
     pub counted_at: u32,
+    /// The SQLite that made that write.
+    pub written_by: Option<SqliteVersion>,
 }
 
 impl DatabaseHeader {
@@ -37,6 +40,7 @@ impl DatabaseHeader {
             change_counter: u32::from_be_bytes(at(bytes, 24)),
             page_count: PageCount::new(u32::from_be_bytes(at(bytes, 28))),
             counted_at: u32::from_be_bytes(at(bytes, 92)),
+            written_by: SqliteVersion::from_stored(u32::from_be_bytes(at(bytes, 96))),
         })
     }
 
@@ -64,6 +68,7 @@ mod tests {
         bytes[16..20].copy_from_slice(&[0, 1, 2, 2]);
         bytes[24..28].copy_from_slice(&[0, 0, 1, 2]);
         bytes[28..32].copy_from_slice(&[0, 0, 0, 9]);
+        bytes[96..100].copy_from_slice(&3_045_001_u32.to_be_bytes());
         bytes
     }
 
@@ -72,6 +77,7 @@ mod tests {
         let header = DatabaseHeader::decode(&example()).unwrap();
         assert_eq!((header.page_size, header.is_wal), (PageSize::MAX, true));
         assert_eq!((header.change_counter, header.page_count), (258, PageCount::new(9)));
+        assert_eq!(header.written_by.unwrap().to_string(), "3.45.1");
     }
 
     #[test]

@@ -7,6 +7,7 @@
 //! | [`wal_index`] | the bytes of the shared memory, which say how far the valid part goes |
 //! | [`continuity`] | what a reader that was at one place has to read next, and the proof that it missed nothing |
 //! | [`database_header`] | the first 100 bytes of a database |
+//! | [`sqlite_version`] | which SQLite wrote there, and whether its checkpoints are to be trusted |
 //! | [`checksum`] | the checksum of WAL and WAL-index |
 //!
 //! *Invariant:* nothing in this crate knows about files, LTX or replicas, and no bytes make it panic.
@@ -17,6 +18,7 @@ pub mod database_header;
 pub mod frame;
 pub mod header;
 pub mod scan;
+pub mod sqlite_version;
 pub mod wal_index;
 
 mod error;

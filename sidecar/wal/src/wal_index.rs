@@ -22,6 +22,18 @@ pub struct WalIndex {
     /// How many frames are copied into the database (`nBackfill`). Read after the header, without its checksum: true
     /// for this header only if the header is still the same afterwards.
     pub backfilled: FrameNo,
+    /// How many frames the last checkpoint meant to copy (`nBackfillAttempted`), which it says before it begins. SQLite
+    /// before 3.11 leaves it 0.
+    pub attempted: FrameNo,
+}
+
+/// How far checkpoints came. As long as it stays the same, and no checkpoint is under way, no SQLite process has written
+/// to the database file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Backfill {
+    salts: Salts,
+    done: FrameNo,
+    attempted: FrameNo,
 }
 
 /// What the header of the WAL-index says: one committed state of the WAL.
@@ -56,8 +68,18 @@ impl WalIndex {
             return Err(IndexError::Torn);
         }
         let header = IndexHeader::decode(first)?;
-        let [a, b, c, d, ..] = *checkpoint else { return Err(IndexError::Torn) };
-        Ok(Self { header, backfilled: FrameNo::new(u32::from_ne_bytes([a, b, c, d])) })
+        let (words, _) = checkpoint.as_chunks::<4>();
+        let frame = |word: usize| words.get(word).map(|word| FrameNo::new(u32::from_ne_bytes(*word)));
+        let (Some(backfilled), Some(attempted)) = (frame(DONE_WORD), frame(ATTEMPTED_WORD)) else {
+            return Err(IndexError::Torn);
+        };
+        Ok(Self { header, backfilled, attempted })
+    }
+
+    /// How far checkpoints came.
+    #[must_use]
+    pub const fn backfill(&self) -> Backfill {
+        Backfill { salts: self.header.salts, done: self.backfilled, attempted: self.attempted }
     }
 
     /// Whether the database file holds everything the WAL does.
@@ -141,6 +163,9 @@ pub fn fuzz_wal_index(bytes: &[u8]) {
 }
 
 const HEADER_BYTES: usize = 48;
+/// Behind both headers: frames copied, five read marks, two words of locks, frames to be copied.
+const DONE_WORD: usize = 0;
+const ATTEMPTED_WORD: usize = 8;
 
 #[cfg(test)]
 pub(crate) mod tests {
@@ -168,7 +193,9 @@ pub(crate) mod tests {
         bytes.extend(checksum.second.to_ne_bytes());
         bytes.extend(bytes.clone());
         bytes.extend(index.backfilled.get().to_ne_bytes());
-        bytes.extend([0; 36]);
+        bytes.extend([0; 28]);
+        bytes.extend(index.attempted.get().to_ne_bytes());
+        bytes.extend([0; 4]);
         bytes.try_into().unwrap()
     }
 
@@ -184,6 +211,7 @@ pub(crate) mod tests {
                 salts: Salts([8, 7, 6, 5, 4, 3, 2, 1]),
             },
             backfilled: FrameNo::new(11),
+            attempted: FrameNo::new(12),
         }
     }
 

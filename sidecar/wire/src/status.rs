@@ -53,6 +53,12 @@ pub struct DatabaseStatus {
     /// How many attempts in a row to merge slots came to nothing. While they do, a restore takes longer and longer.
     #[serde(default)]
     pub merge_failures: u32,
+    /// The SQLite that last wrote to the database's header, such as `3.51.3`; null for unknown.
+    #[serde(default)]
+    pub sqlite_version: Option<String>,
+    /// Whether that SQLite can lose commits in a rare race of its own checkpoints.
+    #[serde(default)]
+    pub has_wal_reset_race: bool,
     /// What must be done; null when the database is well.
     pub verdict: Option<Verdict>,
     /// Why; null when the database is well.
@@ -110,6 +116,8 @@ mod tests {
                     oldest_restorable: Some("2026-11-16T00:00:00Z".to_owned()),
                     last_snapshot: Some("2026-11-23T00:00:00Z".to_owned()),
                     merge_failures: 0,
+                    sqlite_version: Some("3.45.1".to_owned()),
+                    has_wal_reset_race: true,
                     verdict: None,
                     reason: None,
                     message: String::new(),
@@ -130,6 +138,8 @@ mod tests {
                     oldest_restorable: None,
                     last_snapshot: None,
                     merge_failures: 0,
+                    sqlite_version: None,
+                    has_wal_reset_race: false,
                     verdict: Some(Verdict::Retry),
                     reason: Some(Reason::StoreUnavailable),
                     message: "bucket shop at http://s3.lab.local:7070: connection refused".to_owned(),

@@ -33,7 +33,7 @@ fn read(from: WalPlace, to: IndexHeader, file: &[u8]) -> Result<(WalPlace, Vec<u
     };
     let start = usize::try_from(reading.last().end_offset(PageSize::MIN)).unwrap();
     let mut pages = Vec::new();
-    reading.take(&mut file.get(start..).unwrap_or_default(), &mut |page| pages.push(page.get()))?;
+    reading.take(&mut file.get(start..).unwrap_or_default(), &mut |page, _| pages.push(page.get()))?;
     Ok((reading.finish()?.0, pages))
 }
 
@@ -51,6 +51,19 @@ fn new_commits_of_the_same_run_are_read_once() {
     let (place, pages) = read(place, header(&writer, 41), &file).unwrap();
     assert_eq!((pages, place.frame()), (vec![3, 4], FrameNo::new(5)));
     assert_eq!(read(place, header(&writer, 41), &file).unwrap().1, [0; 0]);
+}
+
+#[test]
+fn a_run_that_has_begun_is_told_from_the_one_before_it() {
+    let (_, _, header, read) = two_commits();
+    let next = Salts([0, 0, 0, 8, 5, 5, 5, 5]);
+    assert_eq!(next.first(), SALTS.first() + 1, "as after a WAL restart");
+    assert!(read.is_past(SALTS) && !read.is_past(next) && !read.is_past(OTHER));
+    let new = WalPlace::at(&restarted(header, next));
+    assert!(new.is_past(SALTS), "the file is overwritten by whoever writes next");
+    assert!(!new.is_past(next) && !new.is_past(Salts([9; 8])));
+    let wrapped = WalPlace::at(&restarted(header, Salts([0; 8])));
+    assert!(wrapped.is_past(Salts([255; 8])));
 }
 
 #[test]

@@ -1,0 +1,156 @@
+//! Holding what the database says of pages against what the WAL said of them.
+//!
+//! After a checkpoint the pages come from the database file, and should one not have got there, what is read is an old page
+//! that nobody can tell from a good one. So it is held against the WAL's words before any view is given out, and once more
+//! when the WAL is settled and everything is stored. It costs a read of at most as many pages as
+//! [`Audit`](lifeboat_replica::audit) keeps, never a wake-up, and never any time of the application's.
+
+use lifeboat_replica::dirty_pages::DirtyPages;
+use lifeboat_wal::PageNo;
+use rusqlite::Connection;
+
+use super::view::Pages;
+use super::{DatabaseError, Followed, WalDatabase};
+
+impl WalDatabase {
+    /// Refuses what the current pin shows, if a page is not what the WAL said. `later` are pages of frames that the pin may
+    /// not show yet.
+    pub(super) fn audit_pin(
+        &mut self,
+        dirty: &mut DirtyPages,
+        later: &DirtyPages,
+    ) -> Result<(), DatabaseError> {
+        let lost = self.find_lost_page(self.current().connection(), later)?;
+        self.require_not_lost(lost, dirty)
+    }
+
+    /// The settled pin shows the database file and nothing else. Once that holds what the WAL said, there is nothing left
+    /// to prove. While pages wait to be read, that is left to whoever reads them.
+    pub(super) fn audit_settled(&mut self, dirty: &mut DirtyPages) -> Result<(), DatabaseError> {
+        if dirty.is_empty() {
+            self.audit_pin(dirty, &DirtyPages::new())?;
+            self.follower.forget_said();
+        }
+        Ok(())
+    }
+
+    /// A page that an open read transaction shows otherwise than the WAL said.
+    pub(super) fn find_lost_page(
+        &self,
+        connection: &Connection,
+        later: &DirtyPages,
+    ) -> Result<Option<PageNo>, DatabaseError> {
+        if self.follower.said().is_empty() {
+            return Ok(None);
+        }
+        let pages = Pages::open(connection, &self.path, self.page_size, false)?;
+        let said = self.follower.said().pages().filter(|(page, _)| !later.contains(*page));
+        pages.find_other(said)
+    }
+
+    /// Whoever copies a file over the database makes pages differ too, and that is another matter.
+    pub(super) fn require_not_lost(
+        &mut self,
+        lost: Option<PageNo>,
+        dirty: &mut DirtyPages,
+    ) -> Result<(), DatabaseError> {
+        let Some(page) = lost else { return Ok(()) };
+        match self.notice_overwrite(dirty)? {
+            Followed::Lost { .. } => Ok(()),
+            Followed::Continued(_) => Err(DatabaseError::LostPage { path: self.path.clone(), page }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::FileExt;
+    use std::path::Path;
+
+    use rusqlite::Connection;
+
+    use super::super::tests::{application, checkpoint, insert};
+    use super::super::{EnforceWal, Settled};
+    use super::*;
+
+    /// Takes a page in the file back to what it was, and the file's time with it, as if it had never been copied there.
+    fn take_back(path: &Path, page: &[u8], offset: u64) {
+        let file = std::fs::OpenOptions::new().write(true).open(path).unwrap();
+        let modified = file.metadata().unwrap().modified().unwrap();
+        file.write_all_at(page, offset).unwrap();
+        file.set_modified(modified).unwrap();
+        // Closing it would drop SQLite's locks.
+        std::mem::forget(file);
+    }
+
+    /// A database whose second page did not get into its file, its application, and its follower, which read the commit.
+    fn lost(is_settled_before: bool) -> (tempfile::TempDir, Connection, WalDatabase, DirtyPages) {
+        let (folder, path, application) = application();
+        insert(&application);
+        assert_eq!(checkpoint(&application, "TRUNCATE"), 0);
+        let before = std::fs::read(&path).unwrap();
+        let mut database = WalDatabase::open(&path, EnforceWal::No).unwrap();
+        let mut dirty = DirtyPages::new();
+        insert(&application);
+        database.follow(&mut dirty).unwrap();
+        if is_settled_before {
+            assert_eq!(database.settle(&mut dirty).unwrap(), Settled::Yes);
+        } else {
+            database.roll_and_checkpoint(&mut dirty).unwrap();
+        }
+        assert!(dirty.contains(PageNo::try_new(2).unwrap()));
+        take_back(&path, &before[4096..8192], 4096);
+        (folder, application, database, dirty)
+    }
+
+    fn is_page_two<T>(audited: Result<T, DatabaseError>) -> bool {
+        matches!(audited, Err(DatabaseError::LostPage { page, .. }) if page.get() == 2)
+    }
+
+    #[test]
+    fn a_page_that_did_not_get_into_the_database_file_is_never_shown() {
+        for is_settled in [true, false] {
+            let (_folder, _application, mut database, mut dirty) = lost(is_settled);
+            assert!(is_page_two(database.view(&mut dirty)), "settled: {is_settled}");
+            assert!(is_page_two(database.detached_view(&mut dirty)), "settled: {is_settled}");
+        }
+    }
+
+    #[test]
+    fn a_page_that_was_stored_from_the_wal_and_then_not_copied_is_found_when_the_wal_is_settled() {
+        let (_folder, _application, mut database, _) = lost(false);
+        assert!(is_page_two(database.settle(&mut DirtyPages::new())));
+    }
+
+    #[test]
+    fn what_was_proved_is_not_asked_for_again() {
+        let (_folder, path, application) = application();
+        let mut database = WalDatabase::open(&path, EnforceWal::No).unwrap();
+        insert(&application);
+        database.follow(&mut DirtyPages::new()).unwrap();
+        assert!(!database.follower.said().is_empty());
+        assert_eq!(database.settle(&mut DirtyPages::new()).unwrap(), Settled::Yes);
+        assert!(database.follower.said().is_empty());
+    }
+
+    #[test]
+    fn a_database_that_shrinks_and_grows_again_has_lost_nothing() {
+        let (_folder, path, application) = application();
+        application.execute_batch("PRAGMA auto_vacuum=INCREMENTAL; VACUUM").unwrap();
+        let mut database = WalDatabase::open(&path, EnforceWal::No).unwrap();
+        for _ in 0..3 {
+            for sql in [
+                "CREATE TABLE b AS WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 90)
+                 SELECT randomblob(5000) AS x FROM n",
+                "DROP TABLE b",
+                "PRAGMA incremental_vacuum",
+                "VACUUM",
+            ] {
+                application.execute_batch(sql).unwrap();
+                let mut dirty = DirtyPages::new();
+                database.view(&mut dirty).unwrap();
+                assert_eq!(database.settle(&mut DirtyPages::new()).unwrap(), Settled::Yes, "{sql}");
+            }
+        }
+    }
+}
