@@ -120,6 +120,29 @@ fn a_torn_header_found_under_the_write_lock_is_left_to_others() {
 }
 
 #[test]
+fn the_write_lock_is_held_only_when_little_is_left_to_copy() {
+    let (_folder, path, application) = application();
+    application.execute_batch("PRAGMA wal_autocheckpoint=0; PRAGMA synchronous=OFF").unwrap();
+    let mut database = WalDatabase::open(&path, EnforceWal::No).unwrap();
+    (0..4_200).for_each(|_| insert(&application));
+    let (keeper, index) = (Keeper::open(&path).unwrap(), connection::open(&path).unwrap());
+    index.query_row("PRAGMA user_version", [], |_| Ok(())).unwrap();
+    let follower = thread::spawn(move || {
+        database.follow(&mut DirtyPages::new()).unwrap();
+        database.read_index().unwrap()
+    });
+    let mut most = 0;
+    while !follower.is_finished() {
+        if keeper.while_nobody_writes(|| ()).is_none() {
+            let index = crate::database::poll_index(&index, &path).unwrap().unwrap();
+            most = most.max(index.header.last_frame.since(index.backfilled));
+        }
+    }
+    assert!(follower.join().unwrap().is_backfilled(), "the lock was taken, and all is copied");
+    assert!(most < FEW_FRAMES, "{most} frames were copied while nobody could write");
+}
+
+#[test]
 fn giving_way_to_a_checkpoint_loses_no_commit() {
     let (_folder, path, application) = application();
     application.busy_timeout(Duration::ZERO).unwrap();
