@@ -55,7 +55,8 @@ impl WalDatabase {
         dirty: &mut DirtyPages,
     ) -> Result<(), DatabaseError> {
         let Some(page) = lost else { return Ok(()) };
-        match self.notice_overwrite(dirty)? {
+        let newest = self.read_index()?.header;
+        match self.notice_overwrite(&newest, false, dirty)? {
             Followed::Lost { .. } => Ok(()),
             Followed::Continued(_) => Err(DatabaseError::LostPage { path: self.path.clone(), page }),
         }

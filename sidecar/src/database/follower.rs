@@ -52,8 +52,9 @@ impl Follower {
     fn try_read_to(&mut self, to: &IndexHeader, dirty: &mut DirtyPages) -> Result<Tally, Unread> {
         let mut reading = match self.place.next_read(to)? {
             NextRead::Nothing(place) => {
+                let tally = Tally::nothing(place.is_recovered_from(&self.place));
                 self.place = place;
-                return Ok(Tally::default());
+                return Ok(tally);
             }
             NextRead::After(scanner) => Reading::resume(self.place, *to, scanner),
             NextRead::FromStart => Reading::begin(self.place, *to, &self.read_header()?)?,

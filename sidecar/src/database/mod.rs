@@ -308,7 +308,7 @@ impl WalDatabase {
         let second = self.follow_to_header(&mut later);
         dirty.merge(later.clone());
         let (newest, second) = second.inspect_err(|_| self.spare().end())?;
-        self.rolled_untouched(&newest);
+        self.rolled_untouched(&newest)?;
         self.current().end();
         self.current = 1 - self.current;
         self.keeper.release();
@@ -324,13 +324,13 @@ impl WalDatabase {
     }
 
     fn follow_to_header(&mut self, dirty: &mut DirtyPages) -> Result<(IndexHeader, Followed), DatabaseError> {
-        let overwritten = self.notice_overwrite(dirty)?;
         let mut header = self.read_index()?.header;
         loop {
             let why = match self.follower.read_to(&header, dirty) {
                 Ok(tally) => {
-                    let gained = Gained::new(tally, self.page_size);
-                    return Ok((header, overwritten.and(Followed::Continued(gained))));
+                    let gained = Followed::Continued(Gained::new(tally, self.page_size));
+                    let overwritten = self.notice_overwrite(&header, tally.is_recovered, dirty)?;
+                    return Ok((header, gained.and(overwritten)));
                 }
                 Err(Unread::Io(error)) => return Err(DatabaseError::io(&self.wal_path, "read", error)),
                 Err(Unread::Lost(why)) => why,
@@ -341,6 +341,7 @@ impl WalDatabase {
                 self.require_wal(&header)?;
                 dirty.insert_all();
                 self.follower.restart_at(&header);
+                self.note_untouched()?;
                 return Ok((header, Followed::Lost { why }));
             }
             header = now;

@@ -1,8 +1,8 @@
 //! Noticing who writes to the database file and is not SQLite: a backup is copied over it, or it is damaged.
 //!
 //! No frame tells of that, but the file's length and time do. SQLite writes to the file in checkpoints only, and says in
-//! the WAL-index how far each came. So a file that changed while no checkpoint came any further, and none is under way, was
-//! changed by somebody else. Everything that was known of its pages is void then.
+//! the WAL-index how far each came. So a file that changed while no checkpoint came any further, nobody recovered the WAL, and
+//! none is under way, was changed by somebody else. Everything that was known of its pages is void then.
 //!
 //! While our pin shows a settled WAL nobody can checkpoint at all, whatever the WAL-index says meanwhile.
 //!
@@ -34,14 +34,15 @@ pub(super) struct Untouched {
 impl Untouched {
     /// Whether SQLite left the file as it is, when checkpoints came this far.
     fn holds_at(&self, backfill: Backfill) -> bool {
-        self.pinned_at.is_some() || self.backfill == backfill
+        self.pinned_at.is_some() || self.backfill == backfill && backfill.is_proof()
     }
 }
 
 impl WalDatabase {
     /// From now on whoever changes the file, and is not SQLite, is noticed.
     pub(super) fn note_untouched(&mut self) -> Result<(), DatabaseError> {
-        self.untouched = self.look_at_file()?.map(|(backfill, stamp)| Untouched {
+        let at = self.read_index()?.header;
+        self.untouched = self.look_at_file(&at)?.map(|(backfill, stamp)| Untouched {
             backfill,
             stamp,
             pinned_at: None,
@@ -57,11 +58,14 @@ impl WalDatabase {
         }
     }
 
-    /// The pin was rolled on, before this was the newest header.
-    pub(super) fn rolled_untouched(&mut self, newest: &IndexHeader) {
+    /// The pin is rolled on, and this was the newest header after the new one began. It keeps the file as it is too if it shows
+    /// the same, and needs nothing from the WAL: somebody may have recovered that, and forgotten what was copied.
+    pub(super) fn rolled_untouched(&mut self, newest: &IndexHeader) -> Result<(), DatabaseError> {
+        let is_backfilled = self.read_index()?.is_backfilled();
         if let Some(untouched) = &mut self.untouched {
-            untouched.pinned_at.take_if(|pinned| pinned != newest);
+            untouched.pinned_at.take_if(|pinned| pinned != newest || !is_backfilled);
         }
+        Ok(())
     }
 
     /// Whether somebody else than SQLite was the last to write to the file.
@@ -74,18 +78,27 @@ impl WalDatabase {
         self.untouched.is_none_or(|untouched| untouched.stamp == stamp || !untouched.holds_at(backfill))
     }
 
-    /// Finds out whether somebody else than SQLite wrote to the database file. If so, every page counts as dirty.
+    /// Finds out whether somebody else than SQLite wrote to the database file until `at` was the newest header. If so, every
+    /// page counts as dirty. `is_recovered` says whether somebody recovered the WAL since the last look.
     ///
-    /// While that is going on, nothing is read: half a copy is no database.
-    pub(super) fn notice_overwrite(&mut self, dirty: &mut DirtyPages) -> Result<Followed, DatabaseError> {
-        let Some((backfill, found)) = self.look_at_file()? else { return Ok(Followed::NOTHING) };
-        let Some(untouched) = self.untouched.filter(|untouched| untouched.holds_at(backfill)) else {
+    /// While that is going on, no view is given out: half a copy is no database.
+    pub(super) fn notice_overwrite(
+        &mut self,
+        at: &IndexHeader,
+        is_recovered: bool,
+        dirty: &mut DirtyPages,
+    ) -> Result<Followed, DatabaseError> {
+        let Some((backfill, found)) = self.look_at_file(at)? else { return Ok(Followed::NOTHING) };
+        let known = self.untouched.filter(|untouched| untouched.holds_at(backfill));
+        let Some(untouched) = known.filter(|untouched| untouched.pinned_at.is_some() || !is_recovered) else {
             self.note_untouched()?;
             return Ok(Followed::NOTHING);
         };
         let is_by_sqlite = found == untouched.stamp
             || untouched.pinned_at.is_none() && self.is_checkpointed_beyond(backfill)?;
         if is_by_sqlite {
+            // A recovery forgets what was copied, also under our pin.
+            self.untouched = Some(Untouched { backfill, ..untouched });
             return Ok(Followed::NOTHING);
         }
         dirty.insert_all();
@@ -97,14 +110,15 @@ impl WalDatabase {
         Ok(Followed::Lost { why: Discontinuity::Overwritten })
     }
 
-    /// What the file looks like, and how far checkpoints had come then. `None` while they come further just now, and where
-    /// another file is in its place, which is no change of this one.
-    fn look_at_file(&self) -> Result<Option<(Backfill, FileStamp)>, DatabaseError> {
-        let before = self.read_index()?.backfill();
+    /// What the file looks like, and how far checkpoints had come then. `None` while `at` is not the newest header any more, or
+    /// checkpoints come further just now, and where another file is in its place, which is no change of this one.
+    fn look_at_file(&self, at: &IndexHeader) -> Result<Option<(Backfill, FileStamp)>, DatabaseError> {
+        let before = self.read_index()?;
         let is_ours = FileIdentity::of(&self.path).is_ok_and(|found| found == Some(self.identity));
         let found = file_system::stamp(&self.path).ok().filter(|_| is_ours);
-        let backfill = self.read_index()?.backfill();
-        Ok(found.filter(|_| before == backfill).map(|found| (backfill, found)))
+        let after = self.read_index()?;
+        let is_quiet = before == after && before.header == *at;
+        Ok(found.filter(|_| is_quiet).map(|found| (before.backfill(), found)))
     }
 
     /// Whether a checkpoint is under way, or ended just now. One of an old SQLite says how far it came only at its end.
@@ -290,9 +304,42 @@ mod tests {
         checkpointing.guard();
         assert!(Command::new("touch").arg("-d@0").arg(&path).status().unwrap().success());
         // An old SQLite says how far it came only at the end.
-        assert_eq!(database.notice_overwrite(&mut dirty).unwrap(), Followed::NOTHING);
+        let header = database.read_index().unwrap().header;
+        assert_eq!(database.notice_overwrite(&header, false, &mut dirty).unwrap(), Followed::NOTHING);
         checkpointing.unguard();
-        assert!(!database.notice_overwrite(&mut dirty).unwrap().is_continued());
+        assert!(!database.notice_overwrite(&header, false, &mut dirty).unwrap().is_continued());
+    }
+
+    #[test]
+    fn a_recovery_that_forgets_what_was_copied_is_no_overwriting() {
+        let (_folder, path, application) = application();
+        insert(&application);
+        super::super::tests::checkpoint(&application, "PASSIVE");
+        let mut database = WalDatabase::open(&path, EnforceWal::No).unwrap();
+        let mut dirty = DirtyPages::new();
+        for round in 0..6 {
+            super::super::tests::tear(&path);
+            super::super::tests::checkpoint(&application, "PASSIVE");
+            let followed = database.follow(&mut dirty).unwrap();
+            assert!(followed.is_continued(), "{round}: {followed:?}");
+            if round == 3 {
+                assert_eq!(database.settle(&mut dirty).unwrap(), Settled::Yes);
+            }
+        }
+        // Twice between two looks, with a checkpoint in between.
+        for _ in 0..2 {
+            super::super::tests::tear(&path);
+            super::super::tests::checkpoint(&application, "PASSIVE");
+        }
+        assert!(database.follow(&mut dirty).unwrap().is_continued());
+        // Under our pin, which then lets others copy again.
+        assert_eq!(database.settle(&mut dirty).unwrap(), Settled::Yes);
+        super::super::tests::tear(&path);
+        drop(database.view(&mut dirty).unwrap());
+        insert(&application);
+        super::super::tests::checkpoint(&application, "PASSIVE");
+        assert!(database.follow(&mut dirty).unwrap().is_continued());
+        assert!(!dirty.is_all());
     }
 
     #[test]

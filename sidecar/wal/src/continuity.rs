@@ -45,6 +45,12 @@ impl WalPlace {
         self.frame
     }
 
+    /// Whether this place, reached from the other without a frame being read, tells of a recovery in between.
+    #[must_use]
+    pub const fn is_recovered_from(&self, before: &Self) -> bool {
+        self.change_counter != before.change_counter
+    }
+
     /// Whether the place is in the run through the file that the header is in.
     #[must_use]
     pub fn is_in_run_of(&self, header: &IndexHeader) -> bool {
@@ -175,13 +181,23 @@ pub struct Tally {
     /// Commit frames that may be repeats of the one before: SQLite pads with them up to the next disk sector when the
     /// file system does not promise to leave neighbouring bytes alone (`psow=0`).
     repeats: u32,
+    /// Whether somebody recovered the WAL meanwhile, which starts SQLite's counter of transactions again.
+    pub is_recovered: bool,
+}
+
+impl Tally {
+    /// No frame was read.
+    #[must_use]
+    pub const fn nothing(is_recovered: bool) -> Self {
+        Self { commits: 0, frames: 0, repeats: 0, is_recovered }
+    }
 }
 
 impl Reading {
     /// Goes on after the frames already read.
     #[must_use]
     pub const fn resume(from: WalPlace, to: IndexHeader, scanner: Scanner) -> Self {
-        let tally = Tally { commits: 0, frames: 0, repeats: 0 };
+        let tally = Tally::nothing(false);
         Self { from, to, scanner, tally, is_at_commit: true, last_commit: LastCommit::NONE }
     }
 
@@ -239,7 +255,7 @@ impl Reading {
     /// # Errors
     ///
     /// A [`Discontinuity`] when what was read is not exactly what lies between the place before and the header.
-    pub fn finish(self) -> Result<(WalPlace, Tally), Discontinuity> {
+    pub fn finish(mut self) -> Result<(WalPlace, Tally), Discontinuity> {
         if self.remaining() > 0 {
             return Err(Discontinuity::TooShort { frame: self.last().next() });
         }
@@ -247,8 +263,11 @@ impl Reading {
             return Err(Discontinuity::Chain { frame: self.last() });
         }
         // Within one run the chain of checksums is the proof, and a recovery may have restarted the counter.
-        if self.from.salts != self.to.salts {
-            self.compare_counter()?;
+        let counted = self.compare_counter();
+        if self.from.salts == self.to.salts {
+            self.tally.is_recovered = counted.is_err();
+        } else {
+            counted?;
         }
         Ok((WalPlace { order: self.scanner.order(), ..WalPlace::at(&self.to) }, self.tally))
     }

@@ -27,13 +27,16 @@ pub struct WalIndex {
     pub attempted: FrameNo,
 }
 
-/// How far checkpoints came. As long as it stays the same, and no checkpoint is under way, no SQLite process has written
-/// to the database file.
+/// How far checkpoints came. As long as it stays the same, nobody recovers the WAL, and no checkpoint is under way, no SQLite
+/// process has written to the database file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Backfill {
     salts: Salts,
     done: FrameNo,
     attempted: FrameNo,
+    /// Nothing was committed since a recovery that found frames, and forgot how many are copied. A second one could not be
+    /// told from it.
+    is_recovered: bool,
 }
 
 /// What the header of the WAL-index says: one committed state of the WAL.
@@ -79,13 +82,24 @@ impl WalIndex {
     /// How far checkpoints came.
     #[must_use]
     pub const fn backfill(&self) -> Backfill {
-        Backfill { salts: self.header.salts, done: self.backfilled, attempted: self.attempted }
+        let (done, attempted) = (self.backfilled, self.attempted);
+        let is_recovered = self.header.change_counter == 0 && self.header.last_frame.get() > 0;
+        Backfill { salts: self.header.salts, done, attempted, is_recovered }
     }
 
     /// Whether the database file holds everything the WAL does.
     #[must_use]
     pub fn is_backfilled(&self) -> bool {
         self.backfilled == self.header.last_frame
+    }
+}
+
+impl Backfill {
+    /// Whether it proves that nobody checkpointed between two moments at which it was the same, and between which nobody
+    /// recovered the WAL.
+    #[must_use]
+    pub const fn is_proof(&self) -> bool {
+        !self.is_recovered
     }
 }
 
@@ -236,6 +250,16 @@ pub(crate) mod tests {
         bytes[16] ^= 1;
         bytes[48 + 16] ^= 1;
         assert_eq!(WalIndex::decode(&bytes), Err(IndexError::Checksum));
+    }
+
+    #[test]
+    fn after_a_recovery_with_frames_the_numbers_prove_nothing_until_the_next_commit() {
+        let mut index = example();
+        assert!(index.backfill().is_proof());
+        index.header.change_counter = 0;
+        assert!(!index.backfill().is_proof());
+        index.header.last_frame = FrameNo::START;
+        assert!(index.backfill().is_proof(), "there was nothing to copy");
     }
 
     #[test]
