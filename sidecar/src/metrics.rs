@@ -61,6 +61,8 @@ struct Line {
     position_time: Option<f64>,
     epoch: Option<u64>,
     fenced: u64,
+    /// Whether the application has an SQLite that can lose commits.
+    race: u64,
     age: Option<f64>,
     wal: Option<u64>,
     /// Reasons for which it is not simply well, and how many databases have each.
@@ -101,6 +103,7 @@ impl Line {
             position_time: time.map(|time| time.as_duration().as_secs_f64()),
             epoch: status.epoch,
             fenced: u64::from(status.verdict == Some(Verdict::Fence)),
+            race: u64::from(status.has_wal_reset_race),
             age: measures.stored_at.map(|at| Instant::now().saturating_duration_since(at).as_secs_f64()),
             wal: wal_bytes(&status),
             troubles: status.reason.iter().map(|reason| (reason.as_str(), 1)).collect(),
@@ -125,6 +128,7 @@ impl Line {
             position_time: None,
             epoch: None,
             fenced: self.fenced + other.fenced,
+            race: self.race + other.race,
             age: worst(self.age, other.age),
             wal: sum(self.wal, other.wal),
             ..self
@@ -191,6 +195,8 @@ impl Scrape {
         )?;
         let help = "1 when another writer took the replica over and nothing is stored any more.";
         gauge(encoder, "fenced", help, None, of(|line| Some(float(line.fenced))))?;
+        let help = "1 when the application's SQLite can lose commits in a race of its checkpoints.";
+        gauge(encoder, "wal_reset_race", help, None, of(|line| Some(float(line.race))))?;
         gauge(encoder, "wal", "Length of the database's WAL.", bytes, of(|line| line.wal.map(float)))?;
         let troubles = self.databases.iter().flat_map(|line| {
             line.troubles.iter().map(|(reason, count)| {
@@ -314,6 +320,8 @@ const STATES: [&str; 4] = ["starting", "open", "asleep", "stopped"];
 
 #[cfg(test)]
 mod tests {
+    use lifeboat_wal::sqlite_version::SqliteVersion;
+
     use super::*;
     use crate::config::Config;
     use crate::exit::Failure;
@@ -328,6 +336,8 @@ mod tests {
             post.opened(7);
             post.stored_slot(100);
             post.turned(50, Some(Instant::now()));
+            let old = SqliteVersion::from_stored(3_045_001).unwrap();
+            assert!(post.written_by(old) && !post.written_by(old), "it is news once");
             post.troubled(&Failure::fenced("gone"));
         }
         board
@@ -349,6 +359,7 @@ mod tests {
             "lifeboat_unreplicated_bytes 100",
             "lifeboat_stored_slots_total 2",
             "lifeboat_fenced 2",
+            "lifeboat_wal_reset_race 2",
             "lifeboat_trouble{reason=\"SealedByNewerEpoch\"} 2",
         ] {
             assert!(together.contains(line), "no {line} in:\n{together}");
