@@ -271,6 +271,14 @@ pub struct RestoreArgs {
     #[arg(long, value_name = "RFC3339", value_parser = parse_timestamp)]
     pub timestamp: Option<jiff::Timestamp>,
 
+    /// Keep the file close behind the replica until told to stop; others may read it at any moment
+    #[arg(short = 'f', long, conflicts_with_all = ["txid", "timestamp", "dry_run"])]
+    pub follow: bool,
+
+    /// How often a followed replica is looked at
+    #[arg(long, value_parser = parse_duration, value_name = "DURATION", default_value = "1s")]
+    pub follow_interval: Duration,
+
     /// How many requests to the bucket are under way at once
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u8).range(1..=64))]
     pub parallelism: u8,

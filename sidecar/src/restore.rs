@@ -14,9 +14,10 @@ use crate::exit::Failure;
 use crate::location::{Location, is_url};
 use crate::marks::{Lock, Marks};
 use crate::rebuild::{Finish, KeepSums, Overwrite, Rebuilt, target_exists};
-use crate::{connect, pod, pod_restore};
+use crate::{connect, pod, pod_restore, shutdown};
 
 mod attempt;
+mod follow;
 mod gather;
 mod jobs;
 mod pages;
@@ -123,6 +124,9 @@ pub async fn run(args: &RestoreArgs) -> Result<(), Failure> {
         return plan
             .map_or_else(|| Err(nothing_stored(&bucket)), |plan| say_plan(args, &plan, &output, &location));
     }
+    if args.follow {
+        return follow_file(args, &location, &output).await;
+    }
     let restored = restore_file(args, &location, &output).await?;
     say(args, &restored, &location);
     Ok(())
@@ -179,6 +183,21 @@ async fn restore_file(args: &RestoreArgs, location: &Location, output: &Path) ->
         None if args.if_replica_exists => Ok(Restored::nothing(Outcome::NothingStored, output)),
         None => Err(nothing_stored(&bucket)),
     }
+}
+
+async fn follow_file(args: &RestoreArgs, location: &Location, output: &Path) -> Result<(), Failure> {
+    let bucket = connect::open(location, connect::Folder::MustExist).await?;
+    let stop = shutdown::on_signal("the copy stays as it is")?.stop;
+    let mut copy = follow::begin(&bucket, output, &how(args)).await?;
+    match (copy.restored(), args.if_replica_exists) {
+        (None, false) => return Err(nothing_stored(&bucket)),
+        (None, true) => say(args, &Restored::nothing(Outcome::NothingStored, output), location),
+        (Some(restored), _) if restored.outcome == Outcome::Restored => say(args, restored, location),
+        // It is there from before.
+        (Some(_), _) => {}
+    }
+    tracing::info!("{} follows {location}", output.display());
+    copy.follow(&bucket, &how(args), args.follow_interval, &stop).await
 }
 
 fn nothing_stored(bucket: &Bucket) -> Failure {

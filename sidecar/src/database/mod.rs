@@ -34,6 +34,7 @@ mod hot_journal;
 mod journal;
 mod keeper;
 mod pressure;
+mod readable_copy;
 mod relief;
 mod resume;
 mod settling;
@@ -67,6 +68,7 @@ pub use connection::{EnforceWal, Synchronous};
 pub use detached::DetachedView;
 pub use error::DatabaseError;
 pub use hot_journal::roll_back;
+pub use readable_copy::{ReadableCopy, Step};
 pub use view::{Pages, View};
 
 /// A database in WAL mode that we follow.
