@@ -12,6 +12,7 @@ use lifeboat_wal::database_header::{DATABASE_HEADER_BYTES, DatabaseHeader};
 use lifeboat_wal::{PageNo, PageSize};
 
 use crate::exit::Failure;
+use crate::page_writer::PageFile;
 use crate::rebuild::unwritable;
 
 /// The file, read once.
@@ -61,7 +62,7 @@ impl Local {
 
     /// Something that copies its pages into another file.
     #[must_use]
-    pub fn copier(&self, to: Arc<File>, target: PathBuf) -> Copier {
+    pub fn copier(&self, to: Arc<PageFile>, target: PathBuf) -> Copier {
         Copier { from: Arc::clone(&self.file), page_size: self.page_size, to, target }
     }
 }
@@ -71,7 +72,7 @@ impl Local {
 pub struct Copier {
     from: Arc<File>,
     page_size: PageSize,
-    to: Arc<File>,
+    to: Arc<PageFile>,
     target: PathBuf,
 }
 
@@ -93,14 +94,21 @@ impl Copier {
         while at < end {
             let length = usize::try_from(end - at).unwrap_or(usize::MAX).min(COPY_BYTES_MAX);
             let (mut from, mut to) = (at, at);
-            let copied =
-                rustix::fs::copy_file_range(&self.from, Some(&mut from), &self.to, Some(&mut to), length);
-            at += match copied {
+            let copied = rustix::fs::copy_file_range(
+                &self.from,
+                Some(&mut from),
+                &self.to.file,
+                Some(&mut to),
+                length,
+            );
+            let copied = match copied {
                 Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
                 Ok(copied) => copied as u64,
                 // Not every file system can.
                 Err(_) => self.copy_by_hand(at, length)?,
             };
+            self.to.wrote(copied)?;
+            at += copied;
         }
         Ok(())
     }
@@ -108,7 +116,7 @@ impl Copier {
     fn copy_by_hand(&self, at: u64, length: usize) -> io::Result<u64> {
         let mut bytes = vec![0; length.min(READ_BUFFER)];
         self.from.read_exact_at(&mut bytes, at)?;
-        self.to.write_all_at(&bytes, at)?;
+        self.to.file.write_all_at(&bytes, at)?;
         Ok(bytes.len() as u64)
     }
 }

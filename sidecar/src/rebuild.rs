@@ -21,7 +21,7 @@ use crate::database::check;
 use crate::disk;
 use crate::exit::Failure;
 use crate::local::{Copier, Local, rolling_checksum};
-use crate::page_writer::PageWriter;
+use crate::page_writer::{PageFile, PageWriter};
 
 /// What may happen to a file that is already there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,7 +57,7 @@ pub struct Finish {
 pub struct Rebuild {
     target: PathBuf,
     temp: NamedTempFile,
-    file: Arc<File>,
+    built: Arc<PageFile>,
     page_size: PageSize,
 }
 
@@ -92,20 +92,25 @@ impl Rebuild {
         })?;
         let bytes = u64::from(newest.commit.get()) * u64::from(newest.page_size.get());
         let file = reserve(temp.as_file(), bytes).map_err(|error| unwritable(target, &error.to_string()))?;
-        Ok(Self { target: target.to_owned(), temp, file: Arc::new(file), page_size: newest.page_size })
+        Ok(Self {
+            target: target.to_owned(),
+            temp,
+            built: Arc::new(PageFile::new(file)),
+            page_size: newest.page_size,
+        })
     }
 
     /// A writer for one thread.
     #[must_use]
     pub fn writer(&self) -> TargetWriter {
-        let pages = PageWriter::new(Arc::clone(&self.file), self.page_size);
+        let pages = PageWriter::new(Arc::clone(&self.built), self.page_size);
         TargetWriter { pages, page_size: self.page_size, target: self.target.clone() }
     }
 
     /// Something that takes pages over from an older state of the database.
     #[must_use]
     pub fn copier(&self, local: &Local) -> Copier {
-        local.copier(Arc::clone(&self.file), self.target.clone())
+        local.copier(Arc::clone(&self.built), self.target.clone())
     }
 
     /// Verifies the whole and puts it in place.
@@ -115,15 +120,21 @@ impl Rebuild {
     /// target exists and may not be replaced, or the disk refuses.
     pub fn finish(self, newest: &Header, how: &Finish) -> Result<Rebuilt, Failure> {
         let failed = |error: io::Error| unwritable(&self.target, &error.to_string());
-        let bytes = self.file.metadata().map_err(failed)?.len();
-        let (checksum, sums) = self.verify(newest, how.sums)?;
+        let bytes = self.built.file.metadata().map_err(failed)?.len();
+        // The disk works while the checksums are computed.
+        let (verified, synced) = std::thread::scope(|scope| {
+            let syncing = scope.spawn(|| self.built.file.sync_all());
+            (self.verify(newest, how.sums), syncing.join())
+        });
+        let (checksum, sums) = verified?;
+        synced.map_err(|_| Failure::bug("the thread that syncs panicked"))?.map_err(failed)?;
         check::integrity(self.temp.path(), how.integrity)?;
         let replaced = disk_metadata(&self.target)?;
         if replaced.is_some() && how.overwrite == Overwrite::Never {
             return Err(target_exists(&self.target));
         }
         self.take_owner(replaced.as_ref()).map_err(failed)?;
-        self.file.sync_all().map_err(failed)?;
+        self.built.file.sync_all().map_err(failed)?;
         let target = self.target;
         remove_stale(&target)?;
         let persisted = match how.overwrite {
@@ -142,7 +153,7 @@ impl Rebuild {
     /// Reads the file back: what counts is what the disk holds, not what was sent to it.
     fn verify(&self, newest: &Header, keep: KeepSums) -> Result<(Checksum, Option<PageSums>), Failure> {
         let mut kept = Vec::new();
-        let found = rolling_checksum(&self.file, self.page_size, |sum| {
+        let found = rolling_checksum(&self.built.file, self.page_size, |sum| {
             if keep == KeepSums::Yes {
                 kept.push(sum);
             }

@@ -76,11 +76,10 @@ fn readers_of_a_copy_that_follows_always_see_a_sound_database() {
     let (reader, app) = (world.reader(), world.place.open("app.db"));
     let begun = Instant::now();
     for step in 0..40 {
-        let sql = format!(
-            "BEGIN; UPDATE account SET money = money - 1 WHERE id = 1; UPDATE account SET money = money + 1 WHERE id = 2;
-             INSERT INTO room (b) SELECT zeroblob(3000) FROM account a, account b, account c; COMMIT;"
-        );
-        app.execute_batch(&sql).unwrap();
+        let sql = "BEGIN; UPDATE account SET money = money - 1 WHERE id = 1;
+            UPDATE account SET money = money + 1 WHERE id = 2;
+            INSERT INTO room (b) SELECT zeroblob(3000) FROM account a, account b, account c; COMMIT;";
+        app.execute_batch(sql).unwrap();
         if step % 10 == 9 {
             app.execute_batch("DELETE FROM room; VACUUM;").unwrap();
         }

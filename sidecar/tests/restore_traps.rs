@@ -4,6 +4,11 @@
 
 mod support;
 
+use std::process::Stdio;
+
+use lifeboat_ltx::{Checksum, FileName, Header, LtxFile, Mark, PageChecksum, Txid};
+use lifeboat_replica::layout::{Layout, Level};
+use lifeboat_wal::{PageCount, PageNo, PageSize};
 use support::{Place, dump, s3::S3Server};
 
 const TABLE: &str =
@@ -53,4 +58,73 @@ fn a_replica_whose_lists_are_empty_of_pages_is_not_a_valid_empty_database() {
     }
     place.run(&["restore", "-o", &place.text("out.db"), &url]).says(4, &["holds no database"]);
     assert!(!place.path("out.db").exists());
+}
+
+/// Stores so many slots of one page each, after a first one with three, and returns the database.
+fn store_many(place: &Place, slots: u64) -> Vec<u8> {
+    let page_size = PageSize::MIN;
+    let size = page_size.get() as usize;
+    let (mut database, mut checksum) = (vec![0; 3 * size], Checksum::EMPTY);
+    std::fs::create_dir_all(place.path("replica/ltx/0")).unwrap();
+    for number in 1..=slots {
+        let changed = if number == 1 { 1..=3 } else { number % 3 + 1..=number % 3 + 1 };
+        let before = checksum;
+        let mut pages = Vec::new();
+        for page in changed {
+            let no = PageNo::try_new(u32::try_from(page).unwrap()).unwrap();
+            let at = usize::try_from(page - 1).unwrap() * size;
+            let old = (number > 1).then(|| PageChecksum::of(no, &database[at..at + size]));
+            database[at..at + 8].copy_from_slice(&(number * 10 + page).to_be_bytes());
+            let image = database[at..at + size].to_vec();
+            checksum = old.into_iter().chain([PageChecksum::of(no, &image)]).fold(checksum, Checksum::toggle);
+            pages.push((no, image));
+        }
+        let txid = Txid::try_new(number).unwrap();
+        let header = Header {
+            page_size,
+            commit: PageCount::new(3),
+            min_txid: txid,
+            max_txid: txid,
+            timestamp_ms: 0,
+            wal_offset: 32,
+            wal_size: 0,
+            salts: (0, 0),
+            node_id: 1,
+            mark: Some(Mark { pre_apply: before, post_apply: checksum }),
+        };
+        let key = Layout::Directory.file_key(Level::CAPTURED, FileName::slot(txid));
+        let bytes = LtxFile { header, pages }.encode().unwrap();
+        std::fs::write(place.path("replica").join(key), bytes).unwrap();
+    }
+    database
+}
+
+/// Restores and says how much memory that took at most, in megabytes.
+fn peak_rss_mb(place: &Place, url: &str) -> u64 {
+    let mut command = support::lifeboat(&["restore", "-o", &place.text("out.db"), url]);
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let mut peak = 0;
+    let status = loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            break status;
+        }
+        let text = std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap_or_default();
+        let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let kilobytes = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+        peak = kilobytes.map_or(peak, |kilobytes| kilobytes / 1024).max(peak);
+        std::thread::sleep(std::time::Duration::from_millis(2));
+    };
+    assert!(status.success());
+    peak
+}
+
+#[test]
+fn a_long_history_takes_no_more_memory_than_its_list() {
+    let place = Place::new();
+    let slots = std::env::var("RESTORE_SLOTS").map_or(5_000, |slots| slots.parse().unwrap());
+    let database = store_many(&place, slots);
+    let peak = peak_rss_mb(&place, &place.url("replica"));
+    println!("{slots} slots, {peak} MB");
+    assert!(std::fs::read(place.path("out.db")).unwrap() == database);
+    assert!(peak <= 64, "{peak} MB for {slots} slots");
 }

@@ -55,6 +55,12 @@ impl Inventory {
         &self.files
     }
 
+    /// The same files, for whoever needs nothing else.
+    #[must_use]
+    pub fn into_files(self) -> Vec<FileEntry> {
+        self.files
+    }
+
     /// The head, where there is one.
     #[must_use]
     pub const fn head(&self) -> Option<&Head> {

@@ -73,6 +73,22 @@ pub fn plan_latest(inventory: &Inventory) -> Result<RestorePlan, PlanError> {
 /// # Errors
 /// [`PlanError`] where there is no database, or the files do not reach the target; then it names the targets next to it.
 pub fn plan(inventory: &Inventory, target: Target) -> Result<RestorePlan, PlanError> {
+    Ok(RestorePlan { files: at(inventory.files(), &choose(inventory, target)?) })
+}
+
+/// The same for whoever needs the inventory no more: a long list is not kept twice.
+///
+/// # Errors
+/// As [`plan`].
+pub fn into_plan(inventory: Inventory, target: Target) -> Result<RestorePlan, PlanError> {
+    let chosen = choose(&inventory, target)?;
+    let mut listed: Vec<Option<FileEntry>> = inventory.into_files().into_iter().map(Some).collect();
+    let files = chosen.into_iter().filter_map(|place| listed.get_mut(place)?.take());
+    Ok(RestorePlan { files: files.collect() })
+}
+
+/// The places of the files in the inventory, oldest first.
+fn choose(inventory: &Inventory, target: Target) -> Result<Vec<usize>, PlanError> {
     if !inventory.holds_pages() {
         return Err(PlanError::EmptyReplica);
     }
@@ -82,57 +98,63 @@ pub fn plan(inventory: &Inventory, target: Target) -> Result<RestorePlan, PlanEr
     }
 }
 
+fn at(files: &[FileEntry], places: &[usize]) -> Vec<FileEntry> {
+    places.iter().filter_map(|place| files.get(*place)).cloned().collect()
+}
+
 /// Plans how a copy that stands at `from` is brought to the newest state; `None` where files are missing in between, and
 /// only a whole restore leads there. Empty for a copy that is there already.
 #[must_use]
 pub fn plan_onward(inventory: &Inventory, from: Txid) -> Option<Vec<FileEntry>> {
-    let usable = |file: &&FileEntry| file.level != Level::SNAPSHOT;
-    let (files, reached) = chain(inventory.files().iter().filter(usable), from.get());
+    let (chosen, reached) = chain(inventory.files(), |file| file.level != Level::SNAPSHOT, from.get());
     let newest = inventory.files().iter().map(|file| file.max.get()).max().unwrap_or(0);
-    (reached >= newest).then_some(files)
+    (reached >= newest).then(|| at(inventory.files(), &chosen))
 }
 
-fn to_the_end(inventory: &Inventory) -> Result<RestorePlan, PlanError> {
-    let (files, reached) = from_a_snapshot(inventory, u64::MAX);
+fn to_the_end(inventory: &Inventory) -> Result<Vec<usize>, PlanError> {
+    let (chosen, reached) = from_a_snapshot(inventory.files(), u64::MAX);
     match inventory.files().iter().filter(|file| file.max.get() > reached).map(|file| file.min).min() {
-        None => Ok(RestorePlan { files }),
+        None => Ok(chosen),
         Some(next) => Err(Txid::try_new(reached)
             .map_or(PlanError::NoBeginning { oldest: next }, |after| PlanError::Gap { after, next })),
     }
 }
 
-fn to_txid(inventory: &Inventory, wanted: Txid) -> Result<RestorePlan, PlanError> {
-    let (files, reached) = from_a_snapshot(inventory, wanted.get());
-    if reached == wanted.get() && files.iter().any(|file| !file.is_seal()) {
-        return Ok(RestorePlan { files });
+fn to_txid(inventory: &Inventory, wanted: Txid) -> Result<Vec<usize>, PlanError> {
+    let files = inventory.files();
+    let (chosen, reached) = from_a_snapshot(files, wanted.get());
+    let holds_pages = || chosen.iter().filter_map(|place| files.get(*place)).any(|file| !file.is_seal());
+    if reached == wanted.get() && holds_pages() {
+        return Ok(chosen);
     }
     let (before, after) = points::next_to(&points::points(inventory), wanted);
     Err(PlanError::NoPoint { wanted, before, after })
 }
 
-/// The newest snapshot, and what continues it, up to a TXID; and the TXID reached.
-fn from_a_snapshot(inventory: &Inventory, until: u64) -> (Vec<FileEntry>, u64) {
-    let early = || inventory.files().iter().filter(|file| file.max.get() <= until);
-    let snapshots = early().filter(|file| file.level == Level::SNAPSHOT && file.min == Txid::FIRST);
-    let snapshot = snapshots.max_by_key(|file| file.max);
-    let (rest, reached) = chain(early(), snapshot.map_or(0, |file| file.max.get()));
-    (snapshot.cloned().into_iter().chain(rest).collect(), reached)
+/// The newest snapshot, and what continues it, up to a TXID: the places of the files; and the TXID reached.
+fn from_a_snapshot(files: &[FileEntry], until: u64) -> (Vec<usize>, u64) {
+    let early = |file: &FileEntry| file.max.get() <= until;
+    let is_snapshot = |file: &FileEntry| file.level == Level::SNAPSHOT && file.min == Txid::FIRST;
+    let snapshots = files.iter().enumerate().filter(|(_, file)| early(file) && is_snapshot(file));
+    let snapshot = snapshots.max_by_key(|(_, file)| file.max);
+    let (rest, reached) = chain(files, early, snapshot.map_or(0, |(_, file)| file.max.get()));
+    (snapshot.map(|(place, _)| place).into_iter().chain(rest).collect(), reached)
 }
 
 /// Again and again the file that continues from the TXID reached and ends last; of several, the smallest.
-fn chain<'a>(files: impl Iterator<Item = &'a FileEntry>, from: u64) -> (Vec<FileEntry>, u64) {
-    let mut files: Vec<_> = files.collect();
-    files.sort_by_key(|file| file.min);
-    let mut waiting = files.into_iter().peekable();
-    let (mut reached, mut best, mut chain) = (from, None::<&FileEntry>, Vec::new());
+fn chain(files: &[FileEntry], is_usable: impl Fn(&FileEntry) -> bool, from: u64) -> (Vec<usize>, u64) {
+    let mut usable: Vec<_> = files.iter().enumerate().filter(|(_, file)| is_usable(file)).collect();
+    usable.sort_by_key(|(_, file)| file.min);
+    let mut waiting = usable.into_iter().peekable();
+    let (mut reached, mut best, mut chain) = (from, None::<(usize, &FileEntry)>, Vec::new());
     loop {
-        while let Some(file) = waiting.next_if(|file| file.min.get() <= reached.saturating_add(1)) {
-            best = best.into_iter().chain([file]).max_by_key(|file| (file.max, Reverse(file.size)));
+        while let Some(next) = waiting.next_if(|(_, file)| file.min.get() <= reached.saturating_add(1)) {
+            best = best.into_iter().chain([next]).max_by_key(|(_, file)| (file.max, Reverse(file.size)));
         }
-        match best.filter(|file| file.max.get() > reached) {
-            Some(next) => {
+        match best.filter(|(_, file)| file.max.get() > reached) {
+            Some((place, next)) => {
                 reached = next.max.get();
-                chain.push(next.clone());
+                chain.push(place);
             }
             None => return (chain, reached),
         }

@@ -8,7 +8,7 @@ use lifeboat_ltx::Txid;
 use lifeboat_replica::PlanError;
 use lifeboat_replica::inventory::Inventory;
 use lifeboat_replica::restore::time::TimeSearch;
-use lifeboat_replica::restore::{RestorePlan, Target, plan};
+use lifeboat_replica::restore::{RestorePlan, Target, into_plan};
 use lifeboat_wire::Reason;
 
 use super::gather::gather;
@@ -103,11 +103,12 @@ async fn list_and_plan(
         return Ok((Ok(None), 0));
     }
     let source = Source::new(bucket.clone(), how.patience, Progress::none());
+    let seen = digest(&inventory);
     let planned = match target(&source, &inventory, how.wanted).await {
-        Ok(target) => plan(&inventory, target).map(Some).map_err(unreachable),
+        Ok(target) => into_plan(inventory, target).map(Some).map_err(unreachable),
         Err(failure) => Err(failure),
     };
-    Ok((planned, digest(&inventory)))
+    Ok((planned, seen))
 }
 
 /// The TXID that a point in time means.
