@@ -27,7 +27,13 @@ impl World {
         place.open("app.db").execute_batch(BANK).unwrap();
         let url = place.url("replica");
         let args = ["replicate", "--sync-interval", "20ms", &place.text("app.db"), &url];
-        let replicating = place.start(&args, "stored");
+        let replicating = place.start(&args, "following");
+        let slots = place.path("replica/ltx/0");
+        let is_stored = || {
+            let mut files = std::fs::read_dir(&slots).ok()?.flatten();
+            files.any(|file| file.metadata().is_ok_and(|file| file.len() > 131)).then_some(())
+        };
+        eventually("the first slot", is_stored, || replicating.log());
         Self { place, url, replicating }
     }
 
@@ -88,11 +94,13 @@ fn readers_of_a_copy_that_follows_always_see_a_sound_database() {
     }
     println!("{} ms of commits", begun.elapsed().as_millis());
     world.arrives(&reader, &following, 460);
+    let (copy, source) = (world.place.path("copy.db"), world.place.path("app.db"));
+    eventually("the last commit", || (dump(&copy) == dump(&source)).then_some(()), || following.log());
     is_sound(&reader);
     drop(reader);
     assert_eq!(following.stop().0, Some(0));
     assert_eq!(world.replicating.stop().0, Some(0));
-    assert_eq!(dump(&world.place.path("copy.db")), dump(&world.place.path("app.db")));
+    assert!(dump(&copy) == dump(&source), "another copy than the one before the end");
 }
 
 #[test]
