@@ -58,12 +58,13 @@ lint: toolchain ## clippy and the API documentation, every warning an error
 	@RUSTDOCFLAGS='-D warnings' cargo doc $(CARGO_FLAGS) --quiet --no-deps --workspace
 
 .PHONY: unit
-unit: litestream tools ## every test that needs no cluster, also those against the real Litestream and a real S3 server
+unit: litestream moto tools ## every test that needs no cluster, also those against the real Litestream and a real S3 server
 	$(say) "tests without a cluster (the first time 5 to 10 minutes to build)"
 	@e2e/tally.sh run $(LOGS)/unit.log $(MAKE) --no-print-directory unit-tests
 
 .PHONY: unit-tests
 unit-tests: export LITESTREAM_BIN = $(shell e2e/peers/litestream.sh)
+unit-tests: export MOTO_BIN = $(shell e2e/peers/moto.sh)
 unit-tests: export VERSITYGW_BIN = $(shell $(LAB_SCRIPTS)/tools.sh path)/versitygw
 unit-tests: ## the same without installing anything; TEST=<part of a name> for some of them
 	@code=0; \
@@ -125,6 +126,10 @@ toolchain: ## are cargo, rustfmt and clippy there, as rust-toolchain.toml says?
 .PHONY: litestream
 litestream: packages ## the official Litestream, as its makers publish it on PyPI
 	@e2e/peers/litestream.sh >/dev/null
+
+.PHONY: moto
+moto: packages ## moto, a second S3 server for the tests, from PyPI
+	@e2e/peers/moto.sh >/dev/null
 
 .PHONY: tools
 tools: packages ## the lab's programs, from source (the first time 10 to 20 minutes)

@@ -74,6 +74,9 @@ pub enum Command {
     Man(ManArgs),
     /// Print the version, and that of SQLite inside.
     Version,
+    /// Look at the place where replicas lie.
+    #[command(subcommand)]
+    Store(StoreVerb),
     /// Ask the replicating process of this pod; used by its probes.
     Ctl(CtlArgs),
 }
@@ -108,6 +111,22 @@ pub struct StoreArgs {
     /// Put the bucket in the URL's path instead of its host name [default: true with an endpoint]
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub force_path_style: Option<bool>,
+
+    /// PEM file with authorities to believe besides the machine's own [default: $AWS_CA_BUNDLE]
+    #[arg(long, value_name = "FILE")]
+    pub ca_file: Option<PathBuf>,
+
+    /// How the server encrypts what is stored: AES256, aws:kms or aws:kms:dsse [default: as the bucket says]
+    #[arg(long, value_name = "KIND")]
+    pub sse: Option<String>,
+
+    /// The key it uses for that, as the KMS knows it [default: the bucket's]
+    #[arg(long, value_name = "ID")]
+    pub sse_kms_key_id: Option<String>,
+
+    /// Storage class of what is stored, such as STANDARD_IA [default: the bucket's]
+    #[arg(long, value_name = "CLASS")]
+    pub storage_class: Option<String>,
 }
 
 /// Arguments of `replicate`.
@@ -168,6 +187,11 @@ pub struct ReplicateArgs {
     /// Of more databases than this, metrics are of all of them together [default: 200]
     #[arg(long, value_name = "N")]
     pub metrics_databases_max: Option<usize>,
+
+    /// Continue a replica that Litestream has written, after comparing the database with what it restores to. Stop Litestream
+    /// first
+    #[arg(long)]
+    pub adopt: bool,
 
     /// Serve /v1/status, /metrics, /healthz and /readyz on this address, such as 127.0.0.1:9898 [default: off]
     #[arg(long, value_name = "HOST:PORT")]
@@ -307,6 +331,37 @@ pub enum IntegrityCheck {
     Full,
 }
 
+/// What can be done with a store.
+#[derive(Debug, Subcommand)]
+pub enum StoreVerb {
+    /// Find out whether a bucket or folder can guarantee one writer at a time.
+    ///
+    /// Every ability we rely on is tried on objects of its own, which are deleted again: some 1,400 requests. Ends with 0 when
+    /// it can, with 4 when it cannot, and says what that means.
+    #[command(after_long_help = STORE_CHECK_EXAMPLES)]
+    Check(StoreCheckArgs),
+}
+
+/// Arguments of `store check`.
+#[derive(Args, Debug)]
+pub struct StoreCheckArgs {
+    /// A URL, or a database of the config file.
+    #[arg(value_name = "URL|DB")]
+    pub source: String,
+
+    /// Configuration.
+    #[command(flatten)]
+    pub config: ConfigArgs,
+
+    /// Store.
+    #[command(flatten)]
+    pub store: StoreArgs,
+
+    /// Print one JSON object.
+    #[arg(long)]
+    pub json: bool,
+}
+
 /// Arguments of `ctl`.
 #[derive(Args, Debug)]
 pub struct CtlArgs {
@@ -382,3 +437,6 @@ const STATUS_EXAMPLES: &str = "Examples:
   lifeboat status --json app.db";
 const EXIT_CODES: &str = "Exit codes: 0 done; 2 usage or config; 3 fenced by another writer; 4 refused; \
     5 bucket or process unavailable; 6 stored data damaged; 70 bug.";
+const STORE_CHECK_EXAMPLES: &str = "Examples:
+  lifeboat store check s3://bucket/path --endpoint http://127.0.0.1:9000
+  lifeboat store check --json app.db | jq .canFence";

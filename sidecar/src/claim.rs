@@ -155,7 +155,10 @@ async fn read_chain(bucket: &Bucket, record: Option<&Record>) -> Result<Chain, F
     let newest = inventory.slots().last().map(|file| file.max);
     let mut slots = Slots { bucket, read: None };
     let checksum = match newest {
-        Some(txid) => slots.checksum(txid).await?,
+        Some(txid) => match slots.get(txid).await? {
+            Some(slot) if slot.header.mark.is_none() => return Err(ClaimError::ForeignFile { txid }.into()),
+            Some(_) | None => slots.checksum(txid).await?,
+        },
         None => None,
     };
     let at_record = match record.and_then(|record| Txid::try_new(record.slot.txid)) {
@@ -226,18 +229,23 @@ async fn slots_since(
     Ok(slots)
 }
 
+/// Somebody stored something while we looked; whoever hears this begins anew.
+pub(crate) fn moved(bucket: &Bucket) -> Failure {
+    Failure::unavailable(format!("{bucket} changed while it was looked at; looking again"))
+}
+
 impl From<ClaimError> for Failure {
     fn from(error: ClaimError) -> Self {
         let message = error.to_string();
         match error {
-            ClaimError::UnclaimedData { .. } => Self::refused(Reason::UnclaimedData, message),
+            ClaimError::UnclaimedData { .. } | ClaimError::ForeignFile { .. } => {
+                Self::refused(Reason::UnclaimedData, message)
+            }
             ClaimError::ForeignOwner { .. } => Self::refused(Reason::PrefixConflict, message),
             ClaimError::NotConformant { .. } => Self::refused(Reason::StoreNotConformant, message),
             ClaimError::Lost { .. } | ClaimError::Superseded { .. } => Self::fenced(message),
             ClaimError::Hole { .. } | ClaimError::NoSlots { .. } => Self::damaged(Reason::ChainGap, message),
-            ClaimError::ForeignFile { .. } | ClaimError::BrokenChain { .. } => {
-                Self::damaged(Reason::IntegrityFailed, message)
-            }
+            ClaimError::BrokenChain { .. } => Self::damaged(Reason::IntegrityFailed, message),
             ClaimError::Moved { .. } => Self::unavailable(message),
             ClaimError::Bug { .. } => Self::bug(message),
             other => Self::bug(format!("a claim failed in an unknown way: {other}")),

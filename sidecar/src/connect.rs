@@ -1,15 +1,19 @@
 //! From a location to the replica in its store.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use lifeboat_replica::layout::Layout;
 use lifeboat_store::{Counted, Directory, Requests, S3, S3Config, Store};
+use lifeboat_wire::Reason;
 
+use crate::args::{ConfigArgs, StoreArgs};
 use crate::bucket::Bucket;
+use crate::config::Config;
+use crate::database::network_file_system;
 use crate::exit::Failure;
-use crate::location::{Location, S3Location};
+use crate::location::{Location, S3Location, is_url};
 
 /// What to do about a replica's folder that does not exist.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,7 +34,7 @@ pub async fn open(location: &Location, folder: Folder) -> Result<Bucket, Failure
             Ok(Bucket::new(Arc::new(directory(path, folder).await?), Layout::Directory))
         }
         Location::S3(s3) => {
-            let store = S3::open(s3_config(s3)).await?;
+            let store = S3::open(s3_config(s3)?).await?;
             Ok(Bucket::new(Arc::new(store), Layout::Bucket))
         }
     }
@@ -67,7 +71,7 @@ impl Stores {
         let store = match found {
             Some(store) => store,
             None => {
-                let store = S3::open(s3_config(&root)).await?;
+                let store = S3::open(s3_config(&root)?).await?;
                 known().push((root, store.clone()));
                 store
             }
@@ -82,22 +86,69 @@ impl Stores {
 
 async fn directory(path: &Path, folder: Folder) -> Result<Directory, Failure> {
     Ok(match folder {
-        Folder::Create => Directory::create(path.to_owned()).await?,
+        Folder::Create => {
+            require_exclusive(path)?;
+            Directory::create(path.to_owned()).await?
+        }
         Folder::MustExist => Directory::open(path.to_owned()).await?,
     })
 }
 
-fn s3_config(s3: &S3Location) -> S3Config {
-    S3Config {
+/// The replica that a user means: by its URL, or by a database of the config file.
+///
+/// # Errors
+/// [`Failure`] with exit code 2 or 4.
+pub fn meant(source: &str, config: &ConfigArgs, flags: &StoreArgs) -> Result<Location, Failure> {
+    if is_url(source) {
+        return Location::parse(source, flags).map_err(Failure::usage);
+    }
+    let database = Config::read(config)?.find(Path::new(source))?;
+    database.location.with_flags(flags).map_err(Failure::usage)
+}
+
+/// Refuses a folder on a file system on which two machines may both be told that they created one file.
+///
+/// # Errors
+/// [`Failure`] that names the file system.
+pub fn require_exclusive(folder: &Path) -> Result<(), Failure> {
+    let mut there = folder;
+    while !there.exists() {
+        let Some(above) = there.parent() else { return Ok(()) };
+        there = if above.as_os_str().is_empty() { Path::new(".") } else { above };
+    }
+    let found = network_file_system(there);
+    let found =
+        found.map_err(|error| Failure::unavailable(format!("file://{}: {error}", folder.display())))?;
+    found.map_or(Ok(()), |name| {
+        Err(Failure::refused(
+            Reason::StoreNotConformant,
+            format!(
+                "file://{} is on {name}, where creating a file exclusively and locking a folder cannot be relied on between \
+                 machines; use a local disk, or a bucket",
+                folder.display()
+            ),
+        ))
+    })
+}
+
+/// How a bucket is reached.
+///
+/// # Errors
+/// [`Failure`] about values that cannot be.
+pub fn s3_config(s3: &S3Location) -> Result<S3Config, Failure> {
+    let from_environment = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    Ok(S3Config {
         bucket: s3.bucket.clone(),
         path: s3.path.clone(),
         region: s3.region.clone(),
         endpoint: s3.endpoint.clone(),
         force_path_style: s3.force_path_style.unwrap_or_else(|| s3.endpoint.is_some()),
-        credentials_dir: std::env::var_os("LIFEBOAT_CREDENTIALS_DIR").map(Into::into),
+        credentials_dir: from_environment("LIFEBOAT_CREDENTIALS_DIR"),
         keys: s3.keys.clone(),
+        kept_as: s3.kept_as().map_err(Failure::usage)?,
+        ca_file: s3.ca_file.clone().or_else(|| from_environment("AWS_CA_BUNDLE")),
         attempt_timeout: ATTEMPT_TIMEOUT,
-    }
+    })
 }
 
 /// How long the store may take before its first answer.

@@ -1,7 +1,5 @@
 //! `lifeboat ltx`: the files of a replica, level by level.
 
-use std::path::Path;
-
 use futures::stream::{self, StreamExt, TryStreamExt};
 use lifeboat_ltx::Header;
 use lifeboat_replica::head::Head;
@@ -11,10 +9,8 @@ use serde::Serialize;
 
 use crate::args::{LevelChoice, LtxArgs};
 use crate::bucket::Bucket;
-use crate::config::Config;
 use crate::connect;
 use crate::exit::Failure;
-use crate::location::{Location, is_url};
 use crate::table::{aligned, bytes, to_the_second};
 
 /// One file, as `ltx --json` prints it.
@@ -51,7 +47,9 @@ enum Kind {
 /// [`Failure`] when the replica cannot be read.
 #[expect(clippy::print_stdout, reason = "results go to standard output")]
 pub async fn run(args: &LtxArgs) -> Result<(), Failure> {
-    let bucket = connect::open(&location(args)?, connect::Folder::MustExist).await?;
+    let bucket =
+        connect::open(&connect::meant(&args.source, &args.config, &args.store)?, connect::Folder::MustExist)
+            .await?;
     let mut files = bucket.files().await?;
     let head = bucket.head().await?.map(|(head, _)| head);
     files.retain(|file| match args.level {
@@ -72,14 +70,6 @@ pub async fn run(args: &LtxArgs) -> Result<(), Failure> {
         print!("{}", table(&listed));
     }
     Ok(())
-}
-
-fn location(args: &LtxArgs) -> Result<Location, Failure> {
-    if is_url(&args.source) {
-        return Location::parse(&args.source, &args.store).map_err(Failure::usage);
-    }
-    let database = Config::read(&args.config)?.find(Path::new(&args.source))?;
-    database.location.with_flags(&args.store).map_err(Failure::usage)
 }
 
 async fn list(

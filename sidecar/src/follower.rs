@@ -27,7 +27,7 @@ use crate::places::Place;
 use crate::retry::Trying;
 use crate::watch::Watch;
 use crate::writer::Writer;
-use crate::{claim, connect, damage, pod};
+use crate::{adopt, claim, connect, damage, pod};
 
 mod storing;
 
@@ -192,6 +192,9 @@ impl Follower {
         let lock = self.marks.lock(self.shared.config.handover_timeout).await?;
         let bucket = self.shared.stores.open(&self.database.location, connect::Folder::Create).await?;
         let mut trying = Trying::forever();
+        if self.shared.config.adopt {
+            Box::pin(adopt::run(&bucket, &self.database.path, &self.marks, &mut trying)).await?;
+        }
         let started = if pod::is_pod() {
             self.claim_first(&bucket, &mut trying).await?
         } else {
@@ -222,13 +225,13 @@ impl Follower {
         let chain = self.chain(bucket, trying).await?;
         let Some(database) = self.open_database(&chain).await? else { return Ok(None) };
         if database.was_waited_for && self.chain(bucket, trying).await? != chain {
-            return Err(moved(bucket));
+            return Err(claim::moved(bucket));
         }
         let adoption = self.adopt(&database, &chain)?;
         let newest = chain.newest;
         let (opened, base, _) = self.claim(bucket, Some(newest), trying).await?;
         self.post.opened(opened.head.epoch.get());
-        let chain = chain.sealed(&opened.head, base).ok_or_else(|| moved(bucket))?;
+        let chain = chain.sealed(&opened.head, base).ok_or_else(|| claim::moved(bucket))?;
         Ok(Some(Started { database, adoption, opened, base, chain }))
     }
 
@@ -469,11 +472,6 @@ impl Follower {
         let (boot_id, file_id) = (writer.boot_id.clone(), writer.file_id.clone());
         Record::new(&writer.opened.head, base, boot_id, file_id)
     }
-}
-
-/// Somebody stored something while we looked; whoever hears this begins anew.
-fn moved(bucket: &Bucket) -> Failure {
-    Failure::unavailable(format!("{bucket} changed while it was looked at; looking again"))
 }
 
 impl Capture {

@@ -6,16 +6,19 @@
 //! | [`database`], [`watch`], [`trouble`] | the application's database: followed, read, never written |
 //! | [`bucket`], [`connect`], [`retry`] | the replica in its store |
 //! | [`claim`], [`handover`], [`marks`], [`pod`] | who we are, and whether we may write |
+//! | [`adopt`] | `--adopt`: a replica that Litestream has written becomes ours |
 //! | [`opening`], [`first_view`], [`page_log_file`] | what the database holds already, and what the bucket has of it |
 //! | [`replicate`], [`child`], [`once`], [`reload`], [`fleet`], [`limits`], [`places`], [`discovery`], [`follower`], [`capture`], [`backlog`], [`pace`], [`notes`], [`slot_file`], [`streaming`], [`upload`], [`upload_parts`], `writer` | from a commit to a stored slot |
 //! | [`restore`], [`pod_restore`], [`local`], [`page_writer`], [`rebuild`], [`progress`] | from stored files to a database |
 //! | [`board`], [`measures`], [`metrics`], [`demand`], [`http`], [`answer`], [`socket`] | what is said of it and asked of it |
 //! | [`store_now`], [`show`], [`ctl`] | whoever asks: `lifeboat sync`, `lifeboat status`, the probes |
 //! | [`configured`], [`files`], [`manual`], [`table`] | what lists and explains: databases, config, files of a replica, pages |
+//! | [`store_check`] | whoever chooses a bucket: `lifeboat store check` |
 //! | [`disk`], [`clock`], [`shutdown`] | files and times, and how it stops |
 //!
 //! What to do next is decided in `lifeboat_replica`; here it is done.
 
+pub mod adopt;
 pub mod answer;
 pub mod args;
 pub mod backlog;
@@ -72,6 +75,7 @@ pub mod shutdown;
 pub mod slot_file;
 pub mod socket;
 pub mod spelling;
+pub mod store_check;
 pub mod store_now;
 pub mod streaming;
 pub mod survey;

@@ -3,13 +3,14 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use lifeboat_store::Keys;
+use lifeboat_store::{KeptAs, Keys};
 use url::Url;
 
 use crate::args::StoreArgs;
 
 /// The place of one replica.
 #[derive(Clone, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "one for each database, and most are buckets")]
 pub enum Location {
     /// A prefix of a bucket.
     S3(S3Location),
@@ -32,6 +33,24 @@ pub struct S3Location {
     pub force_path_style: Option<bool>,
     /// Access key id and secret from the config file; `None` for the default chain.
     pub keys: Option<Keys>,
+    /// PEM file with authorities to believe; `None` for what the environment says.
+    pub ca_file: Option<PathBuf>,
+    /// Kind of encryption on the server; `None` for the bucket's default, as for the two that follow.
+    pub sse: Option<String>,
+    /// The key for it.
+    pub sse_kms_key_id: Option<String>,
+    /// Storage class.
+    pub storage_class: Option<String>,
+}
+
+impl S3Location {
+    /// How new objects are to be kept.
+    ///
+    /// # Errors
+    /// One line about a value that cannot be.
+    pub fn kept_as(&self) -> Result<KeptAs, String> {
+        KeptAs::try_new(self.sse.as_deref(), self.sse_kms_key_id.as_deref(), self.storage_class.as_deref())
+    }
 }
 
 impl Location {
@@ -81,9 +100,14 @@ impl Location {
                     let wrong = |_| format!("'{text}': force-path-style is true or false");
                     s3.force_path_style = Some(value.parse().map_err(wrong)?);
                 }
+                "ca-file" | "caFile" => s3.ca_file = Some(PathBuf::from(value.into_owned())),
+                "sse" => s3.sse = Some(value.into_owned()),
+                "sse-kms-key-id" | "sseKmsKeyId" => s3.sse_kms_key_id = Some(value.into_owned()),
+                "storage-class" | "storageClass" => s3.storage_class = Some(value.into_owned()),
                 other => {
                     return Err(format!(
-                        "'{text}' has the unknown option '{other}'; known are endpoint, region, force-path-style"
+                        "'{text}' has the unknown option '{other}'; known are endpoint, region, force-path-style, ca-file, \
+                         sse, sse-kms-key-id, storage-class"
                     ));
                 }
             }
@@ -106,12 +130,17 @@ impl Location {
     /// The location with the flags of the command line over it.
     ///
     /// # Errors
-    /// One line about an endpoint that is no URL.
+    /// One line about an endpoint that is no URL, or a kind of encryption or storage class that cannot be.
     pub fn with_flags(mut self, flags: &StoreArgs) -> Result<Self, String> {
         if let Self::S3(s3) = &mut self {
             s3.endpoint = flags.endpoint.clone().or_else(|| s3.endpoint.take());
             s3.region = flags.region.clone().or_else(|| s3.region.take());
             s3.force_path_style = flags.force_path_style.or(s3.force_path_style);
+            s3.ca_file = flags.ca_file.clone().or_else(|| s3.ca_file.take());
+            s3.sse = flags.sse.clone().or_else(|| s3.sse.take());
+            s3.sse_kms_key_id = flags.sse_kms_key_id.clone().or_else(|| s3.sse_kms_key_id.take());
+            s3.storage_class = flags.storage_class.clone().or_else(|| s3.storage_class.take());
+            s3.kept_as()?;
             if let Some(endpoint) = &s3.endpoint {
                 check_endpoint(endpoint)?;
             }
@@ -186,6 +215,15 @@ mod tests {
         assert_eq!((s3.bucket.as_str(), s3.path.as_str()), ("mybkt", "a/b"));
         assert_eq!(s3.endpoint.as_deref(), Some("http://127.0.0.1:9000"));
         assert_eq!((s3.region.as_deref(), s3.force_path_style), (Some("eu"), Some(false)));
+        for url in [
+            "s3://b/p?sse=aws:kms&sse-kms-key-id=alias/a&storage-class=STANDARD_IA&ca-file=/ca.pem",
+            "s3://b/p?sse=aws:kms&sseKmsKeyId=alias/a&storageClass=STANDARD_IA&caFile=/ca.pem",
+        ] {
+            let Location::S3(s3) = parse(url).unwrap() else { panic!("not s3") };
+            assert_eq!((s3.sse.as_deref(), s3.sse_kms_key_id.as_deref()), (Some("aws:kms"), Some("alias/a")));
+            assert_eq!(s3.storage_class.as_deref(), Some("STANDARD_IA"));
+            assert_eq!(s3.ca_file.as_deref(), Some(Path::new("/ca.pem")));
+        }
         let refused = parse("s3://id:secret@mybkt/a").unwrap_err();
         assert!(!refused.contains("secret@"), "the message repeats the secret: {refused}");
     }
@@ -209,6 +247,8 @@ mod tests {
             "x",
             "s3://b/a/../c?x=1",
             "s3://b/p?endpoint=nine",
+            "s3://b/p?sse=rot13",
+            "s3://b/p?storage-class=GLACIER",
         ] {
             assert!(parse(wrong).is_err(), "{wrong} was taken");
         }

@@ -3,9 +3,11 @@
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
-use lifeboat::args::{Cli, Command, ConfigVerb};
+use lifeboat::args::{Cli, Command, ConfigVerb, StoreVerb};
 use lifeboat::exit::{Exit, Failure};
-use lifeboat::{configured, ctl, files, manual, replicate, restore, show, spelling, store_now, telemetry};
+use lifeboat::{
+    configured, ctl, files, manual, replicate, restore, show, spelling, store_check, store_now, telemetry,
+};
 
 fn main() -> ExitCode {
     let cli = Cli::parse_from(spelling::ours(std::env::args_os(), &Cli::command()));
@@ -36,6 +38,7 @@ async fn run(command: Command) -> Result<u8, Failure> {
             manual::version();
             Ok(())
         }
+        Command::Store(StoreVerb::Check(args)) => store_check::run(&args).await,
         Command::Ctl(args) => ctl::run(&args).await,
     }
     .map(|()| Exit::Done as u8)

@@ -90,7 +90,7 @@ async fn prepare(
             let restored = bring_back(&bucket, database, &sealed, patience).await?;
             write_record(&marks, database, &sealed)?;
             if let Some(rebuilt) = &restored.rebuilt {
-                note(&marks, database, &chain, rebuilt)?;
+                note(&marks, &database.path, &chain, rebuilt)?;
             }
             (Outcome::Restored, restored.bytes, chain.recorded())
         }
@@ -166,8 +166,8 @@ async fn bring_back(
 }
 
 /// Leaves word of every page that was restored, so that the sidecar stores none of them again.
-fn note(marks: &Marks, database: &DatabaseConfig, chain: &Chain, rebuilt: &Rebuilt) -> Result<(), Failure> {
-    let (boot_id, file_id) = (marks::boot_id()?, file_id(&database.path)?);
+pub(crate) fn note(marks: &Marks, path: &Path, chain: &Chain, rebuilt: &Rebuilt) -> Result<(), Failure> {
+    let (boot_id, file_id) = (marks::boot_id()?, file_id(path)?);
     let identity = LogIdentity { lineage: chain.lineage.clone(), boot_id, file_id };
     if let Some(sums) = &rebuilt.sums {
         PageLogFile::new(marks.folder(), identity, rebuilt.page_size).begin(chain.newest_pages, sums, None);
@@ -179,7 +179,7 @@ fn write_record(marks: &Marks, database: &DatabaseConfig, sealed: &Sealed) -> Re
     marks.write_record(&Record::new(&sealed.head, sealed.base, marks::boot_id()?, file_id(&database.path)?))
 }
 
-fn file_id(path: &Path) -> Result<String, Failure> {
+pub(crate) fn file_id(path: &Path) -> Result<String, Failure> {
     let found = disk::file_id(path).map_err(|error| Failure::bug(format!("{}: {error}", path.display())))?;
     Ok(found.unwrap_or_default())
 }

@@ -158,7 +158,7 @@ fn source(args: &RestoreArgs) -> Result<(Location, PathBuf), Failure> {
     if is_url(source) {
         let output = args.output.clone();
         let output = output.ok_or_else(|| Failure::usage("name the file to write with -o FILE"))?;
-        return Ok((Location::parse(source, &args.store).map_err(Failure::usage)?, output));
+        return Ok((connect::meant(source, &args.config, &args.store)?, output));
     }
     let config = Config::read(&args.config)?;
     let database = config.find(Path::new(source))?;

@@ -7,6 +7,7 @@
 //! | [`claim`] | how a process becomes that writer |
 //! | [`slot`] | what the answer to the upload of a slot means |
 //! | [`adoption`] | whether the database on this machine continues what the bucket holds |
+//! | [`foreign`] | what of a replica that another program has written may be counted on |
 //! | [`inventory`], [`restore`] | which files lead to a restore target |
 //! | [`dirty_pages`] | which pages the next slot must carry |
 //! | [`flush`], [`budget`] | when the next slot is cut, and how many requests a day that may cost |
@@ -24,6 +25,7 @@ pub mod compaction;
 pub mod dirty_pages;
 pub mod epoch;
 pub mod flush;
+pub mod foreign;
 pub mod head;
 pub mod inventory;
 pub mod layout;

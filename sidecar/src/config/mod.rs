@@ -50,6 +50,8 @@ pub struct Config {
     pub databases: Vec<DatabaseConfig>,
     /// Folders of databases, in order. Of two that name one database, the first counts, and a name of its own before both.
     pub folders: Vec<FolderConfig>,
+    /// Whether replicas that another program has written are continued.
+    pub adopt: bool,
     /// What was accepted but means nothing here, one line each.
     pub remarks: Vec<String>,
 }
@@ -133,6 +135,7 @@ impl Config {
     }
 
     fn apply(&mut self, args: &ReplicateArgs) {
+        self.adopt = args.adopt;
         self.addr = args.addr.clone().or_else(|| self.addr.take());
         let socket = args.socket.clone().map(Socket::from).filter(|socket| *socket != Socket::Usual);
         self.socket = socket.unwrap_or_else(|| self.socket.clone());
@@ -207,6 +210,7 @@ impl Default for Config {
             exec: None,
             databases: Vec::new(),
             folders: Vec::new(),
+            adopt: false,
             remarks: Vec::new(),
         }
     }

@@ -322,6 +322,10 @@ fn location(
         s3.endpoint = replica.endpoint.clone().or_else(|| s3.endpoint.take());
         s3.region = replica.region.clone().or_else(|| s3.region.take());
         s3.force_path_style = force_path_style.or(s3.force_path_style);
+        s3.ca_file = replica.ca_file.as_deref().map(expand_home).or_else(|| s3.ca_file.take());
+        s3.sse = replica.sse.clone().or_else(|| s3.sse.take());
+        s3.sse_kms_key_id = replica.sse_kms_key_id.clone().or_else(|| s3.sse_kms_key_id.take());
+        s3.storage_class = replica.storage_class.clone().or_else(|| s3.storage_class.take());
         s3.keys = keys(file, replica)?;
     }
     location.with_flags(&StoreArgs::default())

@@ -34,6 +34,26 @@ fn a_config_of_litestream_0_5_works_unchanged_and_its_other_keys_are_mentioned()
 }
 
 #[test]
+fn a_replica_may_say_how_it_is_kept_and_whom_to_believe() {
+    let config = parse(
+        "dbs: [{path: /a.db, replica: {url: 's3://b/p?sse=AES256', ca-file: /ca.pem, sse: 'aws:kms', sse-kms-key-id: k, \
+         storage-class: STANDARD_IA, part-size: 5MB}}]",
+    );
+    let Location::S3(s3) = &config.databases[0].location else { panic!("not s3") };
+    assert_eq!((s3.sse.as_deref(), s3.sse_kms_key_id.as_deref()), (Some("aws:kms"), Some("k")));
+    assert_eq!(s3.storage_class.as_deref(), Some("STANDARD_IA"));
+    assert_eq!(s3.ca_file.as_deref(), Some(Path::new("/ca.pem")));
+    assert_eq!(config.remarks.len(), 1, "{:?}", config.remarks);
+    let wrong = "dbs: [{path: /a, replica: {url: 's3://b/p', storage-class: DEEP_ARCHIVE}}]";
+    assert!(refusal(wrong).contains("DEEP_ARCHIVE"));
+    // What would leave the data less protected than their owner thinks is not passed over.
+    assert!(
+        refusal("dbs: [{path: /a, replica: {url: 's3://b/p', sse-customer-key: x}}]")
+            .contains("sse-customer-key")
+    );
+}
+
+#[test]
 fn the_json_of_a_pod_is_a_config() {
     let config = parse(
         r#"{"addr":":9898","socket":"/run/lifeboat/lifeboat.sock","handover-dir":"/run/lifeboat","handover-timeout":"40s",

@@ -80,6 +80,13 @@ pub(super) fn require_database_file(path: &Path) -> Result<FileIdentity, Databas
     Ok(FileIdentity { device: found.dev(), inode: found.ino() })
 }
 
+/// The name of the file system of `path`, where another machine may have it mounted too and both may be told that they
+/// created one file.
+pub(crate) fn network_file_system(path: &Path) -> io::Result<Option<&'static str>> {
+    let name = incoherent(i128::from(rustix::fs::statfs(path)?.f_type));
+    Ok(name.filter(|name| NOT_EXCLUSIVE.contains(name)))
+}
+
 /// The name of a file system on which memory mapped by two machines or servers is not the same memory.
 fn incoherent(magic: i128) -> Option<&'static str> {
     // The kernel's number is 32 bits wide, but some machines widen it with the sign.
@@ -104,6 +111,8 @@ const INCOHERENT: [(i128, &str); 13] = [
     (0x7375_7245, "Coda"),
 ];
 
+const NOT_EXCLUSIVE: [&str; 4] = ["NFS", "SMB", "CIFS", "SMB2"];
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -114,6 +123,12 @@ mod tests {
         assert_eq!(incoherent(i128::from(0xff53_4d42_u32.cast_signed())), Some("CIFS"));
         assert_eq!(incoherent(0xef53), None, "ext4");
         assert_eq!(incoherent(0x0102_1994), None, "tmpfs");
+    }
+
+    #[test]
+    fn every_file_system_that_holds_no_replica_has_a_number() {
+        assert!(NOT_EXCLUSIVE.iter().all(|name| INCOHERENT.iter().any(|(_, known)| known == name)));
+        assert_eq!(network_file_system(Path::new("/")).unwrap(), None);
     }
 
     #[test]

@@ -57,6 +57,7 @@ use rusqlite::Connection;
 use crate::disk;
 use connection::Pin;
 use file_system::FileIdentity;
+pub(crate) use file_system::network_file_system;
 use follower::{Follower, Unread};
 use keeper::Keeper;
 use pressure::Pressure;

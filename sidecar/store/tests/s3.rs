@@ -4,9 +4,11 @@
 
 mod server;
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use lifeboat_store::check::{self, Ability, RACERS, can_fence};
 use lifeboat_store::{
     Body, ETag, Listed, S3, S3Config, Store, StoreError, completes_exclusively, conformance,
 };
@@ -18,6 +20,41 @@ async fn versitygw_keeps_the_promises_of_a_store() {
     let server = Server::start().await;
     let store = S3::open(server.config()).await.unwrap();
     conformance::run(&store).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn moto_keeps_the_promises_of_a_store() {
+    let server = Server::start_moto().await;
+    let store = S3::open(server.config()).await.unwrap();
+    conformance::run(&store).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn both_servers_pass_the_check_of_users_and_nothing_is_left_of_it() {
+    for server in [Server::start().await, Server::start_moto().await] {
+        let store = S3::open(server.config()).await.unwrap();
+        let mut racers: Vec<Arc<dyn Store>> = Vec::new();
+        for _ in 0..RACERS {
+            racers.push(Arc::new(S3::open(server.config()).await.unwrap()));
+        }
+        let findings = check::run(&store, &racers, "lifeboat/scratch-").await.unwrap();
+        assert!(can_fence(&findings) && findings.len() == Ability::ALL.len(), "{findings:?}");
+        assert!(findings.iter().all(|one| one.instead.is_none()), "{findings:?}");
+        assert_eq!(store.list("").await.unwrap(), []);
+    }
+}
+
+#[tokio::test]
+async fn a_store_that_lets_nobody_in_or_does_not_answer_is_no_finding() {
+    let server = Server::start().await;
+    let config = server.config();
+    write_credentials(config.credentials_dir.as_ref().unwrap(), "wrong");
+    let denied = S3::open(config.clone()).await.unwrap();
+    assert!(matches!(check::run(&denied, &[], "s-").await, Err(StoreError::Denied { .. })));
+    let missing = S3::open(S3Config { bucket: "mistyped".into(), ..server.config() }).await.unwrap();
+    assert!(matches!(check::run(&missing, &[], "s-").await, Err(StoreError::BucketAbsent { .. })));
+    let (_credentials, silent) = store_that_hears("").await;
+    assert!(check::run(&silent, &[], "s-").await.unwrap_err().is_retry());
 }
 
 #[tokio::test]

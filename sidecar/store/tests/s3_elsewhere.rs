@@ -10,7 +10,7 @@ mod server;
 use std::process::Command;
 use std::time::Duration;
 
-use lifeboat_store::{S3, S3Config, conformance};
+use lifeboat_store::{KeptAs, S3, S3Config, conformance};
 use server::{ACCESS_KEY_ID, BUCKET, REGION, SECRET, Server};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -25,6 +25,8 @@ async fn a_bucket_of_yours_keeps_the_promises_of_a_store() {
         endpoint,
         credentials_dir: None,
         keys: None,
+        kept_as: KeptAs::default(),
+        ca_file: std::env::var_os("TEST_CA_FILE").map(Into::into),
         attempt_timeout: Duration::from_secs(30),
     };
     conformance::run(&S3::open(config).await.unwrap()).await.unwrap();

@@ -8,10 +8,11 @@
 
 use std::collections::BTreeSet;
 use std::ops::Range;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use lifeboat_store::check::{self, Ability, RACERS, can_fence};
 use lifeboat_store::{
     Body, Directory, ETag, Listed, Object, ObjectReader, Place, Store, StoreError, Upload,
     completes_exclusively, conformance,
@@ -114,6 +115,39 @@ async fn the_probe_believes_only_a_store_that_respects_what_is_there() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn the_check_names_what_a_store_cannot_do_and_leaves_nothing() {
+    let cannot = [
+        (Lie::None, &[][..]),
+        (Lie::CreateOverwrites, &[Ability::CreateOnce, Ability::CreateRace][..]),
+        (Lie::CreateOverwritesInARace, &[Ability::CreateRace]),
+        (Lie::ReplaceIgnoresTheETag, &[Ability::ReplaceStale, Ability::ReplaceRace]),
+        (Lie::ReplaceCreates, &[Ability::ReplaceAbsent]),
+        (Lie::ReplaceKeepsTheOld, &[Ability::ReplaceStale, Ability::ReplaceRace]),
+        (Lie::ReadIgnoresTheETag, &[Ability::ReadStale]),
+        (Lie::RangeIsTooLong, &[Ability::ReadRange]),
+        (Lie::ListIsCut, &[Ability::List]),
+        (Lie::ListIsUnordered, &[Ability::List]),
+        (Lie::CompleteOverwrites, &[Ability::PartsOnce]),
+        (Lie::DeleteDoesNothing, &[Ability::PartsOnce, Ability::Delete]),
+    ];
+    for (lie, expected) in cannot {
+        let (_folder, store) = liar(lie).await;
+        let store = Arc::new(store);
+        let racers: Vec<_> = (0..RACERS).map(|_| store.clone() as Arc<dyn Store>).collect();
+        let findings = check::run(&*store, &racers, "scratch-").await.unwrap();
+        let missing: Vec<_> = findings
+            .iter()
+            .filter(|finding| finding.instead.is_some())
+            .map(|finding| finding.ability)
+            .collect();
+        assert_eq!(missing, expected, "{lie:?}: {findings:?}");
+        assert_eq!(can_fence(&findings), expected.iter().all(|ability| !ability.is_needed()), "{lie:?}");
+        let left = store.honest.list("").await.unwrap();
+        assert!(left.is_empty() || lie == Lie::DeleteDoesNothing, "{lie:?}: {left:?}");
+    }
+}
+
 async fn liar(lie: Lie) -> (tempfile::TempDir, Liar) {
     let folder = tempfile::tempdir().unwrap();
     let honest = Directory::create(folder.path().into()).await.unwrap();
@@ -144,7 +178,7 @@ impl Liar {
 #[async_trait]
 impl Store for Liar {
     async fn put_new(&self, key: &str, body: Body, timestamp_ms: Option<i64>) -> Result<ETag, StoreError> {
-        let is_race = self.lies(Lie::CreateOverwritesInARace) && key.ends_with("race");
+        let is_race = self.lies(Lie::CreateOverwritesInARace) && key.contains("race");
         if self.lies(Lie::CreateOverwrites) || is_race {
             return self.overwrite(key, body).await;
         }

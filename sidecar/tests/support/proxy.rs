@@ -63,6 +63,10 @@ struct State {
     freed: u64,
     /// Every request that arrived: method, path and query.
     seen: Vec<String>,
+    /// The same with all their headers, in lower case.
+    heads: Vec<String>,
+    /// A header, in lower case, that the server never hears of.
+    hidden: Option<&'static str>,
 }
 
 impl Proxy {
@@ -120,6 +124,16 @@ impl Proxy {
         self.road.moved.notify_all();
     }
 
+    /// From now on the server never hears of this header, written in lower case: it is one that does not know it.
+    pub fn hide(&self, header: &'static str) {
+        self.road.lock().hidden = Some(header);
+    }
+
+    /// The requests so far with their headers, each a text of lines in lower case.
+    pub fn heads(&self) -> Vec<String> {
+        self.road.lock().heads.clone()
+    }
+
     /// What arrived so far, and forgets it.
     pub fn take_seen(&self) -> Vec<String> {
         std::mem::take(&mut self.road.lock().seen)
@@ -133,6 +147,7 @@ impl Road {
 
     fn pass(self: &Arc<Self>, mut client: TcpStream, server: u16) -> std::io::Result<()> {
         let (head, rest) = read_head(&mut client)?;
+        self.lock().heads.push(head.to_ascii_lowercase());
         let mut lines = head.lines();
         let request = lines.next().unwrap_or_default().to_owned();
         let hold = self.arrive(&request);
@@ -151,7 +166,12 @@ impl Road {
         }
         let mut server = TcpStream::connect(("127.0.0.1", server))?;
         // One request for each connection, so that every request comes by here.
-        let kept = lines.filter(|line| !line.to_ascii_lowercase().starts_with("connection:"));
+        let hidden = self.lock().hidden;
+        let kept = lines.filter(|line| {
+            let line = line.to_ascii_lowercase();
+            let name = line.split(':').next().unwrap_or_default();
+            name != "connection" && Some(name) != hidden
+        });
         let headers: String = kept.map(|line| format!("{line}\r\n")).collect();
         server.write_all(format!("{request}\r\nConnection: close\r\n{headers}\r\n").as_bytes())?;
         server.write_all(&rest)?;

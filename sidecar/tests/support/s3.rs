@@ -1,7 +1,8 @@
-//! A real S3 server on this machine: versitygw over a folder.
+//! Real S3 servers on this machine: versitygw over a folder, and moto, which is no relative of it.
 
+use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use super::{eventually, tool};
@@ -13,15 +14,72 @@ pub struct S3Server {
     folder: tempfile::TempDir,
 }
 
+/// Users of a versitygw that can be exchanged while it runs.
+pub struct Users(tempfile::TempDir);
+
+impl Users {
+    pub fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    /// From now on there is only this one; whoever comes with the keys of another is refused.
+    pub fn only(&self, id: &str, secret: &str) {
+        let users = format!(
+            r#"{{"accessAccounts":{{"{id}":{{"access":"{id}","secret":"{secret}","role":"admin","userID":0,"groupID":0}}}}}}"#
+        );
+        let (new, place) = (self.0.path().join("users.new"), self.0.path().join("users.json"));
+        std::fs::write(&new, users).unwrap();
+        std::fs::rename(new, place).unwrap();
+    }
+}
+
 impl S3Server {
     pub fn start() -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        Self::start_with(&[])
+    }
+
+    /// One that knows these users besides its own.
+    pub fn start_for(users: &Users) -> Self {
+        Self::start_with(&["--iam-dir".as_ref(), users.0.path(), "--iam-cache-disable".as_ref()])
+    }
+
+    /// One that speaks TLS, with a certificate and its key in these files.
+    pub fn start_with_tls(certificate: &Path, key: &Path) -> Self {
+        Self::start_with(&["--cert".as_ref(), certificate, "--key".as_ref(), key])
+    }
+
+    fn start_with(options: &[&Path]) -> Self {
+        let (port, folder) = (free_port(), tempfile::tempdir().unwrap());
         std::fs::create_dir(folder.path().join("lifeboat")).unwrap();
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let child = spawn(port, &folder);
+        let child = spawn(port, &folder, options);
         let server = Self { child, port, folder };
         server.wait();
         server
+    }
+
+    /// moto: it keeps what it is given in memory, believes every signature, and answers one request at a time.
+    pub fn start_moto() -> Self {
+        let (port, folder) = (free_port(), tempfile::tempdir().unwrap());
+        let mut command = Command::new(tool("MOTO_BIN", "moto"));
+        let child =
+            command.arg(port.to_string()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let server = Self { child, port, folder };
+        server.wait();
+        server.say("PUT", "/lifeboat", &[]);
+        server
+    }
+
+    /// Sends a request that nobody signed, and gives the whole answer. Only moto takes it.
+    pub fn say(&self, method: &str, path: &str, headers: &[&str]) -> String {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
+        let headers: String = headers.iter().map(|header| format!("{header}\r\n")).collect();
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\nContent-Length: 0\r\n{headers}\r\n"
+        );
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).unwrap();
+        String::from_utf8_lossy(&answer).into_owned()
     }
 
     pub fn endpoint(&self) -> String {
@@ -69,7 +127,7 @@ impl S3Server {
     }
 
     pub fn start_again(&mut self) {
-        self.child = spawn(self.port, &self.folder);
+        self.child = spawn(self.port, &self.folder, &[]);
         self.wait();
     }
 
@@ -90,8 +148,13 @@ impl Drop for S3Server {
     }
 }
 
-fn spawn(port: u16, folder: &tempfile::TempDir) -> Child {
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+fn spawn(port: u16, folder: &tempfile::TempDir, options: &[&Path]) -> Child {
     Command::new(tool("VERSITYGW_BIN", "tools"))
+        .args(options)
         .args(["--port", &format!("127.0.0.1:{port}"), "--access-log"])
         .arg(folder.path().with_extension("requests"))
         .arg("posix")

@@ -13,7 +13,7 @@ pub enum ClaimError {
     /// LTX files, but no head: Litestream's, or ours with the head lost.
     #[error(
         "the prefix holds {files} LTX files but no lifeboat/head.json: they are another program's, such as Litestream's, \
-         or the head was deleted; choose an empty prefix, or restore from this one first"
+         or the head was deleted; choose an empty prefix, or continue what Litestream has written: stop it, and pass --adopt"
     )]
     UnclaimedData {
         /// How many.
@@ -54,7 +54,10 @@ pub enum ClaimError {
         floor: u64,
     },
     /// A file without our mark stands above our base.
-    #[error("slot {txid} was not written by lifeboat: another program writes under this prefix; stop it")]
+    #[error(
+        "slot {txid} was not written by lifeboat: another program writes under this prefix; stop it, and pass --adopt to \
+         continue what it has written"
+    )]
     ForeignFile {
         /// The slot.
         txid: Txid,

@@ -15,6 +15,10 @@ impl S3 {
         let send = || {
             let request = self.writes.copy_object().bucket(&self.bucket).key(self.full_key(to));
             let request = request.copy_source(self.source(from)).copy_source_if_match(from.etag.as_str());
+            // A copy is encrypted and classed as its own request says, not as its source is.
+            let request = request.set_server_side_encryption(self.kept_as.encryption());
+            let request = request.set_ssekms_key_id(self.kept_as.kms_key());
+            let request = request.set_storage_class(self.kept_as.storage_class());
             request.customize().config_override(self.time_for(from.size)).send()
         };
         let answer = self.ask(&from.key, Asked::IfMatch, send).await?;
@@ -26,6 +30,9 @@ impl S3 {
         let metadata = self.ask(&from.key, Asked::IfMatch, send).await?.metadata;
         let send = || {
             let request = self.writes.create_multipart_upload().bucket(&self.bucket).key(self.full_key(to));
+            let request = request.set_server_side_encryption(self.kept_as.encryption());
+            let request = request.set_ssekms_key_id(self.kept_as.kms_key());
+            let request = request.set_storage_class(self.kept_as.storage_class());
             request.set_metadata(metadata.clone()).send()
         };
         let id = self.ask(to, Asked::Plain, send).await?.upload_id.filter(|id| !id.is_empty());

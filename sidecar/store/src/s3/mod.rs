@@ -9,10 +9,12 @@
 
 mod answer;
 mod copy;
-mod credentials_dir;
+mod credentials;
+mod kept_as;
 mod parts;
 mod patience;
 mod request;
+mod tls;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -31,12 +33,12 @@ use aws_sdk_s3::config::timeout::TimeoutConfig;
 use aws_sdk_s3::config::{
     IdentityCache, RequestChecksumCalculation, ResponseChecksumValidation, SharedHttpClient,
 };
-use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
 
+use self::credentials::{Rotating, Source};
 use self::patience::Patience;
 use crate::error::{Place, StoreError};
 
-pub use credentials_dir::CredentialsDir;
+pub use self::kept_as::KeptAs;
 
 /// Where a bucket is and how to get in.
 #[derive(Clone, Debug)]
@@ -55,6 +57,10 @@ pub struct S3Config {
     pub credentials_dir: Option<PathBuf>,
     /// Credentials that the caller was told, as by a config file.
     pub keys: Option<Keys>,
+    /// How new objects are kept.
+    pub kept_as: KeptAs,
+    /// A PEM file with authorities to believe besides the machine's own.
+    pub ca_file: Option<PathBuf>,
     /// How long one attempt may take before its first answer. Uploads may take any time while they move.
     pub attempt_timeout: Duration,
 }
@@ -86,7 +92,9 @@ pub struct S3 {
     /// Shared by all paths of the bucket: they have one link.
     patience: Arc<Patience>,
     copy_bytes_max: u64,
-    credentials: Option<CredentialsDir>,
+    kept_as: KeptAs,
+    /// Those that may change; `None` for fixed ones.
+    credentials: Option<Rotating>,
     store: Arc<str>,
 }
 
@@ -108,18 +116,22 @@ impl S3 {
         if config.endpoint.as_ref().is_some_and(|endpoint| !is_http(endpoint)) {
             return wrong("the endpoint must begin with http:// or https://");
         }
-        let credentials = config.credentials_dir.clone().map(CredentialsDir::new);
-        let sdk = sdk_config(&config, credentials.clone()).await;
+        let http = match tls::http_client(config.ca_file.as_deref()) {
+            Ok(http) => http,
+            Err(reason) => return wrong(&reason),
+        };
+        let sdk = sdk_config(&config, http.clone()).await;
         if sdk.region().is_none() {
             return wrong(
                 "no region is set; name it with --region or AWS_REGION, or name a server with --endpoint",
             );
         }
-        let reads = client_config(&sdk, &config).retry_config(RetryConfig::standard().with_max_attempts(2));
+        let credentials = credentials(&config, http, sdk.region().cloned());
+        let client = |retry| client_config(&sdk, &config, credentials.clone()).retry_config(retry);
+        let reads = client(RetryConfig::standard().with_max_attempts(2));
         // Uploads are watched over here: the SDK would give up one on a slow link.
         let watch = StalledStreamProtectionConfig::enabled().upload_enabled(false).build();
-        let writes = client_config(&sdk, &config).retry_config(RetryConfig::disabled());
-        let writes = writes.stalled_stream_protection(watch);
+        let writes = client(RetryConfig::disabled()).stalled_stream_protection(watch);
         Ok(Self {
             reads: Client::from_conf(reads.build()),
             writes: Client::from_conf(writes.build()),
@@ -127,6 +139,7 @@ impl S3 {
             path,
             patience: Arc::new(Patience::new(config.attempt_timeout)),
             copy_bytes_max: copy::BYTES_MAX,
+            kept_as: config.kept_as,
             credentials,
             store,
         })
@@ -198,40 +211,48 @@ async fn region(config: &S3Config) -> Option<Region> {
     chain.region().await
 }
 
-async fn sdk_config(config: &S3Config, credentials: Option<CredentialsDir>) -> SdkConfig {
+async fn sdk_config(config: &S3Config, http: SharedHttpClient) -> SdkConfig {
     // No read timeout: it would count the upload too, and the SDK keeps a pool of connections for each value. A download
     // that stalls is ended by the SDK's watch over its throughput.
     let timeouts = TimeoutConfig::builder()
         .connect_timeout(CONNECT_TIMEOUT)
         .operation_attempt_timeout(config.attempt_timeout);
-    let mut loader = aws_config::defaults(BehaviorVersion::latest())
-        .http_client(http_client())
-        .timeout_config(timeouts.build());
+    let mut loader =
+        aws_config::defaults(BehaviorVersion::latest()).http_client(http).timeout_config(timeouts.build());
     if let Some(region) = region(config).await {
         loader = loader.region(region);
-    }
-    if let Some(dir) = credentials {
-        // It keeps what it read itself, so that a refusal makes it read again at once.
-        loader = loader.credentials_provider(dir).identity_cache(IdentityCache::no_cache());
-    } else if let Some(Keys { id, secret }) = config.keys.clone() {
-        loader = loader.credentials_provider(Credentials::new(id, secret, None, None, "config"));
     }
     loader.load().await
 }
 
-fn client_config(sdk: &SdkConfig, config: &S3Config) -> aws_sdk_s3::config::Builder {
-    let builder = aws_sdk_s3::config::Builder::from(sdk)
+/// The credentials that may change; `None` where the config names fixed ones.
+fn credentials(config: &S3Config, http: SharedHttpClient, region: Option<Region>) -> Option<Rotating> {
+    match (&config.credentials_dir, &config.keys) {
+        (Some(folder), _) => Some(Rotating::new(Source::Folder(folder.clone()))),
+        (None, Some(_)) => None,
+        (None, None) => Some(Rotating::new(Source::Usual { http, region })),
+    }
+}
+
+fn client_config(
+    sdk: &SdkConfig,
+    config: &S3Config,
+    credentials: Option<Rotating>,
+) -> aws_sdk_s3::config::Builder {
+    let mut builder = aws_sdk_s3::config::Builder::from(sdk)
         .force_path_style(config.force_path_style)
         .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
         .response_checksum_validation(ResponseChecksumValidation::WhenRequired);
+    if let Some(rotating) = credentials {
+        // It keeps what it read itself, so that a refusal makes it read again at once.
+        builder = builder.credentials_provider(rotating).identity_cache(IdentityCache::no_cache());
+    } else if let Some(Keys { id, secret }) = config.keys.clone() {
+        builder = builder.credentials_provider(Credentials::new(id, secret, None, None, "config"));
+    }
     match &config.endpoint {
         Some(endpoint) => builder.endpoint_url(endpoint),
         None => builder,
     }
-}
-
-fn http_client() -> SharedHttpClient {
-    aws_smithy_http_client::Builder::new().tls_provider(Provider::Rustls(CryptoMode::AwsLc)).build_https()
 }
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -249,6 +270,8 @@ mod tests {
             force_path_style: true,
             credentials_dir: Some("/nowhere".into()),
             keys: None,
+            kept_as: KeptAs::default(),
+            ca_file: None,
             attempt_timeout: Duration::from_secs(1),
         }
     }
@@ -269,6 +292,7 @@ mod tests {
             S3Config { bucket: String::new(), ..config() },
             S3Config { bucket: "a/b".into(), ..config() },
             S3Config { endpoint: Some("127.0.0.1:1".into()), ..config() },
+            S3Config { ca_file: Some("/nowhere".into()), ..config() },
         ];
         for config in wrong {
             assert!(matches!(S3::open(config).await, Err(StoreError::Misconfigured { .. })));

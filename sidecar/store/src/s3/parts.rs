@@ -22,6 +22,9 @@ impl S3 {
     ) -> Result<Upload, StoreError> {
         let send = || {
             let request = self.writes.create_multipart_upload().bucket(&self.bucket).key(self.full_key(key));
+            let request = request.set_server_side_encryption(self.kept_as.encryption());
+            let request = request.set_ssekms_key_id(self.kept_as.kms_key());
+            let request = request.set_storage_class(self.kept_as.storage_class());
             let request = match timestamp_ms.map(timestamp) {
                 Some(text) => request.metadata(TIMESTAMP, text),
                 None => request,

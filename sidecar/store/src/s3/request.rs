@@ -32,6 +32,7 @@ impl Store for S3 {
         let md5 = self.md5(key, &body).await?;
         let send = || async {
             let request = self.put(key, size).if_none_match("*").set_content_md5(md5.clone());
+            let request = request.set_storage_class(self.kept_as.storage_class());
             let request = match timestamp_ms.map(timestamp) {
                 Some(text) => request.metadata(TIMESTAMP, text),
                 None => request,
@@ -78,6 +79,7 @@ impl Store for S3 {
         }
     }
 
+    /// Without the storage class: those for what is rarely read charge a month for every version of what is replaced.
     async fn put_if_match(&self, key: &str, body: Bytes, expected: &ETag) -> Result<ETag, StoreError> {
         let send = || {
             let request = self.put(key, body.len() as u64).if_match(expected.as_str());
@@ -180,10 +182,16 @@ impl S3 {
         E: std::error::Error + ProvideErrorMetadata + 'static,
         F: Future<Output = Result<T, SdkError<E, HttpResponse>>>,
     {
+        let used = self.credentials.as_ref().map(|credentials| (credentials, credentials.version()));
         let first = self.judge(key, asked, send().await);
-        let is_rotated = matches!(first, Err(StoreError::Denied { .. }))
-            && self.credentials.as_ref().is_some_and(super::CredentialsDir::has_changed);
-        if is_rotated { self.judge(key, asked, send().await) } else { first }
+        match (&first, used) {
+            (Err(StoreError::Denied { .. }), Some((credentials, used)))
+                if credentials.are_newer_than(used).await =>
+            {
+                self.judge(key, asked, send().await)
+            }
+            (_, _) => first,
+        }
     }
 
     fn judge<T, E>(
@@ -204,6 +212,8 @@ impl S3 {
         size: u64,
     ) -> aws_sdk_s3::operation::put_object::builders::PutObjectFluentBuilder {
         let request = self.writes.put_object().bucket(&self.bucket).key(self.full_key(key));
+        let request = request.set_server_side_encryption(self.kept_as.encryption());
+        let request = request.set_ssekms_key_id(self.kept_as.kms_key());
         request.set_content_length(i64::try_from(size).ok())
     }
 

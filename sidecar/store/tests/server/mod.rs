@@ -12,7 +12,8 @@ use std::thread::{sleep, spawn};
 use std::time::{Duration, Instant};
 
 use aws_sdk_s3::config::{BehaviorVersion, Credentials, Region};
-use lifeboat_store::{S3, S3Config};
+use aws_sdk_s3::types::{BucketLocationConstraint, CreateBucketConfiguration};
+use lifeboat_store::{KeptAs, S3, S3Config};
 use tempfile::TempDir;
 
 pub(crate) const ACCESS_KEY_ID: &str = "lifeboat-test";
@@ -20,7 +21,7 @@ pub(crate) const SECRET: &str = "not-really-secret";
 pub(crate) const REGION: &str = "eu-test-1";
 pub(crate) const BUCKET: &str = "bucket";
 
-/// versitygw with one bucket.
+/// A server with one bucket.
 pub(crate) struct Server {
     process: Child,
     pub(crate) address: SocketAddr,
@@ -28,37 +29,40 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Starts a server with an empty bucket.
+    /// Starts moto, which is no relative of versitygw, with an empty bucket.
+    pub(crate) async fn start_moto() -> Self {
+        let server = Self::spawn(|address, _| {
+            let mut command = Command::new(binary("MOTO_BIN", "e2e/peers/moto.sh"));
+            command.arg(address.port().to_string()).stderr(Stdio::null());
+            command
+        });
+        let here = BucketLocationConstraint::from(REGION);
+        let here = CreateBucketConfiguration::builder().location_constraint(here).build();
+        let bucket = server.client().create_bucket().bucket(BUCKET).create_bucket_configuration(here);
+        bucket.send().await.unwrap();
+        server
+    }
+
+    /// Starts versitygw with an empty bucket.
     pub(crate) async fn start() -> Self {
-        let server = Self::spawn(&binary(), None);
+        let server = Self::spawn(|address, folder| versitygw(address, folder, None));
         server.client().create_bucket().bucket(BUCKET).send().await.unwrap();
         server
     }
 
     /// Starts a server that speaks TLS, with a certificate and its key in these files.
     pub(crate) fn start_with_tls(certificate: &Path, key: &Path) -> Self {
-        let server = Self::spawn(&binary(), Some([certificate, key]));
+        let server = Self::spawn(|address, folder| versitygw(address, folder, Some([certificate, key])));
         std::fs::create_dir(server.folder.path().join(BUCKET)).unwrap();
         server
     }
 
-    fn spawn(binary: &Path, tls: Option<[&Path; 2]>) -> Self {
+    fn spawn(command: impl Fn(SocketAddr, &Path) -> Command) -> Self {
         // Another process may take the port between our asking for it and the server's; then the next one.
         for _ in 0..5 {
             let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
             let folder = tempfile::tempdir().unwrap();
-            let mut process = Command::new(binary)
-                .args(["--quiet", "--region", REGION, "--port", &address.to_string()])
-                .args(tls.iter().flat_map(|[certificate, key]| {
-                    [OsStr::new("--cert"), certificate.as_os_str(), OsStr::new("--key"), key.as_os_str()]
-                }))
-                .arg("posix")
-                .arg(folder.path())
-                .env("ROOT_ACCESS_KEY", ACCESS_KEY_ID)
-                .env("ROOT_SECRET_KEY", SECRET)
-                .stdout(Stdio::null())
-                .spawn()
-                .unwrap();
+            let mut process = command(address, folder.path()).stdout(Stdio::null()).spawn().unwrap();
             let begin = Instant::now();
             while begin.elapsed() < Duration::from_secs(20) && process.try_wait().unwrap().is_none() {
                 if TcpStream::connect(address).is_ok() {
@@ -69,7 +73,7 @@ impl Server {
             process.kill().ok();
             process.wait().ok();
         }
-        panic!("versitygw did not come up");
+        panic!("the server did not come up");
     }
 
     pub(crate) fn stop(&mut self) {
@@ -118,6 +122,8 @@ pub(crate) fn config(address: SocketAddr, credentials: PathBuf) -> S3Config {
         force_path_style: true,
         credentials_dir: Some(credentials),
         keys: None,
+        kept_as: KeptAs::default(),
+        ca_file: None,
         attempt_timeout: Duration::from_secs(10),
     }
 }
@@ -208,9 +214,22 @@ fn pass_slowly(
     }
 }
 
-fn binary() -> PathBuf {
-    let binary = std::env::var_os("VERSITYGW_BIN").map(PathBuf::from);
-    binary.unwrap_or_else(|| {
-        panic!("VERSITYGW_BIN is not set: run `make unit`, or VERSITYGW_BIN=$(e2e/lab/tools.sh)/versitygw cargo test")
-    })
+fn versitygw(address: SocketAddr, folder: &Path, tls: Option<[&Path; 2]>) -> Command {
+    let mut command = Command::new(binary("VERSITYGW_BIN", "e2e/lab/tools.sh"));
+    command
+        .args(["--quiet", "--region", REGION, "--port", &address.to_string()])
+        .args(tls.iter().flat_map(|[certificate, key]| {
+            [OsStr::new("--cert"), certificate.as_os_str(), OsStr::new("--key"), key.as_os_str()]
+        }))
+        .arg("posix")
+        .arg(folder)
+        .env("ROOT_ACCESS_KEY", ACCESS_KEY_ID)
+        .env("ROOT_SECRET_KEY", SECRET);
+    command
+}
+
+fn binary(variable: &str, script: &str) -> PathBuf {
+    let binary = std::env::var_os(variable).map(PathBuf::from);
+    binary
+        .unwrap_or_else(|| panic!("{variable} is not set: run the tests with `make unit`; {script} makes it"))
 }

@@ -1,0 +1,175 @@
+//! `replicate --adopt`: a replica that Litestream has written becomes ours, and goes on where it ends.
+//!
+//! What it restores to is rebuilt beside the database, once. A seal with the checksum of that state goes behind its newest
+//! file, and the head says from where on slots may be counted on. Beside the database a record and a page log say that
+//! it was followed up to there, so that the start that comes next stores the pages that differ and no others. Nothing
+//! that is stored is changed: every state of the replica can still be restored.
+
+use std::path::Path;
+use std::time::Duration;
+
+use lifeboat_ltx::{Header, Mark, Txid};
+use lifeboat_replica::adoption::Record;
+use lifeboat_replica::claim::seal_bytes;
+use lifeboat_replica::epoch::Epoch;
+use lifeboat_replica::foreign::ForeignEnd;
+use lifeboat_replica::head::{Base, Head, hex};
+use lifeboat_replica::inventory::Inventory;
+use lifeboat_replica::slot::WriteAnswer;
+use lifeboat_wire::Reason;
+use tokio::runtime::Handle;
+use tokio::task::spawn_blocking;
+
+use crate::args::IntegrityCheck;
+use crate::bucket::Bucket;
+use crate::clock::wall_ms;
+use crate::exit::Failure;
+use crate::marks::Marks;
+use crate::rebuild::{Finish, KeepSums, Overwrite, Rebuilt};
+use crate::restore::{How, Wanted, restore};
+use crate::retry::Trying;
+use crate::{claim, marks, pod, pod_restore};
+
+/// Makes the replica ours if another program has written it, or written to it last; else does nothing.
+///
+/// # Errors
+/// Refused when there is no local database, or another program is still at work; damaged when what is stored does not lead to its
+/// newest state.
+pub async fn run(
+    bucket: &Bucket,
+    database: &Path,
+    marks: &Marks,
+    trying: &mut Trying,
+) -> Result<(), Failure> {
+    let inventory = bucket.inventory().await?;
+    let Some(end) = foreign_end(bucket, &inventory).await? else { return Ok(()) };
+    if !database.exists() {
+        return Err(Failure::refused(
+            Reason::DatabaseUnreadable,
+            format!(
+                "{} does not exist, so it continues nothing; restore it from {bucket} first",
+                database.display()
+            ),
+        ));
+    }
+    tracing::info!(
+        "{bucket} was written by another program; reading all of it to compare it with {}",
+        database.display()
+    );
+    let rebuilt = rebuild(bucket, &end, marks).await?;
+    let base = seal(bucket, &inventory, &end, &rebuilt).await?;
+    require_rest(bucket, base).await?;
+    let head = take(bucket, &inventory, &end, base).await?;
+    let record = Record::new(&head, base, marks::boot_id()?, pod_restore::file_id(database)?);
+    marks.write_record(&record)?;
+    let chain = claim::chain(bucket, Some(&record), trying, |_| ()).await?;
+    pod_restore::note(marks, database, &chain, &rebuilt)?;
+    tracing::info!("{bucket} is continued from txid {:016x} on", base.txid);
+    Ok(())
+}
+
+/// The end of the replica, where its newest file is another program's.
+async fn foreign_end(bucket: &Bucket, inventory: &Inventory) -> Result<Option<ForeignEnd>, Failure> {
+    let found = ForeignEnd::find(inventory)
+        .map_err(|error| Failure::damaged(Reason::ChainGap, format!("{bucket}: {error}")))?;
+    let Some(end) = found else { return Ok(None) };
+    let header = header(bucket, &end).await?;
+    match (inventory.head(), header.mark) {
+        (Some(_), Some(_)) => Ok(None),
+        (_, None) => Ok(Some(end)),
+        // An earlier attempt of ours that ended between its seal and the head.
+        (None, Some(_)) if end.newest.is_seal() && header.node_id == Epoch::FIRST.get() => Ok(Some(end)),
+        (None, Some(_)) => Err(Failure::refused(
+            Reason::UnclaimedData,
+            format!(
+                "{bucket} was written by lifeboat, and lifeboat/head.json is gone: nothing says who may write; bring it back \
+                 from the bucket's versions, or restore from here and replicate to an empty prefix"
+            ),
+        )),
+    }
+}
+
+async fn header(bucket: &Bucket, end: &ForeignEnd) -> Result<Header, Failure> {
+    bucket.header(&end.newest).await?.ok_or_else(|| claim::moved(bucket))
+}
+
+/// What the replica restores to, in a file of our own that does not stay.
+async fn rebuild(bucket: &Bucket, end: &ForeignEnd, marks: &Marks) -> Result<Rebuilt, Failure> {
+    let scratch = marks.folder().join("adopted.db");
+    let finish = Finish { overwrite: Overwrite::Force, integrity: IntegrityCheck::None, sums: KeepSums::Yes };
+    let how = How { wanted: Wanted::Latest, parallelism: RESTORE_AT_ONCE, patience: PATIENCE, finish };
+    let (from, to, runtime) = (bucket.clone(), scratch.clone(), Handle::current());
+    // A restore cannot be handed from thread to thread, as a follower is; so it gets one.
+    let run = move || runtime.block_on(restore(&from, &to, &how));
+    let restored = spawn_blocking(run).await.map_err(|error| Failure::bug(error.to_string()));
+    if let Err(error) = std::fs::remove_file(&scratch) {
+        tracing::debug!("{}: {error}", scratch.display());
+    }
+    let restored = restored??.filter(|restored| restored.txid == Some(end.newest.max.to_string()));
+    restored.and_then(|restored| restored.rebuilt).ok_or_else(|| claim::moved(bucket))
+}
+
+/// Puts a seal with the checksum of the restored state behind the newest file.
+async fn seal(
+    bucket: &Bucket,
+    inventory: &Inventory,
+    end: &ForeignEnd,
+    rebuilt: &Rebuilt,
+) -> Result<Base, Failure> {
+    let (checksum, epoch) = (rebuilt.checksum, inventory.head().map_or(Epoch::FIRST, |head| head.epoch));
+    let mark = Some(Mark { pre_apply: checksum, post_apply: checksum });
+    let last = Header { mark, ..header(bucket, end).await? };
+    let (header, bytes) = seal_bytes(epoch, Some(&last), wall_ms())?;
+    let txid = header.max_txid;
+    loop {
+        match bucket.create_seal(txid, &bytes).await? {
+            WriteAnswer::Done => break,
+            WriteAnswer::Unclear => {}
+            WriteAnswer::Rejected if is_there(bucket, txid, &bytes).await? => break,
+            WriteAnswer::Rejected => return Err(claim::moved(bucket)),
+        }
+    }
+    Ok(Base { txid: txid.get(), checksum: Some(checksum) })
+}
+
+async fn is_there(bucket: &Bucket, txid: Txid, bytes: &[u8]) -> Result<bool, Failure> {
+    Ok(bucket.slot(txid).await?.and_then(|slot| slot.seal).is_some_and(|seal| seal == bytes))
+}
+
+/// Whoever still writes would go on behind our seal, and overwrite what we store.
+async fn require_rest(bucket: &Bucket, base: Base) -> Result<(), Failure> {
+    let files = bucket.files().await?;
+    match files.iter().find(|file| file.max.get() > base.txid) {
+        None => Ok(()),
+        Some(file) => Err(Failure::refused(
+            Reason::UnclaimedData,
+            format!("{bucket}: another program has just stored {}; stop it first", file.key),
+        )),
+    }
+}
+
+/// Creates or replaces the head; afterwards only who claims may write.
+async fn take(bucket: &Bucket, inventory: &Inventory, end: &ForeignEnd, base: Base) -> Result<Head, Failure> {
+    let (owner, lineage) = (pod::new_owner()?, hex(pod::random_bits()?));
+    let before = bucket.head().await?;
+    if before.as_ref().map(|(head, _)| head) != inventory.head() {
+        return Err(claim::moved(bucket));
+    }
+    let head = end.head(inventory.head(), lineage, owner, base);
+    let written = match &before {
+        Some((_, etag)) => bucket.replace_head(&head, etag).await?,
+        None => bucket.create_head(&head).await?,
+    };
+    match written.0 {
+        WriteAnswer::Done => Ok(head),
+        WriteAnswer::Rejected | WriteAnswer::Unclear => match bucket.head().await? {
+            Some((found, _)) if found == head => Ok(head),
+            Some(_) | None => Err(claim::moved(bucket)),
+        },
+    }
+}
+
+/// How long the bucket is tried; after that everything begins anew.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Requests to the bucket that are under way at once.
+const RESTORE_AT_ONCE: usize = 8;
