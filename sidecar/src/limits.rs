@@ -134,7 +134,8 @@ mod tests {
             let shared = shared(max);
             let large = shared.upload(LARGE + 1).await;
             must_wait(shared.large_upload()).await;
-            let _small = shared.upload(1).await;
+            let small = tokio::time::timeout(Duration::from_secs(5), shared.upload(1)).await;
+            assert!(small.is_ok(), "a large one keeps all others out");
             must_wait(shared.upload(1)).await;
             drop(large);
             let _large = shared.large_upload().await;
