@@ -35,6 +35,8 @@ struct Stored {
 enum Event {
     /// So many slots, so many milliseconds apart, each changing these pages.
     Slots(u8, u16, Vec<u32>),
+    /// So many seconds without a commit: what was given up may be tried again.
+    Rest(u8),
     /// The file on its way is in the bucket.
     Written,
     /// It is not, or nobody heard of it, and then it may yet be there.
@@ -49,6 +51,7 @@ fn events() -> impl Strategy<Value = Vec<Event>> {
     let slots = (1..20_u8, 1..60_u16, prop::collection::vec(1..=PAGES, 1..4));
     let event = prop_oneof![
         6 => slots.prop_map(|(count, pause, pages)| Event::Slots(count, pause, pages)),
+        2 => (1..9_u8).prop_map(Event::Rest),
         6 => Just(Event::Written),
         2 => any::<bool>().prop_map(|is_there| Event::GivenUp { is_there }),
         1 => Just(Event::Restart),
@@ -268,6 +271,7 @@ impl World {
                     self.slot(pages, *pause);
                 }
             }
+            Event::Rest(seconds) => self.now += u64::from(*seconds) * 1_000,
             Event::Written => {
                 if let Some((max, size)) = self.land() {
                     self.compaction.written(size);
