@@ -151,10 +151,16 @@ fn a_copy_that_somebody_else_wrote_to_is_refused_and_not_mixed() {
     let world = World::new();
     let following = world.follow();
     let reader = world.reader();
-    world.arrives(&reader, &following, 500);
+    // Only after a step of its own it is surely beyond its look at the whole copy.
+    let pay = |money: i64| {
+        let sql = format!("UPDATE account SET money = {money} WHERE id = 1");
+        world.place.open("app.db").execute_batch(&sql).unwrap();
+    };
+    pay(499);
+    world.arrives(&reader, &following, 499);
     drop(reader);
     world.place.open("copy.db").execute_batch("UPDATE account SET money = 7 WHERE id = 2").unwrap();
-    world.place.open("app.db").execute_batch("UPDATE account SET money = 499 WHERE id = 1").unwrap();
+    pay(498);
     let (status, log) = following.ends();
     assert!(status.code() == Some(4) && log.contains("changed by somebody else"), "{log}");
     let (again, _) = world.follow().ends();

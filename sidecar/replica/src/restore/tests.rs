@@ -215,7 +215,12 @@ fn any_files() -> impl Strategy<Value = Vec<FileEntry>> {
         });
         // One file for each name, as in a bucket.
         let mut names = BTreeSet::new();
-        made.filter(|file| names.insert(file.key.clone())).collect()
+        let files: Vec<_> = made.filter(|file| names.insert(file.key.clone())).collect();
+        // What is merged from a seal alone has no pages either.
+        let seals: BTreeSet<_> = files.iter().filter(|file| file.is_seal()).map(|file| file.max).collect();
+        let is_possible =
+            |file: &FileEntry| file.is_seal() || file.min != file.max || !seals.contains(&file.max);
+        files.into_iter().filter(is_possible).collect()
     })
 }
 
