@@ -365,8 +365,8 @@ impl<'a> Capture<'a> {
                 if gained.frames > 0 {
                     self.pace.news(gained.frames);
                     (self.armed, self.news_at) = (None, Instant::now());
-                } else {
-                    self.settle()?;
+                } else if !self.settle()? {
+                    return Ok(false);
                 }
             }
             Ok(Followed::Lost { why }) => {
@@ -385,19 +385,20 @@ impl<'a> Capture<'a> {
         Ok(true)
     }
 
-    fn settle(&mut self) -> Result<(), Failure> {
+    /// Says whether that worked. If not, nothing is healed, although nothing may wait to be read.
+    fn settle(&mut self) -> Result<bool, Failure> {
         match self.database.ease(self.news_at.elapsed(), &mut self.dirty) {
             Ok(Settled::Yes) => {
                 self.pace.settled();
                 match self.database.anchor() {
                     Ok(anchor) => self.note_look(anchor),
-                    Err(error) => return self.endure(error),
+                    Err(error) => return self.endure(error).map(|()| false),
                 }
             }
             Ok(Settled::NotYet) => self.pace.hindered(),
-            Err(error) => return self.endure(error),
+            Err(error) => return self.endure(error).map(|()| false),
         }
-        Ok(())
+        Ok(true)
     }
 
     /// SQLite does not notice that its file was replaced, and would go on with the old one for ever.

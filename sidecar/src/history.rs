@@ -45,7 +45,7 @@ pub(crate) struct History {
     /// The keys of files that were read back and may yet let slots go.
     proved: BTreeSet<String>,
     view: ViewState,
-    /// The turn to write a file, from the moment when a view is asked for.
+    /// The turn to write a file, from the moment when its view is used.
     turn: Option<OwnedSemaphorePermit>,
     work: JoinSet<Done>,
     is_pruning_due: bool,
@@ -83,7 +83,7 @@ impl History {
             name: name.to_owned(),
             bucket: bucket.clone(),
             rules,
-            compaction: Compaction::new(rules.rules, base, floor, 0),
+            compaction: Compaction::new(rules.rules, base, floor, BEGINNING_MS),
             grace: Grace::new(millis(rules.slots)),
             begun: Instant::now(),
             opened: opened.clone(),
@@ -111,19 +111,31 @@ impl History {
         }
         let mut orders = Vec::new();
         if self.view == ViewState::Asked {
-            let job = self.compaction.begin(now);
+            // Slots come first: whoever has no turn now tries again with a later slot. Whoever waits for a slot has none: it
+            // may come tomorrow.
+            self.turn = Arc::clone(&shared.merges).try_acquire_owned().ok();
+            let job = self.turn.as_ref().and_then(|_| self.compaction.begin(now));
             self.view = if job.is_some() { ViewState::Used } else { ViewState::None };
             orders.push(Order::Derive(job.map(Box::new)));
         }
         if self.view == ViewState::None {
             self.turn = None;
-            orders.extend(self.next_work(shared));
+            orders.extend(self.next_work());
         }
         orders
     }
 
+    /// The database was opened again after a sleep, and nobody knows any more that a view was asked for.
+    pub(crate) fn wake(&mut self) -> Option<Order> {
+        if self.view == ViewState::Used {
+            return None;
+        }
+        self.view = ViewState::None;
+        self.next_work()
+    }
+
     /// Begins whatever is due, if nothing is under way.
-    fn next_work(&mut self, shared: &Shared) -> Option<Order> {
+    fn next_work(&mut self) -> Option<Order> {
         if !self.work.is_empty() {
             return None;
         }
@@ -136,12 +148,8 @@ impl History {
         } else if self.is_pruning_due && !self.is_lost {
             self.prune();
         } else if self.compaction.wants_view(now) {
-            // Slots come first: whoever has no turn at once tries again after a later slot.
-            self.turn = Arc::clone(&shared.merges).try_acquire_owned().ok();
-            if self.turn.is_some() {
-                self.view = ViewState::Asked;
-                return Some(Order::KeepView);
-            }
+            self.view = ViewState::Asked;
+            return Some(Order::KeepView);
         }
         None
     }
@@ -256,7 +264,8 @@ impl History {
         self.opened = opened;
         self.proved = proved;
         self.is_lost |= is_lost;
-        self.is_first_pruning &= failure.is_some();
+        // What could not be deleted is found by a list of everything.
+        self.is_first_pruning = failure.is_some();
         if let Some(oldest) = oldest_ms {
             post.restorable_since(oldest);
         }
@@ -289,9 +298,12 @@ impl History {
     }
 
     fn now(&self) -> u64 {
-        millis(self.begun.elapsed())
+        BEGINNING_MS.saturating_add(millis(self.begun.elapsed()))
     }
 }
+
+/// Where the clock of a process begins: late enough that files of earlier processes have their age on it.
+const BEGINNING_MS: u64 = 1 << 40;
 
 /// So many slots are worth a list and a new head before the highest level is due.
 const SLOTS_MANY: u64 = 1_000;

@@ -201,6 +201,14 @@ impl Prune {
                     return Ok(true);
                 }
                 Some((head, etag)) if head == self.opened.head => self.opened.etag = etag,
+                // An earlier raise of ours, whose answer never came: what may go is decided anew, from there.
+                Some((head, etag)) if is_by_the_same_writer(&head, &self.opened.head) => {
+                    self.opened = Opened { head, etag };
+                    return Err(Failure::unavailable(format!(
+                        "{}: floors were raised meanwhile",
+                        self.bucket
+                    )));
+                }
                 Some(_) | None => return Ok(false),
             }
         }
@@ -217,6 +225,11 @@ impl Prune {
         }
         Ok(())
     }
+}
+
+/// Whether two heads are of one claim, in one state of it. Only its owner's nonce tells.
+fn is_by_the_same_writer(one: &Head, other: &Head) -> bool {
+    (&one.owner.nonce, one.epoch, &one.state) == (&other.owner.nonce, other.epoch, &other.state)
 }
 
 /// Whether a file is what its name and the list say, and all of it can be read where that is not much.

@@ -283,3 +283,59 @@ fn merging_and_pruning_fetch_no_page_and_a_claim_stays_a_handful_of_requests() {
     place.run_with(&["restore", "-o", &out, "s3://lifeboat/app"], Some(&s3)).says(0, &["restored"]);
     assert!(dump(&place.path("out.db")) == dump(&place.path("app.db")), "not what the application wrote");
 }
+
+#[test]
+fn databases_that_rest_keep_no_other_from_being_merged() {
+    let place = Place::new();
+    let names = ["rests-1", "rests-2", "works"];
+    let apps = names.map(|name| {
+        let app = place.open(&format!("{name}.db"));
+        app.execute_batch("PRAGMA journal_mode = WAL; CREATE TABLE t (n INTEGER PRIMARY KEY, x)").unwrap();
+        app
+    });
+    let entry = |name| {
+        let (path, url) = (place.text(&format!("{name}.db")), place.url(name));
+        format!("- {{path: '{path}', replica: {{url: '{url}'}}}}\n")
+    };
+    let config = place.path("lifeboat.yml");
+    // One file at a time for all of them.
+    let text = format!("{HISTORY}max-concurrent-uploads: 1\ndbs:\n{}", names.map(entry).concat());
+    std::fs::write(&config, text).unwrap();
+    let running = place.start(
+        &["--log-level", "debug", "replicate", "--config", &config.display().to_string()],
+        "following",
+    );
+    let write = |apps: &[rusqlite::Connection]| {
+        for app in apps {
+            app.execute("INSERT INTO t (x) VALUES (randomblob(300))", []).unwrap();
+        }
+        std::thread::sleep(Duration::from_millis(60));
+    };
+    // A file is worth eight slots. Here the next slot, which never comes, would be its end.
+    for slots in 1..=9 {
+        eventually(
+            "a slot of each that rests",
+            || {
+                names[..2]
+                    .iter()
+                    .all(|name| self::names(&place.path(&format!("{name}/ltx/0"))).len() == slots)
+                    .then_some(())
+            },
+            || running.log(),
+        );
+        if slots < 9 {
+            write(&apps[..2]);
+        }
+    }
+    let merged = || running.log().matches("works.db: level").count();
+    let before = merged();
+    eventually(
+        "the one that works to be merged on",
+        || {
+            write(&apps[2..]);
+            (merged() > before + 3).then_some(())
+        },
+        || running.log(),
+    );
+    assert_eq!(running.stop().0, Some(0));
+}

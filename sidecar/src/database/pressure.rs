@@ -117,10 +117,11 @@ impl Pressure {
     }
 
     /// Everything was copied under the lock. Should the WAL not restart all the same, because an older reader of the
-    /// application is still there, then the lock is not worth taking again soon: each time the wait is doubled.
-    pub(super) const fn locked(&mut self, header: &IndexHeader) {
+    /// application is still there, then the lock is not worth taking again soon: each time the wait is doubled, to a bound,
+    /// because readers that overlap may be there at each attempt and gone at the next.
+    pub(super) fn locked(&mut self, header: &IndexHeader) {
         self.lock_at = header.last_frame.get().saturating_add(self.pause);
-        self.pause = self.pause.saturating_mul(2);
+        self.pause = self.pause.saturating_mul(2).min(self.hard.saturating_mul(PAUSE_PART));
     }
 
     /// Whether a reader of the application holds back much of what our pin would let a checkpoint copy. Then the lock
@@ -139,6 +140,8 @@ pub(super) const FEW_FRAMES: u32 = 200;
 /// A reader that holds back this part of what is allowed makes the lock useless.
 const HINDERED_PART: u32 = 4;
 const HARD_FRAMES: u32 = 4000;
+/// The longest wait for the next lock, in parts of what is allowed without one.
+const PAUSE_PART: u32 = 8;
 /// More than a frame in this time is a flood.
 const FLOOD_FRAME: Duration = Duration::from_micros(100);
 const HARD_BYTES: usize = 64 * 1024 * 1024;
@@ -200,14 +203,14 @@ mod tests {
     fn a_lock_that_did_not_help_is_taken_half_as_often_each_time() {
         let mut pressure = pressure(4096);
         let mut locks = Vec::new();
-        for frame in 0..70_000 {
+        for frame in 0..130_000 {
             pressure.rolled(&header(frame, 1));
             if pressure.decide(&header(frame, 1)) == Relief::Restart {
                 pressure.locked(&header(frame, 1));
                 locks.push(frame);
             }
         }
-        assert_eq!(locks, [4000, 8000, 16_000, 32_000, 64_000]);
+        assert_eq!(locks, [4000, 8000, 16_000, 32_000, 64_000, 96_000, 128_000]);
     }
 
     #[test]

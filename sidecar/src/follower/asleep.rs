@@ -32,6 +32,7 @@ impl Follower {
                 Some(awake) => capture = awake,
                 None => return Ok(Ended::Replaced),
             }
+            writer.history.wake().into_iter().for_each(|order| capture.tell(order));
             tracing::debug!("{}: awake", self.database.name);
         }
     }

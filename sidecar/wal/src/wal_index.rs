@@ -96,10 +96,10 @@ impl WalIndex {
 
 impl Backfill {
     /// Whether it proves that nobody checkpointed between two moments at which it was the same, and between which nobody
-    /// recovered the WAL.
+    /// recovered the WAL. Not in the middle of a checkpoint, which may write on, or have been killed there.
     #[must_use]
     pub const fn is_proof(&self) -> bool {
-        !self.is_recovered
+        !self.is_recovered && self.attempted.get() <= self.done.get()
     }
 }
 
@@ -255,11 +255,19 @@ pub(crate) mod tests {
     #[test]
     fn after_a_recovery_with_frames_the_numbers_prove_nothing_until_the_next_commit() {
         let mut index = example();
+        index.attempted = index.backfilled;
         assert!(index.backfill().is_proof());
         index.header.change_counter = 0;
         assert!(!index.backfill().is_proof());
         index.header.last_frame = FrameNo::START;
         assert!(index.backfill().is_proof(), "there was nothing to copy");
+    }
+
+    #[test]
+    fn in_the_middle_of_a_checkpoint_the_numbers_prove_nothing() {
+        let mut index = example();
+        index.attempted = FrameNo::new(index.backfilled.get() + 1);
+        assert!(!index.backfill().is_proof(), "it writes on, or was killed");
     }
 
     #[test]
