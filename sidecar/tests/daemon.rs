@@ -281,11 +281,11 @@ fn a_changed_config_is_taken_over_and_who_did_not_change_notices_nothing() {
     configure(&place, "", &[("a.db", ""), ("b.db", ""), ("c.db", ", sync-interval: 2s")]);
     wait_for("b again", "b.db", Some(2));
     insert(&place, "b.db", 3);
-    assert!(
-        metrics(&place).contains("lifeboat_config_reloads_total{outcome=\"taken\"} 3"),
-        "{}",
-        metrics(&place)
-    );
+    // The signal may come before the change is seen, together with it, or after it.
+    let told = metrics(&place);
+    let is_taken =
+        |times: u32| told.contains(&format!("lifeboat_config_reloads_total{{outcome=\"taken\"}} {times}\n"));
+    assert!(is_taken(3) || is_taken(4), "{told}");
     let (code, log) = running.stop();
     assert_eq!(code, Some(0), "{log}");
     assert!(log.contains("3 databases stored to the last commit"), "{log}");
