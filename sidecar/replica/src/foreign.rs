@@ -70,17 +70,7 @@ impl ForeignEnd {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn file(level: u8, min: u64, max: u64) -> FileEntry {
-        FileEntry {
-            level: Level::from_number(level).unwrap(),
-            min: Txid::try_new(min).unwrap(),
-            max: Txid::try_new(max).unwrap(),
-            size: 1000,
-            key: format!("{level}/{min}-{max}"),
-            etag: String::new(),
-        }
-    }
+    use crate::inventory::test_file as file;
 
     fn floor(files: Vec<FileEntry>) -> Result<Option<u64>, PlanError> {
         Ok(ForeignEnd::find(&Inventory::new(files, None))?.map(|found| found.floor))

@@ -249,6 +249,21 @@ pub fn fuzz_head(bytes: &[u8]) {
     }
 }
 
+/// A head of nobody in particular, with these floors.
+#[cfg(test)]
+pub(crate) fn test_head(floors: &[(u8, u64)]) -> Head {
+    let owner = Owner {
+        nonce: Nonce::new([0; 16]),
+        cluster: String::new(),
+        namespace: String::new(),
+        name: String::new(),
+        pod_uid: String::new(),
+    };
+    let mut head = Head::create(String::new(), owner);
+    head.floors = floors.iter().copied().collect();
+    head
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

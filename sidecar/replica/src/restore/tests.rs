@@ -8,18 +8,8 @@ use proptest::prelude::*;
 use super::points::{next_to, points};
 use super::time::TimeSearch;
 use super::*;
-use crate::head::{Head, Nonce, Owner};
-
-fn file(level: u8, min: u64, max: u64) -> FileEntry {
-    FileEntry {
-        level: Level::from_number(level).unwrap(),
-        min: Txid::try_new(min).unwrap(),
-        max: Txid::try_new(max).unwrap(),
-        size: 1000,
-        key: format!("{level}/{min}-{max}"),
-        etag: String::new(),
-    }
-}
+use crate::head::{Head, test_head};
+use crate::inventory::test_file as file;
 
 fn seal(txid: u64) -> FileEntry {
     FileEntry { size: SEAL_SIZE, ..file(0, txid, txid) }
@@ -31,16 +21,7 @@ fn keys(files: Vec<FileEntry>, head: Option<Head>) -> Result<Vec<String>, PlanEr
 }
 
 fn head_with_floor(level: u8, floor: u64) -> Head {
-    let owner = Owner {
-        nonce: Nonce::new([0; 16]),
-        cluster: String::new(),
-        namespace: String::new(),
-        name: String::new(),
-        pod_uid: String::new(),
-    };
-    let mut head = Head::create(String::new(), owner);
-    head.floors.insert(level, floor);
-    head
+    test_head(&[(level, floor)])
 }
 
 #[test]

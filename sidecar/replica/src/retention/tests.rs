@@ -1,19 +1,6 @@
 use super::*;
-use crate::head::{Nonce, Owner};
+use crate::head::test_head as head;
 use crate::inventory::test_file as file;
-
-fn head(floors: &[(u8, u64)]) -> Head {
-    let owner = Owner {
-        nonce: Nonce::new([0; 16]),
-        cluster: String::new(),
-        namespace: String::new(),
-        name: String::new(),
-        pod_uid: String::new(),
-    };
-    let mut head = Head::create(String::new(), owner);
-    head.floors = floors.iter().copied().collect();
-    head
-}
 
 fn wish(newest: u64, settled: u64, beginning: Option<u64>) -> Wish {
     let txid = |txid| Txid::try_new(txid).unwrap();
