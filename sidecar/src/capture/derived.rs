@@ -3,11 +3,11 @@
 //! A slot that such a file is to end at is cut from a view with a connection of its own. The view stays open until the slot
 //! is stored; only then the file is read from it.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use lifeboat_replica::compaction::Job;
 
-use super::large::{CHECKPOINT_WAITS_MAX, WAL_BYTES_MAX, WATCH_PAUSE};
+use super::view_bounds::{ViewBounds, WATCH_PAUSE};
 use super::{Capture, Report};
 use crate::database::DetachedView;
 use crate::deriving::{self, Deriving};
@@ -30,10 +30,7 @@ struct Open {
     timestamp_ms: i64,
     /// What was committed since the view was opened, bytes.
     committed: u64,
-    /// How much may be.
-    committed_max: u64,
-    /// Since when somebody else is checkpointing.
-    checkpoint_since: Option<Instant>,
+    bounds: ViewBounds,
 }
 
 #[derive(Debug)]
@@ -103,16 +100,15 @@ impl Capture<'_> {
         if let Some(slot) = &slot {
             let changed = slot.changed.iter(pages.page_count(), pages.page_size());
             self.notes.cut_pages(next.txid.get(), &self.sums, changed, &self.dirty, None);
-            let bytes = u64::from(pages.page_count().get()) * u64::from(pages.page_size().get());
-            let (timestamp_ms, committed_max) = (slot.header.timestamp_ms, WAL_BYTES_MAX.max(bytes / 4));
+            let bounds = ViewBounds::new(pages.page_count(), pages.page_size());
+            let timestamp_ms = slot.header.timestamp_ms;
             self.dirty = view.still_dirty().clone();
             self.derived.open = Some(Open {
                 what: What::Kept(Box::new(view)),
                 slot: next,
                 timestamp_ms,
                 committed: 0,
-                committed_max,
-                checkpoint_since: None,
+                bounds,
             });
         } else {
             self.dirty = view.still_dirty().clone();
@@ -125,8 +121,7 @@ impl Capture<'_> {
     pub(super) fn derive(&mut self, job: Option<Box<Job>>) -> Option<Report> {
         let kept = self.derived.open.take();
         let job = job?;
-        let Some(Open { what: What::Kept(view), slot, timestamp_ms, committed, committed_max, .. }) = kept
-        else {
+        let Some(Open { what: What::Kept(view), slot, timestamp_ms, committed, bounds }) = kept else {
             return Some(Report::Derived(None));
         };
         if slot.txid != job.name.max() {
@@ -135,9 +130,8 @@ impl Capture<'_> {
         match deriving::begin(*view, *job, &self.sums, (slot.epoch, timestamp_ms)) {
             Ok((deriving, file)) => {
                 let what = What::Read(deriving);
-                let checkpoint_since = None;
-                self.derived.open =
-                    Some(Open { what, slot, timestamp_ms, committed, committed_max, checkpoint_since });
+                let bounds = bounds.anew();
+                self.derived.open = Some(Open { what, slot, timestamp_ms, committed, bounds });
                 Some(Report::Derived(Some(Box::new(file))))
             }
             Err(failure) => {
@@ -154,14 +148,7 @@ impl Capture<'_> {
             return self.derived.close();
         }
         let is_checkpointed = self.database.is_being_checkpointed();
-        open.checkpoint_since = is_checkpointed.then(|| open.checkpoint_since.unwrap_or_else(Instant::now));
-        let why = if open.committed > open.committed_max {
-            "the WAL would get too long"
-        } else if open.checkpoint_since.is_some_and(|since| since.elapsed() > CHECKPOINT_WAITS_MAX) {
-            "a checkpoint of the application waits"
-        } else {
-            return;
-        };
+        let Some(why) = open.bounds.exceeded(open.committed, is_checkpointed) else { return };
         tracing::info!("{}: a merged file is put off: {why}", self.task.path.display());
         self.derived.close();
     }

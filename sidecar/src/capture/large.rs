@@ -1,11 +1,12 @@
 //! Slots that are too large for memory: which way they go, and when the reader of one must not go on.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use lifeboat_replica::dirty_pages::DirtyPages;
 use lifeboat_replica::page_log::Anchor;
 use lifeboat_replica::page_sums::PageSums;
 
+use super::view_bounds::{ViewBounds, WATCH_PAUSE};
 use super::{Capture, Finish, Report, Way};
 use crate::exit::Failure;
 use crate::limits::Turn;
@@ -43,10 +44,7 @@ struct Reader {
     next: NextSlot,
     /// What must be dirty again if it is given up.
     dirty: DirtyPages,
-    /// How many bytes may be committed while it is read.
-    wal_bytes_max: u64,
-    /// Since when somebody else is checkpointing.
-    checkpoint_since: Option<Instant>,
+    bounds: ViewBounds,
 }
 
 impl LargeSlots {
@@ -123,7 +121,6 @@ impl Capture<'_> {
             Ok(pages) => (pages.page_count(), pages.page_size()),
             Err(error) => return self.endure(error).map(|()| None),
         };
-        let bytes = u64::from(page_count.get()) * u64::from(page_size.get());
         // Whatever is noted of it is noted when it is stored.
         self.notes.looked(None, &self.dirty);
         let dirty = std::mem::replace(&mut self.dirty, view.still_dirty().clone());
@@ -131,31 +128,21 @@ impl Capture<'_> {
         let part_bytes = part_bytes(page_count, page_size);
         let (reading, slot) = thread.begin(view, (dirty.clone(), sums), next, part_bytes, turn);
         tracing::debug!("{}: a large slot is read: {page_count} pages", self.task.path.display());
-        let wal_bytes_max = WAL_BYTES_MAX.max(bytes / 4);
-        let reader = Reader { reading, next, dirty, wal_bytes_max, checkpoint_since: None };
+        let bounds = ViewBounds::new(page_count, page_size);
+        let reader = Reader { reading, next, dirty, bounds };
         self.large.reader = Some(reader);
         self.healed();
         self.sets_off();
         Ok(Some(Report::Streamed(Box::new(slot))))
     }
 
-    /// As long as a view is open, what is committed stays in the WAL, and a checkpoint that wants to restart it waits with
-    /// all writers behind it. Before either hurts the application, the slot is given up; the next one is read at the speed
-    /// of the disk.
+    /// Before the view hurts the application, the slot is given up; the next one is read at the speed of the disk.
     pub(super) fn watch_over_reader(&mut self) {
         let Some(reader) = self.large.reader.as_mut().filter(|reader| !reader.reading.is_over()) else {
             return;
         };
         let is_checkpointed = self.database.is_being_checkpointed();
-        let since = is_checkpointed.then(|| reader.checkpoint_since.unwrap_or_else(Instant::now));
-        reader.checkpoint_since = since;
-        let why = if self.waiting.bytes > reader.wal_bytes_max {
-            "the WAL would get too long"
-        } else if since.is_some_and(|since| since.elapsed() > CHECKPOINT_WAITS_MAX) {
-            "a checkpoint of the application waits"
-        } else {
-            return;
-        };
+        let Some(why) = reader.bounds.exceeded(self.waiting.bytes, is_checkpointed) else { return };
         let path = self.task.path.display();
         tracing::warn!(
             "{path}: a large slot is not sent while it is read: {why}; it goes through a local file"
@@ -213,12 +200,6 @@ impl Capture<'_> {
 
 /// So many attempts in parts are made in a row; the next one is sent whole.
 const GIVEN_UP_MAX: u32 = 3;
-/// How often a reader is watched over.
-pub(super) const WATCH_PAUSE: Duration = Duration::from_millis(250);
-/// How much may be committed while a slot is read, or a quarter of the database, if that is more.
-pub(super) const WAL_BYTES_MAX: u64 = 256 << 20;
-/// A checkpoint of the application that takes longer may be waiting for our view.
-pub(super) const CHECKPOINT_WAITS_MAX: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests {

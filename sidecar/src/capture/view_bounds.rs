@@ -1,0 +1,80 @@
+//! What a view of ours beside the pins may cost the application: one rule for every such view.
+//!
+//! As long as it is open, what is committed stays in the WAL, and a checkpoint that wants to restart it waits with all
+//! writers behind it. Before either hurts the application, the view is closed.
+
+use std::time::{Duration, Instant};
+
+use lifeboat_wal::{PageCount, PageSize};
+
+/// The bounds of one open view.
+#[derive(Debug)]
+pub(super) struct ViewBounds {
+    /// How many bytes may be committed while it is open.
+    committed_max: u64,
+    /// Since when somebody else is checkpointing.
+    checkpoint_since: Option<Instant>,
+}
+
+impl ViewBounds {
+    /// The bounds of a view of a database of this size.
+    pub(super) fn new(page_count: PageCount, page_size: PageSize) -> Self {
+        let bytes = u64::from(page_count.get()) * u64::from(page_size.get());
+        Self { committed_max: COMMITTED_MAX.max(bytes / 4), checkpoint_since: None }
+    }
+
+    /// The same for what comes after it, which a checkpoint has not waited for yet.
+    pub(super) const fn anew(self) -> Self {
+        Self { checkpoint_since: None, ..self }
+    }
+
+    /// Why the view must be closed, if it must, when so many bytes were committed meanwhile.
+    pub(super) fn exceeded(&mut self, committed: u64, is_checkpointed: bool) -> Option<&'static str> {
+        let since = is_checkpointed.then(|| self.checkpoint_since.unwrap_or_else(Instant::now));
+        self.checkpoint_since = since;
+        if committed > self.committed_max {
+            Some("the WAL would get too long")
+        } else if since.is_some_and(|since| since.elapsed() > CHECKPOINT_WAITS_MAX) {
+            Some("a checkpoint of the application waits")
+        } else {
+            None
+        }
+    }
+}
+
+/// How often a view is watched over.
+pub(super) const WATCH_PAUSE: Duration = Duration::from_millis(250);
+/// How much may be committed while a view is open, or a quarter of the database, if that is more.
+const COMMITTED_MAX: u64 = 256 << 20;
+/// A checkpoint of the application that takes longer may be waiting for our view.
+const CHECKPOINT_WAITS_MAX: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bounds(pages: u32) -> ViewBounds {
+        ViewBounds::new(PageCount::new(pages), PageSize::try_new(65_536).unwrap())
+    }
+
+    #[test]
+    fn so_much_may_be_committed_and_not_a_byte_more() {
+        assert_eq!(bounds(1).exceeded(256 << 20, false), None);
+        assert_eq!(bounds(1).exceeded((256 << 20) + 1, false), Some("the WAL would get too long"));
+        assert_eq!(bounds(1 << 15).exceeded(512 << 20, false), None, "a quarter of 2 GiB");
+        assert!(bounds(1 << 15).exceeded((512 << 20) + 1, false).is_some());
+    }
+
+    #[test]
+    fn a_checkpoint_waits_for_a_second_at_most_and_another_one_begins_anew() {
+        let mut bounds = bounds(1);
+        let long_ago = Instant::now().checked_sub(CHECKPOINT_WAITS_MAX + Duration::from_millis(1));
+        assert_eq!(bounds.exceeded(0, true), None, "it began just now");
+        bounds.checkpoint_since = long_ago;
+        assert_eq!(bounds.exceeded(0, false), None, "it is over");
+        assert_eq!(bounds.exceeded(0, true), None, "the next one");
+        bounds.checkpoint_since = long_ago;
+        assert_eq!(bounds.exceeded(0, true), Some("a checkpoint of the application waits"));
+        assert_eq!(bounds.anew().exceeded(0, true), None);
+    }
+}
