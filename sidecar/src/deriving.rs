@@ -6,7 +6,7 @@
 //! Every page is held against the checksum it has at that slot: a file that shows anything else is never whole, and what is
 //! not whole is never stored.
 
-use std::io::{self, Write};
+use std::io::Write;
 use std::thread::JoinHandle;
 
 use bytes::Bytes;
@@ -17,12 +17,12 @@ use lifeboat_replica::dirty_pages::DirtyPages;
 use lifeboat_replica::epoch::Epoch;
 use lifeboat_replica::page_sums::PageSums;
 use lifeboat_wal::PageNo;
-use tokio::sync::mpsc::{Receiver, Sender, channel};
+use tokio::sync::mpsc::Receiver;
 use tokio_util::sync::CancellationToken;
 
 use crate::database::{DetachedView, Pages};
 use crate::exit::Failure;
-use crate::streaming::part_bytes;
+use crate::parts::{Line, Parts, part_bytes};
 
 /// A file on its way from the database to the bucket.
 #[derive(Debug)]
@@ -46,6 +46,12 @@ pub enum DerivedPiece {
     Part(Bytes),
     /// Nothing more comes: the file is whole.
     End(WholeFile),
+}
+
+impl From<Bytes> for DerivedPiece {
+    fn from(part: Bytes) -> Self {
+        Self::Part(part)
+    }
 }
 
 /// What is known of a file that was read to its end.
@@ -95,17 +101,12 @@ pub fn begin(
         )
     };
     let cancelled = CancellationToken::new();
-    let (sender, pieces) = channel(PARTS_WAITING);
-    let parts = Parts {
-        sender,
-        cancelled: cancelled.clone(),
-        part_bytes: usize::try_from(part_bytes).unwrap_or(usize::MAX),
-        filling: Vec::new(),
-    };
+    let (line, pieces) = Line::new(cancelled.clone());
+    let parts = Parts::new(line, part_bytes);
     let (wanted, of_file) = (job.pages.clone(), header.clone());
     let thread = std::thread::Builder::new().name("derive".to_owned());
     let thread = thread.spawn(move || read(view, &wanted, &of_file, &expected, parts));
-    let thread = thread.map_err(|error| Failure::unavailable(format!("no thread: {error}")))?;
+    let thread = thread.map_err(|error| Failure::no_thread(&error))?;
     let file = DerivedFile { job, header, part_bytes, pieces, cancelled: cancelled.clone() };
     Ok((Deriving { thread, cancelled }, file))
 }
@@ -157,8 +158,14 @@ fn header(job: &Job, pages: &Pages<'_>, epoch: Epoch, timestamp_ms: i64) -> Head
     }
 }
 
-fn read(view: DetachedView, wanted: &DirtyPages, header: &Header, expected: &Expected, parts: Parts) {
-    let (sender, cancelled) = (parts.sender.clone(), parts.cancelled.clone());
+fn read(
+    view: DetachedView,
+    wanted: &DirtyPages,
+    header: &Header,
+    expected: &Expected,
+    parts: Parts<DerivedPiece>,
+) {
+    let line = parts.line();
     let encoded = view.pages().map_err(Failure::from);
     let encoded = encoded.and_then(|pages| encode(&pages, wanted, header, expected, parts));
     // From here on nothing waits for the network any more.
@@ -166,10 +173,10 @@ fn read(view: DetachedView, wanted: &DirtyPages, header: &Header, expected: &Exp
     match encoded {
         Ok((last, whole)) => {
             // Whoever received the parts says what became of them.
-            let _ = sender.blocking_send(DerivedPiece::Part(last.into()));
-            let _ = sender.blocking_send(DerivedPiece::End(whole));
+            let _ = line.send(DerivedPiece::Part(last.into()));
+            let _ = line.send(DerivedPiece::End(whole));
         }
-        Err(_) if cancelled.is_cancelled() || sender.is_closed() => {}
+        Err(_) if !line.is_wanted() => {}
         Err(failure) => {
             tracing::warn!("{}-{} is not written: {failure}", header.min_txid, header.max_txid);
         }
@@ -182,7 +189,7 @@ fn encode(
     wanted: &DirtyPages,
     header: &Header,
     expected: &Expected,
-    mut parts: Parts,
+    mut parts: Parts<DerivedPiece>,
 ) -> Result<(Vec<u8>, WholeFile), Failure> {
     let front = header.encode().map_err(|error| Failure::bug(format!("a header is impossible: {error}")))?;
     parts.write_all(&front).map_err(|error| Failure::unavailable(error.to_string()))?;
@@ -196,9 +203,9 @@ fn encode(
         Ok::<(), Failure>(())
     })?;
     let encoder = encoder.ok_or_else(|| Failure::bug("an encoder was lost between two pages"))?;
-    let written = encoder.finish(mark.post_apply)?;
+    let mut written = encoder.finish(mark.post_apply)?;
     let whole = WholeFile { size: written.size, trailer: written.trailer, pages: count };
-    Ok((written.out.filling, whole))
+    Ok((written.out.take_rest().1, whole))
 }
 
 impl Expected {
@@ -212,40 +219,6 @@ impl Expected {
         }
     }
 }
-
-/// Cuts a stream of bytes into parts.
-struct Parts {
-    sender: Sender<DerivedPiece>,
-    cancelled: CancellationToken,
-    part_bytes: usize,
-    filling: Vec<u8>,
-}
-
-impl Write for Parts {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.cancelled.is_cancelled() || self.sender.is_closed() {
-            return Err(io::ErrorKind::BrokenPipe.into());
-        }
-        // The last part must not be empty, so a part goes when the next byte comes.
-        if self.filling.len() == self.part_bytes {
-            let full = std::mem::take(&mut self.filling);
-            let gone = |_| io::Error::from(io::ErrorKind::BrokenPipe);
-            self.sender.blocking_send(DerivedPiece::Part(full.into())).map_err(gone)?;
-        }
-        let room = self.part_bytes - self.filling.len();
-        let (taken, _) = bytes.split_at(room.min(bytes.len()));
-        self.filling.extend_from_slice(taken);
-        Ok(taken.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-/// Parts that wait for the network. With the one that is being filled and the one being sent, this bounds the memory that a
-/// file takes.
-const PARTS_WAITING: usize = 1;
 
 #[cfg(test)]
 mod tests;

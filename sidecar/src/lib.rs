@@ -8,7 +8,7 @@
 //! | [`claim`], [`handover`], [`marks`], [`pod`] | who we are, and whether we may write |
 //! | [`adopt`] | `--adopt`: a replica that Litestream has written becomes ours |
 //! | [`opening`], [`first_view`], [`page_log_file`] | what the database holds already, and what the bucket has of it |
-//! | [`replicate`], [`child`], [`once`], [`reload`], [`fleet`], [`limits`], [`places`], [`discovery`], [`follower`], [`capture`], [`backlog`], [`pace`], [`notes`], [`slot_file`], [`streaming`], [`upload`], [`upload_parts`], `writer` | from a commit to a stored slot |
+//! | [`replicate`], [`child`], [`once`], [`reload`], [`fleet`], [`limits`], [`places`], [`discovery`], [`follower`], [`capture`], [`backlog`], [`pace`], [`notes`], [`slot_file`], [`parts`], [`streaming`], [`upload`], [`upload_parts`], `writer` | from a commit to a stored slot |
 //! | [`restore`], [`pod_restore`], [`local`], [`page_writer`], [`rebuild`], [`progress`] | from stored files to a database |
 //! | [`board`], [`measures`], [`metrics`], [`demand`], [`http`], [`answer`], [`socket`] | what is said of it and asked of it |
 //! | [`store_now`], [`show`], [`ctl`] | whoever asks: `lifeboat sync`, `lifeboat status`, the probes |
@@ -60,6 +60,7 @@ pub mod opening;
 pub mod pace;
 pub mod page_log_file;
 pub mod page_writer;
+pub mod parts;
 pub mod places;
 pub mod pod;
 pub mod pod_restore;

@@ -7,22 +7,21 @@
 //! The page checksums go along and come back when the thread ends, with what takes the slot back out of them: the attempt
 //! may be given up.
 
-use std::io::{self, Write};
 use std::thread::JoinHandle;
 
 use bytes::Bytes;
-use lifeboat_ltx::{Checksum, HEADER_SIZE, max_frame_size};
+use lifeboat_ltx::{Checksum, HEADER_SIZE};
 use lifeboat_replica::dirty_pages::DirtyPages;
 use lifeboat_replica::page_sums::{PageSums, Undo};
 use lifeboat_store::Body;
-use lifeboat_wal::{PageCount, PageSize};
-use tokio::sync::mpsc::{Receiver, Sender, channel};
+use tokio::sync::mpsc::Receiver;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::wall_ms;
 use crate::database::DetachedView;
 use crate::exit::Failure;
 use crate::limits::Turn;
+use crate::parts::{Line, Parts};
 use crate::slot_file::{Encoded, NextSlot, SlotFile, encode};
 
 /// A slot on its way from the database to the bucket.
@@ -53,6 +52,12 @@ pub enum Piece {
     Nothing,
 }
 
+impl From<Bytes> for Piece {
+    fn from(part: Bytes) -> Self {
+        Self::Part(part)
+    }
+}
+
 /// The thread that reads, seen from the one that follows.
 #[derive(Debug)]
 pub struct Reading {
@@ -74,7 +79,7 @@ struct Work {
     dirty: DirtyPages,
     sums: PageSums,
     next: NextSlot,
-    parts: Parts,
+    parts: Parts<Piece>,
 }
 
 /// What the reading thread leaves.
@@ -129,8 +134,8 @@ impl ReadingThread {
         turn: Turn,
     ) -> (Reading, StreamedSlot) {
         let cancelled = CancellationToken::new();
-        let (sender, pieces) = channel(PARTS_WAITING);
-        let parts = Parts::new(sender, part_bytes, cancelled.clone());
+        let (line, pieces) = Line::new(cancelled.clone());
+        let parts = Parts::keeping_first(line, part_bytes, HEADER_SIZE);
         let (dirty, sums) = pages;
         // It waits for nothing else.
         let _ = self.work.send(Work { view, dirty, sums, next, parts });
@@ -172,8 +177,8 @@ impl Drop for Reading {
 
 fn read(work: Work) -> Read {
     let Work { view, dirty, mut sums, next, parts } = work;
-    let (sender, cancelled) = (parts.sender.clone(), parts.cancelled.clone());
-    let is_wanted = || !cancelled.is_cancelled() && !sender.is_closed();
+    let line = parts.line();
+    let is_wanted = || line.is_wanted();
     let encoded = view.pages().map_err(Failure::from).and_then(|pages| {
         let candidates = sums.candidates(dirty, pages.page_count());
         encode(&pages, &candidates, &mut sums, next, parts, is_wanted)
@@ -181,9 +186,9 @@ fn read(work: Work) -> Read {
     // From here on nothing waits for the network any more.
     drop(view);
     let outcome = match encoded {
-        Ok(Some(encoded)) => send_end(&sender, encoded),
+        Ok(Some(encoded)) => send_end(&line, encoded),
         Ok(None) => {
-            let _ = sender.blocking_send(Piece::Nothing);
+            let _ = line.send(Piece::Nothing);
             Outcome::Nothing
         }
         Err(_) if !is_wanted() => Outcome::Interrupted,
@@ -193,93 +198,19 @@ fn read(work: Work) -> Read {
 }
 
 /// Sends what is left. Whether it arrives does not matter here: whoever receives says what became of the slot.
-fn send_end(sender: &Sender<Piece>, mut encoded: Encoded<Parts>) -> Outcome {
-    let (mut first, last) = encoded.out.take_rest();
+fn send_end(line: &Line<Piece>, mut encoded: Encoded<Parts<Piece>>) -> Outcome {
+    let (first, mut last) = encoded.out.take_rest();
+    // A slot of one part has no other.
+    let mut first = first.unwrap_or_else(|| std::mem::take(&mut last));
     first.splice(..HEADER_SIZE, encoded.identity.header.iter().copied());
     if !last.is_empty() {
-        let _ = sender.blocking_send(Piece::Part(last.into()));
+        let _ = line.send(Piece::Part(last.into()));
     }
     let (slot, undo) = encoded.with_body(Body::from(first));
     let post_apply = slot.post_apply;
-    let _ = sender.blocking_send(Piece::Slot(Box::new(slot)));
+    let _ = line.send(Piece::Slot(Box::new(slot)));
     Outcome::Sent { post_apply, undo }
 }
-
-/// Cuts a stream of bytes into parts and keeps the first back.
-#[derive(Debug)]
-struct Parts {
-    sender: Sender<Piece>,
-    cancelled: CancellationToken,
-    part_bytes: usize,
-    first: Option<Vec<u8>>,
-    filling: Vec<u8>,
-}
-
-impl Parts {
-    fn new(sender: Sender<Piece>, part_bytes: u64, cancelled: CancellationToken) -> Self {
-        let part_bytes = usize::try_from(part_bytes).unwrap_or(usize::MAX);
-        let mut filling = Vec::with_capacity(part_bytes);
-        filling.resize(HEADER_SIZE, 0);
-        Self { sender, cancelled, part_bytes, first: None, filling }
-    }
-
-    /// The first part and the last, which is empty when the first is all there is.
-    fn take_rest(&mut self) -> (Vec<u8>, Vec<u8>) {
-        let last = std::mem::take(&mut self.filling);
-        match self.first.take() {
-            Some(first) => (first, last),
-            None => (last, Vec::new()),
-        }
-    }
-
-    fn pass_on(&mut self) -> io::Result<()> {
-        let full = std::mem::replace(&mut self.filling, Vec::with_capacity(self.part_bytes));
-        if self.first.is_none() {
-            self.first = Some(full);
-            return Ok(());
-        }
-        let gone = |_| io::Error::from(io::ErrorKind::BrokenPipe);
-        self.sender.blocking_send(Piece::Part(full.into())).map_err(gone)
-    }
-}
-
-impl Write for Parts {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.cancelled.is_cancelled() || self.sender.is_closed() {
-            return Err(io::ErrorKind::BrokenPipe.into());
-        }
-        // The last part must not be empty, so a part goes when the next byte comes.
-        if self.filling.len() == self.part_bytes {
-            self.pass_on()?;
-        }
-        let room = self.part_bytes - self.filling.len();
-        let (taken, _) = bytes.split_at(room.min(bytes.len()));
-        self.filling.extend_from_slice(taken);
-        Ok(taken.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-/// The size of parts for a database of this size: so large that there are not too many, whatever its content.
-#[must_use]
-pub fn part_bytes(page_count: PageCount, page_size: PageSize) -> u64 {
-    let most = u64::from(page_count.get()) * (max_frame_size(page_size) + INDEX_ENTRY_MAX);
-    PART_BYTES_MIN.max(most.div_ceil(PARTS_MAX).next_multiple_of(MIB))
-}
-
-const MIB: u64 = 1 << 20;
-/// The least that S3 takes. Five of these are in memory at a time.
-const PART_BYTES_MIN: u64 = 5 * MIB;
-/// S3 takes 10,000.
-const PARTS_MAX: u64 = 9_000;
-/// A page number, an offset and a size in the page index, each as long as it can get.
-const INDEX_ENTRY_MAX: u64 = 5 + 10 + 5;
-/// Parts that wait for the network. With the first part, the one that is being filled and those being sent, this bounds
-/// the memory that a slot takes.
-const PARTS_WAITING: usize = 1;
 
 #[cfg(test)]
 mod tests;

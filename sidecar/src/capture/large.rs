@@ -10,8 +10,9 @@ use super::view_bounds::{ViewBounds, WATCH_PAUSE};
 use super::{Capture, Finish, Report, Way};
 use crate::exit::Failure;
 use crate::limits::Turn;
+use crate::parts::part_bytes;
 use crate::slot_file::{MEMORY_BYTES_MAX, NextSlot, WHOLE_BYTES_MAX};
-use crate::streaming::{Outcome, Read, Reading, ReadingThread, part_bytes};
+use crate::streaming::{Outcome, Read, Reading, ReadingThread};
 
 /// What is known of how large slots are sent, and the one that is being read.
 #[derive(Debug)]

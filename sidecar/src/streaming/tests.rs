@@ -158,18 +158,6 @@ fn a_slot_that_would_change_nothing_says_so() {
 }
 
 #[test]
-fn parts_are_large_enough_that_there_are_not_too_many() {
-    for page_size in [512, 4096, 65_536].map(|size| PageSize::try_new(size).unwrap()) {
-        for page_count in [1, 1000, 1 << 20, u32::MAX - 1].map(PageCount::new) {
-            let bytes = u64::from(page_count.get()) * u64::from(page_size.get());
-            let part = part_bytes(page_count, page_size);
-            assert!(part >= 5 << 20 && bytes.div_ceil(part) < 9_500, "{page_size:?} {page_count:?} {part}");
-        }
-    }
-    assert_eq!(part_bytes(PageCount::new(1 << 18), PageSize::try_new(4096).unwrap()), 5 << 20);
-}
-
-#[test]
 fn a_reading_that_finds_nothing_to_send_can_be_interrupted_too() {
     let (_folder, application, mut database, _) = place();
     for _ in 0..20 {
