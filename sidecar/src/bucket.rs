@@ -123,11 +123,7 @@ impl Bucket {
     /// # Errors
     /// [`Failure`] when a list cannot be read completely.
     pub async fn files(&self) -> Result<Vec<FileEntry>, Failure> {
-        let mut files = Vec::new();
-        for level in Level::ALL {
-            files.extend(self.level(level).await?);
-        }
-        Ok(files)
+        self.live_files(0).await
     }
 
     /// The TXIDs of all slots after `floor`, ascending.
@@ -139,10 +135,6 @@ impl Bucket {
         let mut slots: Vec<_> = slots.into_iter().map(|file| file.max).collect();
         slots.sort_unstable();
         Ok(slots)
-    }
-
-    async fn level(&self, level: Level) -> Result<Vec<FileEntry>, Failure> {
-        self.level_after(level, 0).await
     }
 
     /// The files of a level whose names come after those of files that begin at `txid`.
@@ -166,9 +158,7 @@ impl Bucket {
     pub async fn slot(&self, txid: Txid) -> Result<Option<SlotRead>, Failure> {
         let key = self.layout.slot_key(txid);
         let Some((object, begin)) = self.begin_of(&key, SEAL_SIZE).await? else { return Ok(None) };
-        let header = Header::decode(&begin);
-        let header = header
-            .map_err(|error| Failure::damaged(Reason::IntegrityFailed, format!("{self}: {key}: {error}")))?;
+        let header = Header::decode(&begin).map_err(|error| self.damaged(&key, &error))?;
         Ok(Some(SlotRead { header, seal: is_seal(object.size).then_some(begin) }))
     }
 
@@ -292,10 +282,7 @@ impl Bucket {
     /// [`Failure`] when it cannot be read, or is damaged.
     pub async fn header(&self, file: &FileEntry) -> Result<Option<Header>, Failure> {
         let Some(bytes) = self.range_of(file, 0..HEADER_SIZE as u64).await? else { return Ok(None) };
-        let header = Header::decode(&bytes);
-        header.map(Some).map_err(|error| {
-            Failure::damaged(Reason::IntegrityFailed, format!("{self}: {}: {error}", file.key))
-        })
+        Header::decode(&bytes).map(Some).map_err(|error| self.damaged(&file.key, &error))
     }
 
     /// These bytes of a listed file; `None` where it is gone, or is not the one that was listed any more.
@@ -308,6 +295,10 @@ impl Bucket {
             Err(StoreError::Absent { .. } | StoreError::LostRace { .. }) => Ok(None),
             Err(error) => Err(error.into()),
         }
+    }
+
+    fn damaged(&self, key: &str, error: &dyn fmt::Display) -> Failure {
+        Failure::damaged(Reason::IntegrityFailed, format!("{self}: {key}: {error}"))
     }
 }
 

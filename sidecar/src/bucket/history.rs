@@ -5,7 +5,6 @@ use lifeboat_ltx::{FileName, Header, Tail};
 use lifeboat_replica::inventory::FileEntry;
 use lifeboat_replica::layout::Level;
 use lifeboat_store::{Body, ETag, Listed, StoreError, Upload};
-use lifeboat_wire::Reason;
 
 use super::Bucket;
 use crate::exit::Failure;
@@ -124,10 +123,6 @@ impl Bucket {
             files.extend(self.level_after(level, after).await?);
         }
         Ok(files)
-    }
-
-    fn damaged(&self, key: &str, error: &dyn std::fmt::Display) -> Failure {
-        Failure::damaged(Reason::IntegrityFailed, format!("{self}: {key}: {error}"))
     }
 }
 

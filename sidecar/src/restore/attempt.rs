@@ -21,7 +21,7 @@ use crate::exit::{Exit, Failure};
 use crate::local::Local;
 use crate::progress::Progress;
 use crate::rebuild::{Finish, Overwrite};
-use crate::retry::Trying;
+use crate::retry;
 
 /// What is to be restored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,13 +92,7 @@ async fn list_and_plan(
     bucket: &Bucket,
     how: &How,
 ) -> Result<(Result<Option<RestorePlan>, Failure>, u64), Failure> {
-    let mut trying = Trying::lasting(how.patience);
-    let inventory = loop {
-        match bucket.inventory().await {
-            Err(failure) if failure.exit == Exit::Unavailable => trying.again(failure).await?,
-            listed => break listed?,
-        }
-    };
+    let inventory = retry::lasting(how.patience, || bucket.inventory()).await?;
     if !inventory.holds_pages() {
         return Ok((Ok(None), 0));
     }

@@ -12,9 +12,9 @@ use lifeboat_replica::inventory::FileEntry;
 use lifeboat_wire::Reason;
 
 use crate::bucket::Bucket;
-use crate::exit::{Exit, Failure};
+use crate::exit::Failure;
 use crate::progress::Progress;
-use crate::retry::Trying;
+use crate::retry;
 
 /// A replica, and how long to ask it for each thing.
 #[derive(Clone, Debug)]
@@ -37,21 +37,13 @@ impl Source {
     /// Unavailable when the bucket does not answer; damaged, with [`Reason::ChainGap`], when the file is gone or is another
     /// one than was listed: then the replica must be listed again.
     pub(super) async fn fetch(&self, file: &FileEntry, range: Range<u64>) -> Result<Bytes, Failure> {
-        let mut trying = Trying::lasting(self.patience);
-        loop {
-            match self.bucket.range_of(file, range.clone()).await {
-                Ok(Some(bytes)) => {
-                    self.progress.add(bytes.len() as u64);
-                    return Ok(bytes);
-                }
-                Ok(None) => {
-                    let message = format!("{} was listed and is gone, or was replaced", file.key);
-                    return Err(Failure::damaged(Reason::ChainGap, message));
-                }
-                Err(failure) if failure.exit == Exit::Unavailable => trying.again(failure).await?,
-                Err(failure) => return Err(failure),
-            }
-        }
+        let read = retry::lasting(self.patience, || self.bucket.range_of(file, range.clone())).await?;
+        let bytes = read.ok_or_else(|| {
+            let message = format!("{} was listed and is gone, or was replaced", file.key);
+            Failure::damaged(Reason::ChainGap, message)
+        })?;
+        self.progress.add(bytes.len() as u64);
+        Ok(bytes)
     }
 
     /// The header of a listed file.
