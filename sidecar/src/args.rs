@@ -342,9 +342,9 @@ pub enum StoreVerb {
     Check(StoreCheckArgs),
 }
 
-/// Arguments of `store check`.
+/// The replica that a command is about.
 #[derive(Args, Debug)]
-pub struct StoreCheckArgs {
+pub struct ReplicaArgs {
     /// A URL, or a database of the config file.
     #[arg(value_name = "URL|DB")]
     pub source: String,
@@ -356,6 +356,14 @@ pub struct StoreCheckArgs {
     /// Store.
     #[command(flatten)]
     pub store: StoreArgs,
+}
+
+/// Arguments of `store check`.
+#[derive(Args, Debug)]
+pub struct StoreCheckArgs {
+    /// Which replica.
+    #[command(flatten)]
+    pub replica: ReplicaArgs,
 
     /// Print one JSON object.
     #[arg(long)]

@@ -47,9 +47,11 @@ enum Kind {
 /// [`Failure`] when the replica cannot be read.
 #[expect(clippy::print_stdout, reason = "results go to standard output")]
 pub async fn run(args: &LtxArgs) -> Result<(), Failure> {
-    let bucket =
-        connect::open(&connect::meant(&args.source, &args.config, &args.store)?, connect::Folder::MustExist)
-            .await?;
+    let bucket = connect::open(
+        &connect::meant(&args.replica.source, &args.replica.config, &args.replica.store)?,
+        connect::Folder::MustExist,
+    )
+    .await?;
     let mut files = bucket.files().await?;
     let head = bucket.head().await?.map(|(head, _)| head);
     files.retain(|file| match args.level {

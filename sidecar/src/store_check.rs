@@ -73,7 +73,7 @@ pub async fn run(args: &StoreCheckArgs) -> Result<(), Failure> {
 }
 
 async fn checked(args: &StoreCheckArgs) -> Result<Checked, Failure> {
-    match connect::meant(&args.source, &args.config, &args.store)? {
+    match connect::meant(&args.replica.source, &args.replica.config, &args.replica.store)? {
         Location::S3(s3) => in_bucket(&s3).await,
         Location::Directory(folder) => in_folder(&folder).await,
     }

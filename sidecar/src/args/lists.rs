@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use lifeboat_replica::layout::Level;
 
-use super::{ConfigArgs, StoreArgs};
+use super::{ConfigArgs, ReplicaArgs};
 
 /// Arguments of `databases`.
 #[derive(Args, Debug)]
@@ -22,17 +22,9 @@ pub struct DatabasesArgs {
 /// Arguments of `ltx`.
 #[derive(Args, Debug)]
 pub struct LtxArgs {
-    /// A URL, or a database of the config file.
-    #[arg(value_name = "URL|DB")]
-    pub source: String,
-
-    /// Configuration.
+    /// Which replica.
     #[command(flatten)]
-    pub config: ConfigArgs,
-
-    /// Store.
-    #[command(flatten)]
-    pub store: StoreArgs,
+    pub replica: ReplicaArgs,
 
     /// Only files of this level: 0 as captured, 1 to 3 merged, 9 whole databases; or all
     #[arg(long, value_name = "LEVEL", default_value = "all", value_parser = parse_level)]
