@@ -18,15 +18,14 @@ use lifeboat_replica::inventory::Inventory;
 use lifeboat_replica::slot::WriteAnswer;
 use lifeboat_wire::Reason;
 use tokio::runtime::Handle;
-use tokio::task::spawn_blocking;
 
-use crate::args::IntegrityCheck;
+use crate::blocking::blocking;
 use crate::bucket::Bucket;
 use crate::clock::wall_ms;
 use crate::exit::Failure;
 use crate::marks::Marks;
-use crate::rebuild::{Finish, KeepSums, Overwrite, Rebuilt};
-use crate::restore::{How, Wanted, restore};
+use crate::rebuild::Rebuilt;
+use crate::restore::{How, restore};
 use crate::retry::Trying;
 use crate::{claim, marks, pod, pod_restore};
 
@@ -96,16 +95,15 @@ async fn header(bucket: &Bucket, end: &ForeignEnd) -> Result<Header, Failure> {
 /// What the replica restores to, in a file of our own that does not stay.
 async fn rebuild(bucket: &Bucket, end: &ForeignEnd, marks: &Marks) -> Result<Rebuilt, Failure> {
     let scratch = marks.folder().join("adopted.db");
-    let finish = Finish { overwrite: Overwrite::Force, integrity: IntegrityCheck::None, sums: KeepSums::Yes };
-    let how = How { wanted: Wanted::Latest, parallelism: RESTORE_AT_ONCE, patience: PATIENCE, finish };
+    let how = How::to_go_on(PATIENCE);
     let (from, to, runtime) = (bucket.clone(), scratch.clone(), Handle::current());
     // A restore cannot be handed from thread to thread, as a follower is; so it gets one.
     let run = move || runtime.block_on(restore(&from, &to, &how));
-    let restored = spawn_blocking(run).await.map_err(|error| Failure::bug(error.to_string()));
+    let restored = blocking(run).await;
     if let Err(error) = std::fs::remove_file(&scratch) {
         tracing::debug!("{}: {error}", scratch.display());
     }
-    let restored = restored??.filter(|restored| restored.txid == Some(end.newest.max.to_string()));
+    let restored = restored?.filter(|restored| restored.txid == Some(end.newest.max.to_string()));
     restored.and_then(|restored| restored.rebuilt).ok_or_else(|| claim::moved(bucket))
 }
 
@@ -171,5 +169,3 @@ async fn take(bucket: &Bucket, inventory: &Inventory, end: &ForeignEnd, base: Ba
 
 /// How long the bucket is tried; after that everything begins anew.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// Requests to the bucket that are under way at once.
-const RESTORE_AT_ONCE: usize = 8;

@@ -9,6 +9,7 @@ use tokio::sync::mpsc::{self, Receiver};
 use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
+use crate::blocking::blocking;
 use crate::board::{Board, Post};
 use crate::config::{Config, DatabaseConfig, FolderConfig};
 use crate::discovery::{Discovery, Known, KnownDatabase};
@@ -151,11 +152,11 @@ impl Fleet {
         }
         let count = folders.len();
         let mut discovery = Discovery::new(folders, self.known.clone(), &self.shared.watcher);
-        let looked = tokio::task::spawn_blocking(move || {
+        let looked = blocking(move || {
             let databases = discovery.look_first();
-            (discovery, databases)
+            Ok((discovery, databases))
         });
-        let (discovery, databases) = looked.await.map_err(|error| Failure::bug(error.to_string()))?;
+        let (discovery, databases) = looked.await?;
         let found_now = counted(databases.len(), "database");
         tracing::info!("{found_now} found in {}", counted(count, "folder"));
         if databases.is_empty() && self.followers.is_empty() && !discovery.is_lasting() {

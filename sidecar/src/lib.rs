@@ -14,7 +14,7 @@
 //! | [`store_now`], [`show`], [`ctl`] | whoever asks: `lifeboat sync`, `lifeboat status`, the probes |
 //! | [`configured`], [`files`], [`manual`], [`table`] | what lists and explains: databases, config, files of a replica, pages |
 //! | [`store_check`] | whoever chooses a bucket: `lifeboat store check` |
-//! | [`disk`], [`clock`], [`shutdown`] | files and times, and how it stops |
+//! | [`disk`], [`clock`], [`blocking`], [`shutdown`] | files, times and threads, and how it stops |
 //!
 //! What to do next is decided in `lifeboat_replica`; here it is done.
 
@@ -22,6 +22,7 @@ pub mod adopt;
 pub mod answer;
 pub mod args;
 pub mod backlog;
+pub mod blocking;
 pub mod board;
 pub mod bucket;
 pub mod capture;

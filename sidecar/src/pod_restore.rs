@@ -12,7 +12,8 @@ use lifeboat_replica::dirty_pages::DirtyPages;
 use lifeboat_replica::page_log::LogIdentity;
 use lifeboat_wire::{DatabaseOutcome, Outcome, Position, Reason, Step, Termination};
 
-use crate::args::{IntegrityCheck, RestoreArgs};
+use crate::args::RestoreArgs;
+use crate::blocking::blocking;
 use crate::board::position;
 use crate::bucket::Bucket;
 use crate::config::{Config, DatabaseConfig};
@@ -22,8 +23,8 @@ use crate::first_view::{self, Expected};
 use crate::handover::{self, HandOver};
 use crate::marks::{self, Marks};
 use crate::page_log_file::PageLogFile;
-use crate::rebuild::{Finish, KeepSums, Overwrite, Rebuilt};
-use crate::restore::{How, Restored, Wanted, default_wait, restore};
+use crate::rebuild::Rebuilt;
+use crate::restore::{How, Restored, default_wait, restore};
 use crate::retry::Trying;
 use crate::{claim, connect, disk, pod, rebuild};
 
@@ -109,8 +110,7 @@ async fn look(database: &DatabaseConfig, marks: &Marks, chain: &Chain) -> Result
     let (path, enforce, marks_there) = (database.path.clone(), database.enforce(), marks.clone());
     let (expected, lineage) = (marks.expected(chain), chain.lineage.clone());
     let looked = move || content(&path, enforce, expected, &marks_there, lineage);
-    let looked = tokio::task::spawn_blocking(looked).await;
-    let Some(content) = looked.map_err(|error| Failure::bug(error.to_string()))?? else {
+    let Some(content) = blocking(looked).await? else {
         return Ok(Local::Absent);
     };
     Ok(Local::Present { content, file_id: file_id(&database.path)?, record: marks.record()? })
@@ -151,9 +151,7 @@ async fn bring_back(
     sealed: &Sealed,
     patience: Duration,
 ) -> Result<Restored, Failure> {
-    let finish = Finish { overwrite: Overwrite::Force, integrity: IntegrityCheck::None, sums: KeepSums::Yes };
-    let how = How { wanted: Wanted::Latest, parallelism: PARALLELISM, patience, finish };
-    let restored = restore(bucket, &database.path, &how).await?;
+    let restored = restore(bucket, &database.path, &How::to_go_on(patience)).await?;
     let restored = restored.ok_or_else(|| Failure::bug("a replica with pages restored to nothing"))?;
     let expected = format!("{:016x}", sealed.base.txid);
     if restored.txid.as_deref() != Some(expected.as_str()) {
@@ -215,6 +213,3 @@ fn sentence(outcomes: &[DatabaseOutcome]) -> String {
     });
     each.collect::<Vec<_>>().join("; ")
 }
-
-/// How many requests one restore has under way at once.
-const PARALLELISM: usize = 8;

@@ -12,15 +12,16 @@ use lifeboat_replica::restore::{RestorePlan, Target, into_plan};
 use lifeboat_wire::Reason;
 
 use super::gather::gather;
-use super::pages::blocking;
 use super::source::Source;
 use super::{Outcome, Restored};
+use crate::args::IntegrityCheck;
+use crate::blocking::blocking;
 use crate::bucket::Bucket;
 use crate::clock::rfc3339;
 use crate::exit::{Exit, Failure};
 use crate::local::Local;
 use crate::progress::Progress;
-use crate::rebuild::{Finish, Overwrite};
+use crate::rebuild::{Finish, KeepSums, Overwrite};
 use crate::retry;
 
 /// What is to be restored.
@@ -45,6 +46,16 @@ pub struct How {
     pub patience: Duration,
     /// What happens to the file.
     pub finish: Finish,
+}
+
+impl How {
+    /// The newest state in place of whatever is there, with the checksum of every page: for whoever goes on writing it.
+    #[must_use]
+    pub const fn to_go_on(patience: Duration) -> Self {
+        let finish =
+            Finish { overwrite: Overwrite::Force, integrity: IntegrityCheck::None, sums: KeepSums::Yes };
+        Self { wanted: Wanted::Latest, parallelism: PARALLELISM, patience, finish }
+    }
 }
 
 /// Restores from `bucket` to `output`; `None` where the replica is proved to hold no database.
@@ -188,3 +199,5 @@ fn digest(inventory: &Inventory) -> u64 {
 
 /// How often a restore may be planned anew because files went away.
 const PLANS_MAX: usize = 10;
+/// Requests of a restore that nobody said another number for.
+const PARALLELISM: usize = 8;

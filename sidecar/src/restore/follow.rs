@@ -20,9 +20,9 @@ use tokio_util::io::{StreamReader, SyncIoBridge};
 use tokio_util::sync::CancellationToken;
 
 use super::attempt::{How, restore};
-use super::pages::blocking;
 use super::source::{Source, damaged};
 use super::{Outcome, Restored};
+use crate::blocking::blocking;
 use crate::bucket::Bucket;
 use crate::database::ReadableCopy;
 use crate::disk;

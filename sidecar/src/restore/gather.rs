@@ -22,6 +22,7 @@ use lifeboat_wal::PageNo;
 use super::jobs::Jobs;
 use super::pages::{self, Destination};
 use super::source::{Source, damaged};
+use crate::blocking::blocking;
 use crate::exit::Failure;
 use crate::local::Local;
 use crate::rebuild::Rebuild;
@@ -156,7 +157,7 @@ impl Gathering<'_> {
     async fn take_local(&mut self) -> Result<(), Failure> {
         let Some(local) = self.local else { return Ok(()) };
         let (placement, copier) = (self.placement.clone(), self.rebuild.copier(local));
-        self.jobs.start(pages::blocking(move || copier.copy(&placement))).await
+        self.jobs.start(blocking(move || copier.copy(&placement))).await
     }
 
     async fn take_whole(&mut self, file: &FileEntry, header: &Header, bytes: Bytes) -> Result<(), Failure> {
@@ -165,7 +166,7 @@ impl Gathering<'_> {
         let wanted: Vec<PageNo> =
             entries.map(|entry| entry.page).filter(|page| self.placement.claim(*page)).collect();
         let destination = self.destination(file);
-        self.jobs.start(pages::blocking(move || pages::write_whole(destination, &bytes, &wanted))).await
+        self.jobs.start(blocking(move || pages::write_whole(destination, &bytes, &wanted))).await
     }
 
     async fn take_ranges(&mut self, file: &FileEntry, header: &Header, tail: &[u8]) -> Result<(), Failure> {
@@ -206,7 +207,7 @@ impl Gathering<'_> {
         let (source, destination) = (self.source.clone(), self.destination(file));
         let job = async move {
             let bytes = source.fetch(&destination.file, fetch.range.clone()).await?;
-            pages::blocking(move || pages::write_frames(destination, &fetch, &bytes)).await
+            blocking(move || pages::write_frames(destination, &fetch, &bytes)).await
         };
         self.jobs.start(job).await
     }
@@ -215,7 +216,7 @@ impl Gathering<'_> {
     async fn take_streamed(&mut self, file: &FileEntry) -> Result<(), Failure> {
         let pieces = Box::pin(self.source.pieces(file));
         let (destination, placement) = (self.destination(file), self.placement.clone());
-        self.placement = pages::blocking(move || pages::write_stream(destination, pieces, placement)).await?;
+        self.placement = blocking(move || pages::write_stream(destination, pieces, placement)).await?;
         Ok(())
     }
 }

@@ -24,16 +24,6 @@ pub(super) struct Destination {
     pub(super) writer: TargetWriter,
 }
 
-/// Runs what waits for the disk, or computes for long.
-///
-/// # Errors
-/// As `work`; a bug where it panicked.
-pub(super) async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
-) -> Result<T, Failure> {
-    tokio::task::spawn_blocking(work).await.map_err(|error| Failure::bug(error.to_string()))?
-}
-
 /// Proves a whole file and writes the wanted pages of it, which ascend.
 ///
 /// # Errors
