@@ -70,7 +70,7 @@ impl<P> Parts<P> {
 }
 
 impl<P> Line<P> {
-    /// A line on which [few](PARTS_WAITING) parts wait, and where they come out.
+    /// A line on which few parts wait, and where they come out.
     #[must_use]
     pub fn new(cancelled: CancellationToken) -> (Self, Receiver<P>) {
         let (sender, receiver) = channel(PARTS_WAITING);
