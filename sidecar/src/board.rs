@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use lifeboat_replica::head::Base;
 use lifeboat_store::Requests;
 use lifeboat_wal::sqlite_version::SqliteVersion;
-use lifeboat_wire::{DatabaseStatus, LostSpan, Position, Status, Verdict};
+use lifeboat_wire::{DatabaseStatus, Position, Status};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::DatabaseConfig;
@@ -15,7 +15,9 @@ use crate::demand::Demand;
 use crate::exit::Failure;
 use crate::measures::Measures;
 use crate::watch::Watcher;
+use entry::{Entry, lose};
 
+mod entry;
 #[cfg(test)]
 mod tests;
 
@@ -66,23 +68,6 @@ pub struct Sample {
     pub measures: Measures,
     /// Whether it is closed until something happens to it.
     pub is_asleep: bool,
-}
-
-/// What one follower says.
-#[derive(Debug)]
-struct Entry {
-    status: DatabaseStatus,
-    measures: Measures,
-    is_asleep: bool,
-    /// Whether it was found in a folder, and not named.
-    is_found: bool,
-    waits_since: Option<Instant>,
-    is_open: bool,
-    is_started: bool,
-    last_turn: Option<Instant>,
-    /// Requests a day beyond the budget, and since when that is known.
-    pace: Option<(u64, Instant)>,
-    demand: Arc<Demand>,
 }
 
 /// The place on the board where one follower writes.
@@ -394,84 +379,6 @@ impl Post {
     }
 }
 
-impl Entry {
-    fn new(database: &DatabaseConfig) -> Self {
-        let status = DatabaseStatus {
-            name: database.name.clone(),
-            path: database.path.display().to_string(),
-            epoch: None,
-            position: None,
-            lag_seconds: None,
-            unreplicated_bytes: None,
-            requests_per_day: None,
-            away_since: None,
-            lost: Vec::new(),
-            oldest_restorable: None,
-            last_snapshot: None,
-            merge_failures: 0,
-            sqlite_version: None,
-            has_wal_reset_race: false,
-            verdict: None,
-            reason: None,
-            message: String::new(),
-        };
-        Self {
-            status,
-            measures: Measures::default(),
-            is_asleep: false,
-            is_found: database.is_discovered,
-            waits_since: None,
-            is_open: false,
-            is_started: false,
-            last_turn: None,
-            pace: None,
-            demand: Arc::default(),
-        }
-    }
-
-    fn status(&self) -> DatabaseStatus {
-        let mut status = self.status.clone();
-        if status.unreplicated_bytes.is_some() {
-            status.lag_seconds = Some(self.waits_since.map_or(0.0, |since| since.elapsed().as_secs_f64()));
-        }
-        // A pace that was not kept up is none any more.
-        let is_kept =
-            |(requests, since): &(u64, Instant)| since.elapsed() < 2 * DAY / pace_divisor(*requests);
-        status.requests_per_day = self.pace.filter(is_kept).map(|(requests, _)| requests);
-        status
-    }
-
-    /// Whether it is refused, fenced or broken.
-    fn is_over(&self) -> bool {
-        match self.status.verdict {
-            Some(Verdict::Fence | Verdict::Refuse | Verdict::Halt) => true,
-            Some(Verdict::Retry | Verdict::Rescan | Verdict::Unknown) | None => false,
-        }
-    }
-
-    fn clear(&mut self) {
-        self.status.verdict = None;
-        self.status.reason = None;
-        self.status.message.clear();
-    }
-}
-
-/// Adds a span, or makes the last one longer where it goes on without a break.
-fn lose(lost: &mut Vec<LostSpan>, from: jiff::Timestamp, to: jiff::Timestamp) -> bool {
-    let goes_on = lost.last_mut().filter(|last| {
-        last.to.parse::<jiff::Timestamp>().is_ok_and(|end| from <= end + jiff::SignedDuration::from_secs(1))
-    });
-    if let Some(last) = goes_on {
-        last.to = to.to_string();
-        return false;
-    }
-    lost.push(LostSpan { from: from.to_string(), to: to.to_string() });
-    if lost.len() > LOST_MAX {
-        lost.remove(0);
-    }
-    true
-}
-
 /// A slot in the words of the wire, and when it was stored.
 #[must_use]
 pub fn position(slot: Base, time: Option<jiff::Timestamp>) -> Position {
@@ -486,12 +393,5 @@ fn told(ms: i64) -> Option<String> {
     jiff::Timestamp::from_millisecond(ms).ok().map(|time| time.to_string())
 }
 
-fn pace_divisor(requests: u64) -> u32 {
-    u32::try_from(requests).unwrap_or(u32::MAX).max(1)
-}
-
-const DAY: Duration = Duration::from_secs(24 * 60 * 60);
-/// Spans of lost points in time that a status tells of.
-const LOST_MAX: usize = 10;
 /// A follower that has not turned for this long is stuck.
 const TURN_MAX: Duration = Duration::from_secs(20);
