@@ -321,16 +321,17 @@ impl Post {
 
     /// The follower's loop ended in order.
     pub fn ended(&self) {
-        self.write(|entry| entry.last_turn = None);
+        self.write(|entry| (entry.last_turn, entry.standing) = (None, None));
     }
 
     /// The database is not simply well.
     pub fn troubled(&self, failure: &Failure) {
-        self.write(|entry| {
-            entry.status.verdict = Some(failure.verdict());
-            entry.status.reason = Some(failure.reason);
-            entry.status.message.clone_from(&failure.message);
-        });
+        self.write(|entry| entry::tell(&mut entry.status, failure));
+    }
+
+    /// What is wrong that keeps no commit from being stored, so that no stored slot says it is over; `None` when it is.
+    pub fn stands(&self, failure: Option<Failure>) {
+        self.write(|entry| entry.standing = failure);
     }
 
     /// What the database waits for, which is no trouble, and says nothing where there is trouble; empty when that is over.

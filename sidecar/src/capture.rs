@@ -207,6 +207,8 @@ struct Capture<'a> {
     /// Whether the watch is armed, and if so, whether the kernel will tell.
     armed: Option<bool>,
     trouble: Trouble,
+    /// Whether it was said that checkpoints fail.
+    is_uncopied_said: bool,
     identity_checked: Instant,
     /// An event may have been about the names of the files.
     is_name_suspect: bool,
@@ -242,6 +244,7 @@ impl<'a> Capture<'a> {
             news_at: Instant::now(),
             armed: None,
             trouble: Trouble::default(),
+            is_uncopied_said: false,
             identity_checked: Instant::now(),
             is_name_suspect: false,
             is_gone: false,
@@ -379,6 +382,7 @@ impl<'a> Capture<'a> {
         if let Some(held) = self.database.take_kept_writers_out() {
             self.post.kept_writers_out(held);
         }
+        self.tell_uncopied();
         // While pages wait to be read, only reading them proves that it works.
         if self.dirty.is_empty() {
             self.healed();

@@ -148,8 +148,14 @@ impl std::error::Error for Failure {}
 
 impl From<DatabaseError> for Failure {
     fn from(error: DatabaseError) -> Self {
+        Self::from(&error)
+    }
+}
+
+impl From<&DatabaseError> for Failure {
+    fn from(error: &DatabaseError) -> Self {
         let mut message = error.to_string();
-        let mut cause = std::error::Error::source(&error);
+        let mut cause = std::error::Error::source(error);
         while let Some(error) = cause {
             message = format!("{message}: {error}");
             cause = error.source();

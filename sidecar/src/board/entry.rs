@@ -7,6 +7,7 @@ use lifeboat_wire::{DatabaseStatus, LostSpan, Verdict};
 
 use crate::config::DatabaseConfig;
 use crate::demand::Demand;
+use crate::exit::Failure;
 use crate::measures::Measures;
 
 /// What one follower says.
@@ -24,6 +25,8 @@ pub(super) struct Entry {
     /// Requests a day beyond the budget, and since when that is known.
     pub(super) pace: Option<(u64, Instant)>,
     pub(super) demand: Arc<Demand>,
+    /// What is wrong that keeps no commit from being stored. Told where nothing else is wrong.
+    pub(super) standing: Option<Failure>,
 }
 
 impl Entry {
@@ -58,6 +61,7 @@ impl Entry {
             last_turn: None,
             pace: None,
             demand: Arc::default(),
+            standing: None,
         }
     }
 
@@ -70,6 +74,9 @@ impl Entry {
         let is_kept =
             |(requests, since): &(u64, Instant)| since.elapsed() < 2 * DAY / pace_divisor(*requests);
         status.requests_per_day = self.pace.filter(is_kept).map(|(requests, _)| requests);
+        if let Some(standing) = self.standing.as_ref().filter(|_| status.verdict.is_none()) {
+            tell(&mut status, standing);
+        }
         status
     }
 
@@ -86,6 +93,13 @@ impl Entry {
         self.status.reason = None;
         self.status.message.clear();
     }
+}
+
+/// Says in a status what is wrong.
+pub(super) fn tell(status: &mut DatabaseStatus, failure: &Failure) {
+    status.verdict = Some(failure.verdict());
+    status.reason = Some(failure.reason);
+    status.message.clone_from(&failure.message);
 }
 
 /// Adds a span, or makes the last one longer where it goes on without a break.

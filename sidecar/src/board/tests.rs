@@ -1,3 +1,5 @@
+use lifeboat_wire::Verdict;
+
 use super::*;
 use crate::config::Config;
 
@@ -51,4 +53,19 @@ fn a_trouble_stays_until_it_is_over() {
     post.waits("a turn");
     let status = board.status().databases.remove(0);
     assert_eq!((status.verdict, status.message.as_str()), (None, "a turn"));
+}
+
+#[test]
+fn what_keeps_no_commit_from_being_stored_is_told_on_after_one_is_stored() {
+    let (board, post) = board();
+    let told = || board.status().databases.remove(0);
+    post.stands(Some(Failure::unavailable("the disk is full")));
+    post.stored(position(Base { txid: 1, checksum: None }, None));
+    assert_eq!((told().verdict, told().message.as_str()), (Some(Verdict::Retry), "the disk is full"));
+    post.troubled(&Failure::fenced("gone"));
+    assert_eq!(told().message, "gone", "what is worse comes first");
+    post.recovered();
+    assert_eq!(told().message, "the disk is full");
+    post.stands(None);
+    assert_eq!((told().verdict, told().message.as_str()), (None, ""));
 }

@@ -15,6 +15,19 @@ impl Capture<'_> {
         }
     }
 
+    /// A checkpoint of ours that fails keeps no commit from being stored, but somebody has to know.
+    pub(super) fn tell_uncopied(&mut self) {
+        let failure = self.database.uncopied().map(Failure::from);
+        let was_said = std::mem::replace(&mut self.is_uncopied_said, failure.is_some());
+        match &failure {
+            Some(failure) if !was_said => tracing::warn!("{failure}; trying again from time to time"),
+            None if was_said => tracing::info!("{}: its WAL is copied again", self.task.path.display()),
+            Some(_) => {}
+            None => return,
+        }
+        self.post.stands(failure);
+    }
+
     /// What can heal is tried again. A busy database stays open, so nothing is missed meanwhile; any other is closed and
     /// opened again, and compared page by page.
     pub(super) fn endure(&mut self, error: DatabaseError) -> Result<(), Failure> {
@@ -34,6 +47,9 @@ impl Capture<'_> {
             self.trouble.brief(Instant::now())
         } else {
             self.database.close();
+            // What comes after it begins anew.
+            self.is_uncopied_said = false;
+            self.post.stands(None);
             self.trouble.lasting(Instant::now())
         };
         let failure = Failure { exit: Exit::Unavailable, ..error.into() };

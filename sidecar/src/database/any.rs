@@ -227,6 +227,16 @@ impl Database {
         &self.path
     }
 
+    /// Why what was committed cannot be copied from the WAL into the database file at present, if it cannot. It can be
+    /// followed and read all the same.
+    #[must_use]
+    pub fn uncopied(&self) -> Option<&DatabaseError> {
+        match &self.mode {
+            Some(Mode::Wal(database)) => database.uncopied(),
+            Some(Mode::Journal(_)) | None => None,
+        }
+    }
+
     /// Whether opening switched the database to WAL mode.
     #[must_use]
     pub const fn switched_to_wal(&self) -> bool {

@@ -111,6 +111,8 @@ pub(super) enum Checkpointed {
     Ran,
     /// Somebody else is checkpointing.
     Busy,
+    /// It could not write, or the last one could not and it is too early to try again. The WAL holds everything.
+    Failed,
 }
 
 /// Copies committed frames into the database as far as readers allow, without waiting for anybody.
@@ -119,7 +121,7 @@ pub(super) fn checkpoint_passive(
     path: &Path,
 ) -> Result<Checkpointed, DatabaseError> {
     let busy = connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| row.get::<_, i64>(0));
-    match busy.map_err(|source| DatabaseError::sqlite(path, "checkpoint", source)) {
+    match busy.map_err(|source| DatabaseError::checkpoint(path, source)) {
         Ok(0) => Ok(Checkpointed::Ran),
         Ok(_) | Err(DatabaseError::Busy { .. }) => Ok(Checkpointed::Busy),
         Err(error) => Err(error),

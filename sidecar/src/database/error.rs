@@ -169,6 +169,17 @@ pub enum DatabaseError {
         /// SQLite's own words.
         source: rusqlite::Error,
     },
+    /// A checkpoint of ours cannot write. The database can be read all the same, and what was committed is safe in its WAL.
+    #[error(
+        "the WAL of {} cannot be copied into it and grows; commits are stored all the same. Look at its disk, which may be full",
+        path.display()
+    )]
+    Uncopied {
+        /// The database.
+        path: PathBuf,
+        /// SQLite's own words.
+        source: rusqlite::Error,
+    },
     /// The WAL-index cannot be read.
     #[error("cannot read the WAL-index of {}", path.display())]
     WalIndex {
@@ -205,6 +216,7 @@ impl DatabaseError {
             | Self::Truncated { .. }
             | Self::Unreadable { .. }
             | Self::Sqlite { .. }
+            | Self::Uncopied { .. }
             | Self::WalIndex { .. }
             | Self::Io { .. } => Verdict::Retry,
             Self::NotADatabase { .. }
@@ -234,6 +246,7 @@ impl DatabaseError {
             | Self::Replaced { .. }
             | Self::StrayWal { .. }
             | Self::Sqlite { .. }
+            | Self::Uncopied { .. }
             | Self::WalIndex { .. }
             | Self::Io { .. } => Reason::DatabaseUnreadable,
             Self::PageBeyondEnd { .. } => Reason::Bug,
@@ -286,6 +299,20 @@ impl DatabaseError {
         match source.sqlite_error_code() {
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Self::Busy { path },
             _ => Self::Unreadable { path, source },
+        }
+    }
+
+    /// The same while a checkpoint of ours runs, which writes.
+    pub(super) fn checkpoint(path: &Path, source: rusqlite::Error) -> Self {
+        let extended = source.sqlite_error().map(|error| error.extended_code);
+        match source.sqlite_error_code() {
+            // A WAL that is too short is another one than the WAL-index speaks of.
+            Some(ErrorCode::DiskFull | ErrorCode::SystemIoFailure | ErrorCode::ReadOnly)
+                if extended != Some(rusqlite::ffi::SQLITE_IOERR_SHORT_READ) =>
+            {
+                Self::Uncopied { path: path.to_owned(), source }
+            }
+            _ => Self::sqlite(path, "checkpoint", source),
         }
     }
 

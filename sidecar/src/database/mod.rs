@@ -26,6 +26,7 @@ mod audit;
 mod calm;
 pub(crate) mod check;
 mod connection;
+mod copying;
 mod detached;
 mod error;
 mod file_system;
@@ -56,6 +57,7 @@ use rusqlite::Connection;
 
 use crate::disk;
 use connection::Pin;
+use copying::Copying;
 use file_system::FileIdentity;
 pub(crate) use file_system::network_file_system;
 use follower::{Follower, Unread};
@@ -90,6 +92,7 @@ pub struct WalDatabase {
     synchronous: Synchronous,
     keeper: Keeper,
     pressure: Pressure,
+    copying: Copying,
     /// Since when somebody else is checkpointing whenever we try to.
     busy_since: Option<Instant>,
     /// The header at which the WAL was last found settled.
@@ -176,6 +179,7 @@ impl WalDatabase {
             synchronous: Synchronous::Normal,
             keeper: Keeper::open(path)?,
             pressure: Pressure::new(page_size, &header),
+            copying: Copying::default(),
             busy_since: None,
             settled_at: None,
             untouched: None,
@@ -236,7 +240,9 @@ impl WalDatabase {
     /// each costs it one failed lock, and the copying is ours. A long pause, a view and every error give the guard back,
     /// and an application that does not write as fast as it can never meets it.
     pub fn stand_by(&self, pause: Duration) {
-        if self.pressure.needs_guard() && pause <= GUARD_PAUSE_MAX && self.busy_since.is_none() {
+        let is_of_use =
+            self.pressure.needs_guard() && self.busy_since.is_none() && !self.copying.is_failing();
+        if is_of_use && pause <= GUARD_PAUSE_MAX {
             self.keeper.guard();
         } else {
             self.keeper.unguard();

@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 use lifeboat_replica::dirty_pages::DirtyPages;
 use lifeboat_wal::wal_index::IndexHeader;
 
-use super::connection::{self, Checkpointed};
+use super::connection::Checkpointed;
 use super::pressure::{FEW_FRAMES, Relief};
-use super::{DatabaseError, Followed, Synchronous, WalDatabase};
+use super::{DatabaseError, Followed, WalDatabase};
 
 impl WalDatabase {
     /// Keeps the WAL short under a load without pauses, as [`pressure`](super::pressure) decides.
@@ -24,6 +24,10 @@ impl WalDatabase {
         }
         match self.pressure.decide(header) {
             Relief::None => Ok(Followed::NOTHING),
+            // Nobody is kept out for a checkpoint that may fail as the last one did.
+            Relief::Restart if self.copying.is_failing() => {
+                self.roll_and_checkpoint(dirty).map(|(followed, _)| followed)
+            }
             Relief::Checkpoint => {
                 let (followed, _) = self.roll_and_checkpoint(dirty)?;
                 Ok(followed.and(self.give_way_if_stuck(dirty)?))
@@ -40,10 +44,14 @@ impl WalDatabase {
         for _ in 0..self.pressure.copy_rounds() {
             let (meanwhile, checkpointed) = self.roll_and_checkpoint(dirty)?;
             followed = followed.and(meanwhile);
-            if checkpointed == Checkpointed::Busy {
-                return Ok(followed.and(self.give_way_if_stuck(dirty)?));
+            match checkpointed {
+                Checkpointed::Ran => {}
+                Checkpointed::Busy => return Ok(followed.and(self.give_way_if_stuck(dirty)?)),
+                Checkpointed::Failed => return Ok(followed),
             }
-            self.sync_early()?;
+            if self.sync_early()? != Checkpointed::Ran {
+                return Ok(followed);
+            }
             let index = self.read_index()?;
             if self.pressure.is_hindered(&index) {
                 return Ok(followed);
@@ -62,16 +70,6 @@ impl WalDatabase {
         self.kept_writers_out = Some(held);
         tracing::debug!("{}: the write lock was held for {} µs", self.path.display(), held.as_micros());
         Ok(followed.and(finished?).and(self.give_way_if_stuck(dirty)?))
-    }
-
-    /// A checkpoint that is not complete leaves the syncing of the database to the one that is. Better now than under the
-    /// lock.
-    fn sync_early(&self) -> Result<(), DatabaseError> {
-        match self.synchronous {
-            Synchronous::Normal => lifeboat_wal_index::sync_database(&self.checkpointer)
-                .map_err(|source| DatabaseError::wal_index(&self.path, source)),
-            Synchronous::Off => Ok(()),
-        }
     }
 
     fn finish_under_lock(&mut self, dirty: &mut DirtyPages) -> Result<Followed, DatabaseError> {
@@ -101,8 +99,7 @@ impl WalDatabase {
         dirty: &mut DirtyPages,
     ) -> Result<(Followed, Checkpointed), DatabaseError> {
         let (header, rolled) = self.roll(dirty)?;
-        let checkpoint = || connection::checkpoint_passive(&self.checkpointer, &self.path);
-        let checkpointed = self.keeper.unguarded(checkpoint)?;
+        let checkpointed = self.checkpoint()?;
         match checkpointed {
             Checkpointed::Ran => {
                 self.note_untouched()?;
@@ -112,6 +109,7 @@ impl WalDatabase {
             Checkpointed::Busy => {
                 let _ = self.busy_since.get_or_insert_with(Instant::now);
             }
+            Checkpointed::Failed => {}
         }
         Ok((rolled.followed, checkpointed))
     }

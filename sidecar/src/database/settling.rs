@@ -51,7 +51,7 @@ impl WalDatabase {
         self.say_if_lost(followed);
         self.give_way_if_stuck(dirty)?;
         let before = self.read_index()?;
-        if checkpointed == Checkpointed::Busy || !before.is_backfilled() {
+        if checkpointed != Checkpointed::Ran || !before.is_backfilled() {
             return Ok(Settled::NotYet);
         }
         // Now the pin gets read mark 0, which lets the next writer restart the WAL.

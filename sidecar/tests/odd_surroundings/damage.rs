@@ -30,6 +30,18 @@ impl Mount {
     }
 }
 
+impl Mount {
+    /// Full to the last byte: not even an empty file fits.
+    fn fill(&self) {
+        let _ = Command::new("dd")
+            .args(["if=/dev/zero", "bs=4096", "status=none"])
+            .stderr(std::process::Stdio::null())
+            .arg(format!("of={}", self.at.join("filler").display()))
+            .status();
+        assert!(fs::write(self.at.join("more"), [0; 5000]).is_err(), "the disk is full");
+    }
+}
+
 impl Drop for Mount {
     fn drop(&mut self) {
         let _ = Command::new("umount").arg("--lazy").arg(&self.at).status();
@@ -263,13 +275,7 @@ fn on_a_full_disk_commits_are_still_stored() {
     insert(&application, 20);
     let replicating = scene.start();
     scene.wait_until_stored();
-    // Full to the last byte: not even an empty file fits.
-    let _ = Command::new("dd")
-        .args(["if=/dev/zero", "bs=4096", "status=none"])
-        .stderr(std::process::Stdio::null())
-        .arg(format!("of={}", mount.at.join("filler").display()))
-        .status();
-    assert!(fs::write(mount.at.join("more"), [0; 5000]).is_err(), "the disk is full");
+    mount.fill();
     for _ in 0..3 {
         let files = scene.stored_files();
         application.execute_batch("UPDATE t SET x = randomblob(2000)").unwrap();
@@ -286,6 +292,43 @@ fn on_a_full_disk_commits_are_still_stored() {
     let replicating = scene.start();
     application.execute_batch("UPDATE t SET x = randomblob(2000)").unwrap();
     scene.stop(replicating);
+}
+
+#[test]
+fn while_the_wal_cannot_be_copied_into_the_database_commits_are_stored_and_it_heals_by_itself() {
+    let place = Place::new();
+    let mount = Mount::new(place.path("disk"), &["-t", "tmpfs", "-o", "size=4m", "tmpfs"]);
+    std::os::unix::fs::symlink(mount.at.join("app.db"), place.path("app.db")).unwrap();
+    let scene = Scene { place };
+    let application = scene.application("WAL");
+    application.execute_batch("CREATE TABLE t(x)").unwrap();
+    insert(&application, 20);
+    // A WAL that has room for what comes, while the database file has none.
+    (0..50).for_each(|_| application.execute_batch("UPDATE t SET x = randomblob(2000)").unwrap());
+    let replicating = scene.start();
+    scene.wait_until_stored();
+    mount.fill();
+    for _ in 0..3 {
+        let (files, stored) = (scene.stored_files(), scene.status()["position"]["txid"].clone());
+        insert(&application, 5);
+        let is_stored = |status: &serde_json::Value| {
+            status["position"]["txid"] != stored && status["unreplicatedBytes"] == 0
+        };
+        scene.wait_for(is_stored, "that all is stored");
+        assert!(scene.stored_files() > files);
+        let status = scene.wait_for_trouble("DatabaseUnreadable");
+        assert!(status["message"].as_str().unwrap().contains("full"), "{status}");
+        std::thread::sleep(std::time::Duration::from_millis(300));
+        assert_eq!(scene.status()["reason"], "DatabaseUnreadable", "it is not over");
+    }
+    fs::remove_file(mount.at.join("filler")).unwrap();
+    scene.wait_until_stored();
+    insert(&application, 1);
+    scene.wait_until_stored();
+    replicating.wait_for("its WAL is copied again");
+    assert!(!replicating.log().contains("looking again"), "what was open stayed open");
+    scene.stop(replicating);
+    scene.compare(36);
 }
 
 #[test]

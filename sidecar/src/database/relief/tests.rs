@@ -4,6 +4,7 @@ use rusqlite::Connection;
 use tempfile::TempDir;
 
 use super::*;
+use crate::database::connection;
 use crate::database::keeper::Keeper;
 use crate::database::tests::{application, checkpoint, gained, insert, tear};
 use crate::database::{EnforceWal, Settled};
