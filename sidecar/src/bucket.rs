@@ -104,20 +104,6 @@ impl Bucket {
         Ok(Inventory::new(files, self.head().await?.map(|(head, _)| head)))
     }
 
-    /// Every live slot and the head; with the files of the other levels only where no slot says that there are pages.
-    ///
-    /// # Errors
-    /// As [`inventory`](Self::inventory).
-    pub async fn slots_and_head(&self) -> Result<Inventory, Failure> {
-        let head = self.head().await?.map(|(head, _)| head);
-        let floor = head.as_ref().map_or(0, |head| head.floor(Level::CAPTURED));
-        let slots = self.level_after(Level::CAPTURED, floor).await?;
-        // Slots of a replica that was created in between are no slots without a head.
-        let head = if head.is_some() { head } else { self.head().await?.map(|(head, _)| head) };
-        let inventory = Inventory::new(slots, head);
-        if inventory.holds_pages() { Ok(inventory) } else { self.inventory().await }
-    }
-
     /// Every file of every level, dead or alive.
     ///
     /// # Errors
@@ -126,14 +112,13 @@ impl Bucket {
         self.live_files(0).await
     }
 
-    /// The TXIDs of all slots after `floor`, ascending.
+    /// The slots after `floor`, ascending.
     ///
     /// # Errors
     /// [`Failure`] when the list cannot be read completely.
-    pub async fn slots(&self, floor: u64) -> Result<Vec<Txid>, Failure> {
-        let slots = self.level_after(Level::CAPTURED, floor).await?;
-        let mut slots: Vec<_> = slots.into_iter().map(|file| file.max).collect();
-        slots.sort_unstable();
+    pub async fn slots(&self, floor: u64) -> Result<Vec<FileEntry>, Failure> {
+        let mut slots = self.level_after(Level::CAPTURED, floor).await?;
+        slots.sort_unstable_by_key(|file| file.max);
         Ok(slots)
     }
 

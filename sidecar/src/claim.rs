@@ -2,14 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use lifeboat_ltx::{Checksum, Txid};
-use lifeboat_replica::adoption::{Chain, ChainSlot, Record};
+use lifeboat_replica::adoption::{Ask, Chain, Look, LookStep, Record, Told};
 use lifeboat_replica::claim::{
-    Action, Claim, ClaimError, Claimant, Fact, Opened, Opening, OpeningStep, Patience, Sealed, SlotRead, Step,
+    Action, Claim, ClaimError, Claimant, Fact, Opened, Opening, OpeningStep, Patience, Sealed, Step,
 };
-use lifeboat_replica::epoch::Epoch;
 use lifeboat_replica::head::{Owner, hex};
-use lifeboat_replica::inventory::Inventory;
 use lifeboat_replica::slot::WriteAnswer;
 use lifeboat_wire::Reason;
 
@@ -115,7 +112,9 @@ async fn try_perform(bucket: &Bucket, action: &Action) -> Result<Fact, Failure> 
             let (answer, etag) = bucket.replace_head(head, etag).await?;
             Fact::HeadWritten(answer, etag)
         }
-        Action::ListSlots { after } => Fact::Slots(bucket.slots(*after).await?),
+        Action::ListSlots { after } => {
+            Fact::Slots(bucket.slots(*after).await?.into_iter().map(|file| file.max).collect())
+        }
         Action::ReadSlot(txid) => Fact::Slot(bucket.slot(*txid).await?),
         Action::PutSeal { txid, bytes } => Fact::SealWritten(bucket.create_seal(*txid, bytes).await?),
         Action::Pause(ms) => {
@@ -148,85 +147,19 @@ pub async fn chain(
 }
 
 async fn read_chain(bucket: &Bucket, record: Option<&Record>) -> Result<Chain, Failure> {
-    let inventory = bucket.slots_and_head().await?;
-    if inventory.head().is_none() && !inventory.files().is_empty() {
-        return Err(ClaimError::UnclaimedData { files: inventory.files().len() }.into());
-    }
-    let newest = inventory.slots().last().map(|file| file.max);
-    let mut slots = Slots { bucket, read: None };
-    let checksum = match newest {
-        Some(txid) => match slots.get(txid).await? {
-            Some(slot) if slot.header.mark.is_none() => return Err(ClaimError::ForeignFile { txid }.into()),
-            Some(_) | None => slots.checksum(txid).await?,
-        },
-        None => None,
-    };
-    let at_record = match record.and_then(|record| Txid::try_new(record.slot.txid)) {
-        Some(txid) => slots.checksum(txid).await?,
-        None => None,
-    };
-    let lineage = inventory.head().map(|head| head.lineage.clone()).unwrap_or_default();
-    Ok(Chain {
-        lineage,
-        checksum,
-        at_record,
-        newest: newest.map_or(0, Txid::get),
-        newest_pages: inventory.slots().rfind(|file| !file.is_seal()).map_or(0, |file| file.max.get()),
-        holds_pages: inventory.holds_pages(),
-        since_record: match record {
-            Some(record) => slots_since(&mut slots, &inventory, record.slot.txid).await?,
-            None => Vec::new(),
-        },
-    })
-}
-
-/// The slots of a replica, none of them read twice in a row: the newest is mostly the one that is asked for most.
-struct Slots<'b> {
-    bucket: &'b Bucket,
-    read: Option<(Txid, Option<SlotRead>)>,
-}
-
-impl Slots<'_> {
-    async fn get(&mut self, txid: Txid) -> Result<Option<SlotRead>, Failure> {
-        match &self.read {
-            Some((read, slot)) if *read == txid => Ok(slot.clone()),
-            Some(_) | None => {
-                let slot = self.bucket.slot(txid).await?;
-                self.read = Some((txid, slot.clone()));
-                Ok(slot)
-            }
+    let (mut look, mut ask) = Look::begin(record.cloned());
+    loop {
+        let told = match ask {
+            Ask::Head => Told::Head(bucket.head().await?.map(|(head, _)| head)),
+            Ask::Slots { after } => Told::Files(bucket.slots(after).await?),
+            Ask::Everything => Told::Files(bucket.files().await?),
+            Ask::Slot(txid) => Told::Slot(bucket.slot(txid).await?),
+        };
+        match look.handle(told)? {
+            LookStep::Ask(next) => ask = next,
+            LookStep::Chain(chain) => return Ok(chain),
         }
     }
-
-    async fn checksum(&mut self, txid: Txid) -> Result<Option<Checksum>, Failure> {
-        Ok(self.get(txid).await?.and_then(|slot| slot.header.mark).map(|mark| mark.post_apply))
-    }
-}
-
-/// The slots after `txid`. Where one is missing, or cannot be told apart any more, a stranger's stands for it.
-async fn slots_since(
-    reads: &mut Slots<'_>,
-    inventory: &Inventory,
-    txid: u64,
-) -> Result<Vec<ChainSlot>, Failure> {
-    let mut slots = Vec::new();
-    let mut expected = txid;
-    for file in inventory.slots().filter(|file| file.max.get() > txid) {
-        expected += 1;
-        let stranger = ChainSlot { txid: expected, epoch: Epoch::new(0), is_seal: false };
-        if file.max.get() != expected || slots.len() >= SLOTS_LOOKED_AT_MAX {
-            slots.push(stranger);
-            break;
-        }
-        slots.push(match file.is_seal() {
-            true => ChainSlot { is_seal: true, ..stranger },
-            false => {
-                let epoch = reads.get(file.max).await?.map(|slot| slot.epoch());
-                ChainSlot { epoch: epoch.unwrap_or(stranger.epoch), ..stranger }
-            }
-        });
-    }
-    Ok(slots)
 }
 
 /// Somebody stored something while we looked; whoever hears this begins anew.
@@ -252,6 +185,3 @@ impl From<ClaimError> for Failure {
         }
     }
 }
-
-/// A record further behind than this proves nothing worth so many requests.
-const SLOTS_LOOKED_AT_MAX: usize = 1_000;

@@ -10,14 +10,14 @@
 //! Killed between any two steps it leaves files that are dead and still there; the next one deletes them. Whoever finds
 //! another writer's head stops pruning and deletes nothing any more.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use lifeboat_ltx::{Txid, decode_whole};
-use lifeboat_replica::claim::Opened;
-use lifeboat_replica::head::Head;
+use lifeboat_replica::claim::{Action, Fact, Opened};
 use lifeboat_replica::inventory::{FileEntry, Inventory};
 use lifeboat_replica::layout::Level;
+use lifeboat_replica::raising::{Raising, RaisingStep};
 use lifeboat_replica::retention::{Pruning, Wish, dead, decide};
 use lifeboat_replica::slot::WriteAnswer;
 use lifeboat_wire::Reason;
@@ -103,9 +103,8 @@ impl Prune {
                     continue;
                 }
                 Pruning::Raise(floors) => {
-                    let raised = self.opened.head.raise(floors);
                     pruned.requests += 1;
-                    if self.stop.is_cancelled() || !self.raise(raised).await? {
+                    if self.stop.is_cancelled() || !self.raise(floors).await? {
                         pruned.is_lost = !self.stop.is_cancelled();
                         return Ok(());
                     }
@@ -187,32 +186,46 @@ impl Prune {
         Ok(())
     }
 
-    /// Whether the head has the new floors. After an unclear answer only its content tells.
-    async fn raise(&mut self, raised: Head) -> Result<bool, Failure> {
-        for _ in 0..ROUNDS_MAX {
-            let written = self.bucket.replace_head(&raised, &self.opened.etag).await;
-            if let Ok((WriteAnswer::Done, Some(etag))) = written {
-                self.opened = Opened { head: raised, etag };
-                return Ok(true);
-            }
-            match retry::lasting(PATIENCE, || self.bucket.head()).await? {
-                Some((head, etag)) if head == raised => {
-                    self.opened = Opened { head, etag };
+    /// Whether the head has the new floors.
+    async fn raise(&mut self, floors: BTreeMap<u8, u64>) -> Result<bool, Failure> {
+        let (mut raising, mut action) = Raising::begin(self.opened.clone(), floors);
+        let later = |what: &str| Failure::unavailable(format!("{}: {what}", self.bucket));
+        loop {
+            match raising.handle(self.perform(action).await?)? {
+                RaisingStep::Do(next) => action = next,
+                RaisingStep::Raised(opened) => {
+                    self.opened = opened;
                     return Ok(true);
                 }
-                Some((head, etag)) if head == self.opened.head => self.opened.etag = etag,
-                // An earlier raise of ours, whose answer never came: what may go is decided anew, from there.
-                Some((head, etag)) if is_by_the_same_writer(&head, &self.opened.head) => {
-                    self.opened = Opened { head, etag };
-                    return Err(Failure::unavailable(format!(
-                        "{}: floors were raised meanwhile",
-                        self.bucket
-                    )));
+                RaisingStep::Moved(opened) => {
+                    self.opened = opened;
+                    return Err(later("floors were raised meanwhile"));
                 }
-                Some(_) | None => return Ok(false),
+                RaisingStep::Later(opened) => {
+                    self.opened = opened;
+                    return Err(later("the head could not be written"));
+                }
+                RaisingStep::Lost => return Ok(false),
             }
         }
-        Err(Failure::unavailable(format!("{}: the head could not be written", self.bucket)))
+    }
+
+    /// A write that was not answered, for whatever reason, is told as unclear.
+    async fn perform(&self, action: Action) -> Result<Fact, Failure> {
+        match action {
+            Action::ReplaceHead { head, etag } => {
+                let written = self.bucket.replace_head(&head, &etag).await;
+                let (answer, etag) = written.unwrap_or((WriteAnswer::Unclear, None));
+                Ok(Fact::HeadWritten(answer, etag))
+            }
+            Action::ReadHead => Ok(Fact::Head(retry::lasting(PATIENCE, || self.bucket.head()).await?)),
+            other @ (Action::CountFiles
+            | Action::CreateHead(_)
+            | Action::ListSlots { .. }
+            | Action::ReadSlot(_)
+            | Action::PutSeal { .. }
+            | Action::Pause(_)) => Err(Failure::bug(format!("raising floors wants {other:?}"))),
+        }
     }
 
     async fn delete(&self, dead: &[String], pruned: &mut Pruned) -> Result<(), Failure> {
@@ -227,11 +240,6 @@ impl Prune {
     }
 }
 
-/// Whether two heads are of one claim, in one state of it. Only its owner's nonce tells.
-fn is_by_the_same_writer(one: &Head, other: &Head) -> bool {
-    (&one.owner.nonce, one.epoch, &one.state) == (&other.owner.nonce, other.epoch, &other.state)
-}
-
 /// Whether a file is what its name and the list say, and all of it can be read where that is not much.
 fn is_named(file: &FileEntry, ends: &FileEnds) -> bool {
     let FileEnds { size, header, whole, .. } = ends;
@@ -239,7 +247,7 @@ fn is_named(file: &FileEntry, ends: &FileEnds) -> bool {
     is_readable && (*size, header.min_txid, header.max_txid) == (file.size, file.min, file.max)
 }
 
-/// Copying the first slot needs a second look, and lost answers a few more attempts.
+/// Copying the first slot needs a second look.
 const ROUNDS_MAX: usize = 5;
 const BATCH: usize = 100;
 /// One for each level.

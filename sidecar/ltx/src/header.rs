@@ -13,7 +13,7 @@ use crate::txid::Txid;
 pub const HEADER_SIZE: usize = 100;
 
 /// What a file says about itself before its pages.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Header {
     /// Page size of the database.
     pub page_size: PageSize,
@@ -38,7 +38,7 @@ pub struct Header {
 }
 
 /// Lifeboat's mark in the reserved bytes: rolling checksums of the whole database.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Mark {
     /// Checksum before this file is applied.
     pub pre_apply: Checksum,

@@ -10,8 +10,12 @@ use serde::{Deserialize, Serialize};
 use crate::epoch::Epoch;
 use crate::head::{Base, Head, checksum_text};
 
+mod look;
+
+pub use self::look::{Ask, Look, LookStep, Told};
+
 /// What a writer notes beside the database after each stored slot.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Record {
     /// The lineage in `head.json`.
@@ -70,7 +74,7 @@ impl Content {
 }
 
 /// One slot of the chain, for the rule about what came after the record.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ChainSlot {
     /// Its TXID.
@@ -82,7 +86,7 @@ pub struct ChainSlot {
 }
 
 /// What the bucket holds.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Chain {
     /// The lineage in `head.json`.

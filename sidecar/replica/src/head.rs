@@ -20,7 +20,7 @@ pub const FORMAT_VERSION: u32 = 1;
 pub const HEAD_BYTES_MAX: u64 = 64 * 1024;
 
 /// Who may write a replica, and since where.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Head {
     /// The layout of the whole prefix. A newer one is refused.
@@ -43,7 +43,7 @@ pub struct Head {
 }
 
 /// A process that writes, or wrote.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Owner {
     /// 128 random bits for each claim: the only thing a process may know itself by.
@@ -89,7 +89,7 @@ impl fmt::Display for Owner {
 }
 
 /// 128 random bits that name one claim.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Nonce(String);
 
@@ -108,7 +108,7 @@ pub fn hex(bits: [u8; 16]) -> String {
 }
 
 /// How far the current writer has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum HeadState {
     /// It has the epoch, but not yet its seal.
@@ -120,7 +120,7 @@ pub enum HeadState {
 }
 
 /// Where an epoch began.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Base {
     /// TXID of the seal; 0 when the epoch began with nothing.
     pub txid: u64,
@@ -190,6 +190,12 @@ impl Head {
     #[must_use]
     pub fn is_live(&self, level: Level, max: Txid) -> bool {
         max.get() > self.floor(level)
+    }
+
+    /// Whether both are of one claim, in one state of it. Only its owner's nonce tells.
+    #[must_use]
+    pub fn is_by_the_same_writer(&self, other: &Self) -> bool {
+        (&self.owner.nonce, self.epoch, self.state) == (&other.owner.nonce, other.epoch, other.state)
     }
 
     /// The bytes of the object.

@@ -6,7 +6,7 @@ use crate::head::Head;
 use crate::layout::Level;
 
 /// One LTX file, as listed.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct FileEntry {
     /// How far merged it is.
     pub level: Level,
@@ -32,7 +32,7 @@ impl FileEntry {
 
 /// Every file of every level, then the head: listed upwards, the head last, so that its floors are at least as new as
 /// every list.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Inventory {
     files: Vec<FileEntry>,
     head: Option<Head>,

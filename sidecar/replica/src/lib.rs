@@ -13,6 +13,7 @@
 //! | [`flush`], [`budget`] | when the next slot is cut, and how many requests a day that may cost |
 //! | [`compaction`] | when merged files and snapshots are due, and which pages they hold |
 //! | [`retention`], [`reach`] | which files may go, and what the others still lead to |
+//! | [`raising`] | whether the bucket has been told so, and they may be deleted |
 //! | [`page_sums`] | which of them differ from what the bucket has |
 //! | [`audit`] | which pages to hold against what the WAL said of them |
 //! | [`page_log`] | the same, kept beside the database for the process that comes after this one |
@@ -31,6 +32,7 @@ pub mod inventory;
 pub mod layout;
 pub mod page_log;
 pub mod page_sums;
+pub mod raising;
 pub mod reach;
 pub mod restore;
 pub mod retention;

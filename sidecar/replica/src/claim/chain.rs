@@ -11,7 +11,7 @@ use crate::layout::Level;
 use crate::slot::{self, WriteAnswer};
 
 /// What the chain holds up to a new seal.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ChainEnd {
     /// The seal.
     pub seal: Txid,
@@ -53,7 +53,7 @@ pub fn seal_bytes(
 }
 
 /// Walks from the floor to the end of the chain and over the seals of claimants that died or are slower.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct SlotWalk {
     nonce: Nonce,
     epoch: Epoch,
@@ -68,7 +68,7 @@ pub(super) enum WalkStep {
     Sealed(ChainEnd),
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum WalkState {
     Listing,
     ReadingEnd(Txid),
@@ -81,7 +81,7 @@ enum WalkState {
     Probing(Attempt),
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Attempt {
     header: Header,
     bytes: Vec<u8>,

@@ -30,7 +30,7 @@ use crate::layout::Level;
 use crate::slot::WriteAnswer;
 
 /// What must be done next; each is answered by exactly one [`Fact`].
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Action {
     /// Read `head.json`; answered by [`Fact::Head`].
     ReadHead,
@@ -83,7 +83,7 @@ pub enum Fact {
 }
 
 /// A slot, as read.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct SlotRead {
     /// Its header.
     pub header: Header,
@@ -109,7 +109,7 @@ pub enum Step {
 }
 
 /// A claim that has its seal: the predecessor can store nothing any more.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Sealed {
     /// The head as we wrote it.
     pub head: Head,
@@ -122,7 +122,7 @@ pub struct Sealed {
 }
 
 /// Who claims, and how patient it is.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Claimant {
     /// The claimant.
     pub owner: Owner,
@@ -142,13 +142,13 @@ pub struct Claimant {
 }
 
 /// The claim of one process, from the first look at the head to its seal.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Claim {
     claimant: Claimant,
     state: State,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum State {
     ReadingHead,
     ProvingAbsence,

@@ -5,7 +5,7 @@ use crate::head::{Base, Head, Owner};
 use crate::slot::WriteAnswer;
 
 /// The right to write.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Opened {
     /// The head as we wrote it.
     pub head: Head,
@@ -24,14 +24,14 @@ pub enum OpeningStep {
 
 /// The opening of a sealed claim, perhaps by another process of the same pod, which draws a nonce of its own: no two
 /// processes may ever believe that one claim is theirs.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Opening {
     sealed: Head,
     mine: Head,
     state: State,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum State {
     Reading,
     Writing,

@@ -5,7 +5,7 @@ pub type Millis = u64;
 
 /// How long to wait. A predecessor without progress has no tail to store, or cannot store it; waiting longer for it gains
 /// nothing and costs recovery time.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Patience {
     still_ms: Millis,
     total_ms: Millis,
