@@ -84,7 +84,8 @@ fn ended(status: &DatabaseStatus) -> (StatusCode, Failure) {
     } else {
         status.message.clone()
     };
-    (code, Failure { exit, reason: status.reason.unwrap_or(Reason::StoreUnavailable), message })
+    let reason = status.reason.unwrap_or(Reason::StoreUnavailable);
+    (code, Failure { exit, ..Failure::refused(reason, message) })
 }
 
 /// What is not stored to the last commit after `waited`, and what waits.

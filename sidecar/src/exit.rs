@@ -73,31 +73,37 @@ pub struct Failure {
     pub reason: Reason,
     /// One line: which thing, what is wrong, what to do.
     pub message: String,
+    /// Keys of stored files one of which must be what is damaged. Mostly empty.
+    pub suspects: Vec<String>,
 }
 
 impl Failure {
+    fn new(exit: Exit, reason: Reason, message: impl Into<String>) -> Self {
+        Self { exit, reason, message: message.into(), suspects: Vec::new() }
+    }
+
     /// Wrong usage or configuration.
     #[must_use]
     pub fn usage(message: impl Into<String>) -> Self {
-        Self { exit: Exit::Usage, reason: Reason::InvalidConfig, message: message.into() }
+        Self::new(Exit::Usage, Reason::InvalidConfig, message)
     }
 
     /// A request that cannot be honoured.
     #[must_use]
     pub fn refused(reason: Reason, message: impl Into<String>) -> Self {
-        Self { exit: Exit::Refused, reason, message: message.into() }
+        Self::new(Exit::Refused, reason, message)
     }
 
     /// Another writer owns the replica.
     #[must_use]
     pub fn fenced(message: impl Into<String>) -> Self {
-        Self { exit: Exit::Fenced, reason: Reason::SealedByNewerEpoch, message: message.into() }
+        Self::new(Exit::Fenced, Reason::SealedByNewerEpoch, message)
     }
 
     /// The bucket could not be reached for as long as we were told to try.
     #[must_use]
     pub fn unavailable(message: impl Into<String>) -> Self {
-        Self { exit: Exit::Unavailable, reason: Reason::StoreUnavailable, message: message.into() }
+        Self::new(Exit::Unavailable, Reason::StoreUnavailable, message)
     }
 
     /// The machine has no thread, or no memory for one, at this moment.
@@ -110,13 +116,13 @@ impl Failure {
     /// Data is not what it must be.
     #[must_use]
     pub fn damaged(reason: Reason, message: impl Into<String>) -> Self {
-        Self { exit: Exit::Damaged, reason, message: message.into() }
+        Self::new(Exit::Damaged, reason, message)
     }
 
     /// An invariant of our own broke.
     #[must_use]
     pub fn bug(message: impl Into<String>) -> Self {
-        Self { exit: Exit::Bug, reason: Reason::Bug, message: message.into() }
+        Self::new(Exit::Bug, Reason::Bug, message)
     }
 
     /// The same failure, with what it is about in front.
@@ -124,6 +130,12 @@ impl Failure {
     pub fn about(mut self, what: impl fmt::Display) -> Self {
         self.message = format!("{what}: {}", self.message);
         self
+    }
+
+    /// The same failure; one of the files with these keys must be what is damaged.
+    #[must_use]
+    pub fn suspecting(self, keys: impl IntoIterator<Item = String>) -> Self {
+        Self { suspects: keys.into_iter().collect(), ..self }
     }
 
     /// What whoever meets this must do.

@@ -113,12 +113,12 @@ impl Rebuild {
         local.copier(Arc::clone(&self.built), self.target.clone())
     }
 
-    /// Verifies the whole and puts it in place.
+    /// Verifies the whole and puts it in place. If it is wrong, one of the files with the keys `suspects` may be to blame.
     ///
     /// # Errors
     /// Damaged when the file is not what the mark of the newest file says, or SQLite finds it damaged; refused when the
     /// target exists and may not be replaced, or the disk refuses.
-    pub fn finish(self, newest: &Header, how: &Finish) -> Result<Rebuilt, Failure> {
+    pub fn finish(self, newest: &Header, how: &Finish, suspects: Vec<String>) -> Result<Rebuilt, Failure> {
         let failed = |error: io::Error| unwritable(&self.target, &error.to_string());
         let bytes = self.built.file.metadata().map_err(failed)?.len();
         // The disk works while the checksums are computed.
@@ -126,7 +126,7 @@ impl Rebuild {
             let syncing = scope.spawn(|| self.built.file.sync_all());
             (self.verify(newest, how.sums), syncing.join())
         });
-        let (checksum, sums) = verified?;
+        let (checksum, sums) = verified.map_err(|failure| failure.suspecting(suspects))?;
         synced.map_err(|_| Failure::bug("the thread that syncs panicked"))?.map_err(failed)?;
         check::integrity(self.temp.path(), how.integrity)?;
         let replaced = disk_metadata(&self.target)?;

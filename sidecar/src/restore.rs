@@ -51,6 +51,9 @@ pub struct Restored {
     pub fetched: u64,
     /// Time taken.
     pub seconds: f64,
+    /// Files that were damaged, or that did not fit to the others, and were done without.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub routed_around: Vec<RoutedAround>,
     /// What was written, page by page.
     #[serde(skip)]
     pub rebuilt: Option<Rebuilt>,
@@ -70,9 +73,20 @@ impl Restored {
             files: 0,
             fetched: 0,
             seconds: 0.0,
+            routed_around: Vec::new(),
             rebuilt: None,
         }
     }
+}
+
+/// A stored file that a restore did without. The result is what it would have been with it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RoutedAround {
+    /// Its key.
+    pub file: String,
+    /// What is wrong with it.
+    pub problem: String,
 }
 
 /// What a restore did.
@@ -238,6 +252,9 @@ fn say(args: &RestoreArgs, restored: &Restored, location: &Location) {
             restored.files,
             restored.seconds
         ),
+    }
+    for RoutedAround { file, problem } in &restored.routed_around {
+        println!("warning: {file} was not used: {problem}; the result is whole and exact all the same");
     }
 }
 

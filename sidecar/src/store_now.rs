@@ -111,11 +111,8 @@ fn say(args: &SyncArgs, answer: &Result<Synced, NotSynced>) -> Option<Failure> {
             if args.json {
                 println!("{}", serde_json::to_string(not).unwrap_or_default());
             }
-            Some(Failure {
-                exit: Exit::from_code(not.exit_code).unwrap_or(Exit::Unavailable),
-                reason: not.reason,
-                message: not.message.clone(),
-            })
+            let exit = Exit::from_code(not.exit_code).unwrap_or(Exit::Unavailable);
+            Some(Failure { exit, ..Failure::refused(not.reason, &not.message) })
         }
     }
 }

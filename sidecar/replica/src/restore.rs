@@ -5,6 +5,7 @@
 //! | here | the files that lead to a target, by TXID |
 //! | [`points`] | the targets there are, and the ones next to a target that is none |
 //! | [`time`] | which target a point in time means, reading few headers |
+//! | [`detour`] | another way to the same target, where a file is damaged |
 //! | [`placement`] | which file gives each page: the newest that has it |
 //! | [`fetches`] | which byte ranges of a large file are fetched |
 //!
@@ -13,6 +14,7 @@
 //! overlaps are harmless, because a later file only rewrites pages with newer images.
 
 use std::cmp::Reverse;
+use std::collections::BTreeSet;
 
 use lifeboat_ltx::Txid;
 
@@ -20,6 +22,7 @@ use crate::error::PlanError;
 use crate::inventory::{FileEntry, Inventory};
 use crate::layout::Level;
 
+pub mod detour;
 pub mod fetches;
 pub mod placement;
 pub mod points;
@@ -38,6 +41,7 @@ pub enum Target {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RestorePlan {
     files: Vec<FileEntry>,
+    witness: Option<FileEntry>,
 }
 
 impl RestorePlan {
@@ -45,6 +49,13 @@ impl RestorePlan {
     #[must_use]
     pub fn files(&self) -> &[FileEntry] {
         &self.files
+    }
+
+    /// Another file that says what the state at the target is, where the last one was merged and there is one: it ends there
+    /// too, or goes on from there.
+    #[must_use]
+    pub const fn witness(&self) -> Option<&FileEntry> {
+        self.witness.as_ref()
     }
 
     /// The TXID that the last file ends at.
@@ -73,29 +84,36 @@ pub fn plan_latest(inventory: &Inventory) -> Result<RestorePlan, PlanError> {
 /// # Errors
 /// [`PlanError`] where there is no database, or the files do not reach the target; then it names the targets next to it.
 pub fn plan(inventory: &Inventory, target: Target) -> Result<RestorePlan, PlanError> {
-    Ok(RestorePlan { files: at(inventory.files(), &choose(inventory, target)?) })
+    let none = BTreeSet::new();
+    let chosen = choose(inventory, target, &none)?;
+    Ok(RestorePlan { files: at(inventory.files(), &chosen), witness: witness(inventory, &chosen, |_| false) })
 }
 
-/// The same for whoever needs the inventory no more: a long list is not kept twice.
-///
-/// # Errors
-/// As [`plan`].
-pub fn into_plan(inventory: Inventory, target: Target) -> Result<RestorePlan, PlanError> {
-    let chosen = choose(&inventory, target)?;
-    let mut listed: Vec<Option<FileEntry>> = inventory.into_files().into_iter().map(Some).collect();
-    let files = chosen.into_iter().filter_map(|place| listed.get_mut(place)?.take());
-    Ok(RestorePlan { files: files.collect() })
-}
-
-/// The places of the files in the inventory, oldest first.
-fn choose(inventory: &Inventory, target: Target) -> Result<Vec<usize>, PlanError> {
+/// The places of the files in the inventory, oldest first, none of them with one of the keys in `without`. What the target is
+/// does not depend on these.
+fn choose(
+    inventory: &Inventory,
+    target: Target,
+    without: &BTreeSet<String>,
+) -> Result<Vec<usize>, PlanError> {
     if !inventory.holds_pages() {
         return Err(PlanError::EmptyReplica);
     }
+    let is_usable = |file: &FileEntry| !without.contains(&file.key);
     match target {
-        Target::Latest => to_the_end(inventory),
-        Target::Txid(wanted) => to_txid(inventory, wanted),
+        Target::Latest => to_the_end(inventory, is_usable),
+        Target::Txid(wanted) => to_txid(inventory, wanted, is_usable),
     }
+}
+
+/// The file that confirms what the last of the chosen ones says, if that was merged. Of several one that ends where it does,
+/// and of the lowest level.
+fn witness(inventory: &Inventory, chosen: &[usize], is_torn: impl Fn(&str) -> bool) -> Option<FileEntry> {
+    let last = inventory.files().get(*chosen.last()?)?;
+    let is_usable = |file: &&FileEntry| file.key != last.key && !is_torn(&file.key);
+    let mut usable = inventory.files().iter().filter(is_usable).filter(|_| last.level > Level::CAPTURED);
+    let ends = usable.clone().find(|file| file.max == last.max);
+    ends.or_else(|| usable.find(|file| Some(file.min) == last.max.next())).cloned()
 }
 
 fn at(files: &[FileEntry], places: &[usize]) -> Vec<FileEntry> {
@@ -111,8 +129,11 @@ pub fn plan_onward(inventory: &Inventory, from: Txid) -> Option<Vec<FileEntry>> 
     (reached >= newest).then(|| at(inventory.files(), &chosen))
 }
 
-fn to_the_end(inventory: &Inventory) -> Result<Vec<usize>, PlanError> {
-    let (chosen, reached) = from_a_snapshot(inventory.files(), u64::MAX);
+fn to_the_end(
+    inventory: &Inventory,
+    is_usable: impl Fn(&FileEntry) -> bool,
+) -> Result<Vec<usize>, PlanError> {
+    let (chosen, reached) = from_a_snapshot(inventory.files(), is_usable, u64::MAX);
     match inventory.files().iter().filter(|file| file.max.get() > reached).map(|file| file.min).min() {
         None => Ok(chosen),
         Some(next) => Err(Txid::try_new(reached)
@@ -120,9 +141,13 @@ fn to_the_end(inventory: &Inventory) -> Result<Vec<usize>, PlanError> {
     }
 }
 
-fn to_txid(inventory: &Inventory, wanted: Txid) -> Result<Vec<usize>, PlanError> {
+fn to_txid(
+    inventory: &Inventory,
+    wanted: Txid,
+    is_usable: impl Fn(&FileEntry) -> bool,
+) -> Result<Vec<usize>, PlanError> {
     let files = inventory.files();
-    let (chosen, reached) = from_a_snapshot(files, wanted.get());
+    let (chosen, reached) = from_a_snapshot(files, is_usable, wanted.get());
     let holds_pages = || chosen.iter().filter_map(|place| files.get(*place)).any(|file| !file.is_seal());
     if reached == wanted.get() && holds_pages() {
         return Ok(chosen);
@@ -132,12 +157,16 @@ fn to_txid(inventory: &Inventory, wanted: Txid) -> Result<Vec<usize>, PlanError>
 }
 
 /// The newest snapshot, and what continues it, up to a TXID: the places of the files; and the TXID reached.
-fn from_a_snapshot(files: &[FileEntry], until: u64) -> (Vec<usize>, u64) {
-    let early = |file: &FileEntry| file.max.get() <= until;
+fn from_a_snapshot(
+    files: &[FileEntry],
+    is_usable: impl Fn(&FileEntry) -> bool,
+    until: u64,
+) -> (Vec<usize>, u64) {
+    let is_usable = |file: &FileEntry| file.max.get() <= until && is_usable(file);
     let is_snapshot = |file: &FileEntry| file.level == Level::SNAPSHOT && file.min == Txid::FIRST;
-    let snapshots = files.iter().enumerate().filter(|(_, file)| early(file) && is_snapshot(file));
+    let snapshots = files.iter().enumerate().filter(|(_, file)| is_usable(file) && is_snapshot(file));
     let snapshot = snapshots.max_by_key(|(_, file)| file.max);
-    let (rest, reached) = chain(files, early, snapshot.map_or(0, |(_, file)| file.max.get()));
+    let (rest, reached) = chain(files, is_usable, snapshot.map_or(0, |(_, file)| file.max.get()));
     (snapshot.map(|(place, _)| place).into_iter().chain(rest).collect(), reached)
 }
 

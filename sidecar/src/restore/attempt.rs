@@ -6,14 +6,16 @@ use std::time::{Duration, Instant};
 
 use lifeboat_ltx::Txid;
 use lifeboat_replica::PlanError;
-use lifeboat_replica::inventory::Inventory;
+use lifeboat_replica::inventory::{FileEntry, Inventory};
+use lifeboat_replica::layout::Level;
+use lifeboat_replica::restore::detour::Detour;
 use lifeboat_replica::restore::time::TimeSearch;
-use lifeboat_replica::restore::{RestorePlan, Target, into_plan};
+use lifeboat_replica::restore::{RestorePlan, Target};
 use lifeboat_wire::Reason;
 
 use super::gather::gather;
 use super::source::Source;
-use super::{Outcome, Restored};
+use super::{Outcome, Restored, RoutedAround};
 use crate::args::IntegrityCheck;
 use crate::blocking::blocking;
 use crate::bucket::Bucket;
@@ -65,29 +67,53 @@ impl How {
 pub async fn restore(bucket: &Bucket, output: &Path, how: &How) -> Result<Option<Restored>, Failure> {
     let begun = Instant::now();
     let local = local(output, how.finish.overwrite).await?;
-    let mut seen = None;
+    let (mut detour, mut seen, mut first) = (Detour::default(), None, None);
     for _ in 0..PLANS_MAX {
-        let (planned, inventory) = list_and_plan(bucket, how).await?;
+        let (planned, inventory) = list_and_plan(bucket, how, &mut detour).await?;
         let failure = match planned {
             Ok(None) => return Ok(None),
             Ok(Some(plan)) => match attempt(bucket, plan, output, local.as_ref(), how).await {
                 Ok(restored) => {
-                    return Ok(Some(Restored { seconds: begun.elapsed().as_secs_f64(), ..restored }));
+                    let seconds = begun.elapsed().as_secs_f64();
+                    return Ok(Some(Restored { seconds, routed_around: routed_around(&detour), ..restored }));
                 }
                 Err(failure) => failure.about(bucket),
             },
-            Err(failure) => failure.about(bucket),
+            Err(failure) => no_other_way(first.take(), failure.about(bucket)),
         };
         // Files may go while they are read, by retention; then a new plan leads there. If nothing moved, it is damage.
-        let is_gap = failure.exit == Exit::Damaged && failure.reason == Reason::ChainGap;
-        if !is_gap || seen.replace(inventory) == Some(inventory) {
+        let is_gone = failure.exit == Exit::Damaged && failure.reason == Reason::ChainGap;
+        let has_moved = seen.replace(inventory) != Some(inventory);
+        if is_gone && has_moved {
+            tracing::debug!("{failure}; listing again");
+            first = None;
+            continue;
+        }
+        if failure.exit != Exit::Damaged || failure.suspects.is_empty() {
             return Err(failure);
         }
-        tracing::debug!("{failure}; listing again");
+        tracing::warn!("{failure}; looking for other files that lead there");
+        detour.suspect(failure.suspects.clone(), &failure.message);
+        first = Some(Failure { suspects: Vec::new(), ..failure });
     }
-    Err(Failure::unavailable(format!(
-        "{bucket}: its files went away {PLANS_MAX} times while they were read; try again"
-    )))
+    Err(first.unwrap_or_else(|| {
+        Failure::unavailable(format!(
+            "{bucket}: its files went away {PLANS_MAX} times while they were read; try again"
+        ))
+    }))
+}
+
+/// Why there is no plan. Where files were found damaged, that is what counts.
+fn no_other_way(first: Option<Failure>, failure: Failure) -> Failure {
+    let Some(first) = first.filter(|_| failure.exit != Exit::Unavailable) else { return failure };
+    Failure { message: format!("{first}; no other files lead there"), ..first }
+}
+
+fn routed_around(detour: &Detour) -> Vec<RoutedAround> {
+    let avoided = detour.avoided();
+    avoided
+        .map(|(file, problem)| RoutedAround { file: file.to_owned(), problem: problem.to_owned() })
+        .collect()
 }
 
 /// The plan, for whoever only wants to see it; `None` where the replica is proved to hold no database.
@@ -95,13 +121,14 @@ pub async fn restore(bucket: &Bucket, output: &Path, how: &How) -> Result<Option
 /// # Errors
 /// [`Failure`] when there is no plan.
 pub(super) async fn plan_only(bucket: &Bucket, how: &How) -> Result<Option<RestorePlan>, Failure> {
-    list_and_plan(bucket, how).await?.0.map_err(|failure| failure.about(bucket))
+    list_and_plan(bucket, how, &mut Detour::default()).await?.0.map_err(|failure| failure.about(bucket))
 }
 
 /// A plan after a fresh list, and what tells the list from another one.
 async fn list_and_plan(
     bucket: &Bucket,
     how: &How,
+    detour: &mut Detour,
 ) -> Result<(Result<Option<RestorePlan>, Failure>, u64), Failure> {
     let inventory = retry::lasting(how.patience, || bucket.inventory()).await?;
     if !inventory.holds_pages() {
@@ -109,15 +136,20 @@ async fn list_and_plan(
     }
     let source = Source::new(bucket.clone(), how.patience, Progress::none());
     let seen = digest(&inventory);
-    let planned = match target(&source, &inventory, how.wanted).await {
-        Ok(target) => into_plan(inventory, target).map(Some).map_err(unreachable),
+    let planned = match target(&source, &inventory, how.wanted, detour).await {
+        Ok(target) => detour.plan(inventory, target).map(Some).map_err(unreachable),
         Err(failure) => Err(failure),
     };
     Ok((planned, seen))
 }
 
 /// The TXID that a point in time means.
-async fn target(source: &Source, inventory: &Inventory, wanted: Wanted) -> Result<Target, Failure> {
+async fn target(
+    source: &Source,
+    inventory: &Inventory,
+    wanted: Wanted,
+    detour: &mut Detour,
+) -> Result<Target, Failure> {
     let time = match wanted {
         Wanted::Latest => return Ok(Target::Latest),
         Wanted::Txid(txid) => return Ok(Target::Txid(txid)),
@@ -125,9 +157,34 @@ async fn target(source: &Source, inventory: &Inventory, wanted: Wanted) -> Resul
     };
     let mut search = TimeSearch::begin(inventory, time).map_err(unreachable)?;
     while let Some(file) = search.ask() {
-        search.answer(source.header(file).await?.timestamp_ms);
+        search.answer(time_at(source, inventory, file, detour).await?);
     }
     Ok(Target::Txid(search.finish().map_err(unreachable)?.txid))
+}
+
+/// When the state that a file ends at was stored: as its header says, or that of another file that ends there.
+async fn time_at(
+    source: &Source,
+    inventory: &Inventory,
+    file: &FileEntry,
+    detour: &mut Detour,
+) -> Result<i64, Failure> {
+    let mut first = None;
+    for file in inventory.files().iter().filter(|other| other.max == file.max && !detour.avoids(&other.key)) {
+        match source.header(file).await {
+            Ok(header) => {
+                first
+                    .into_iter()
+                    .for_each(|(key, failure): (_, Failure)| detour.avoid(key, &failure.message));
+                return Ok(header.timestamp_ms);
+            }
+            Err(failure) if failure.reason == Reason::IntegrityFailed => {
+                first = first.or(Some((&file.key, failure)));
+            }
+            Err(failure) => return Err(failure),
+        }
+    }
+    Err(first.map_or_else(|| Failure::bug("a state without a file that ends there"), |(_, failure)| failure))
 }
 
 /// Files that are missing are damage; a target that is none is a wrong wish.
@@ -154,10 +211,13 @@ async fn attempt(
     how: &How,
 ) -> Result<Restored, Failure> {
     let source = Source::new(bucket.clone(), how.patience, Progress::begin(plan.bytes()));
-    let (rebuild, newest) = gather(&source, plan.files(), output, local, how.parallelism).await?;
+    let (rebuild, newest) = gather(&source, &plan, output, local, how.parallelism).await?;
     let finish = how.finish;
+    let merged =
+        plan.files().iter().filter(|file| file.level > Level::CAPTURED || Some(file.max) == plan.target());
+    let suspects = merged.map(|file| file.key.clone()).collect();
     let (rebuilt, newest) =
-        blocking(move || rebuild.finish(&newest, &finish).map(|rebuilt| (rebuilt, newest))).await?;
+        blocking(move || rebuild.finish(&newest, &finish, suspects).map(|rebuilt| (rebuilt, newest))).await?;
     source.end();
     Ok(Restored {
         txid: Some(newest.max_txid.to_string()),

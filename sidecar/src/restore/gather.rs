@@ -13,8 +13,9 @@ use std::path::Path;
 
 use bytes::Bytes;
 use futures::{StreamExt, stream};
-use lifeboat_ltx::{HEADER_SIZE, Header, IndexReader, PageEntry, Tail};
+use lifeboat_ltx::{HEADER_SIZE, Header, IndexReader, PageEntry, Tail, decode_whole};
 use lifeboat_replica::inventory::FileEntry;
+use lifeboat_replica::restore::RestorePlan;
 use lifeboat_replica::restore::fetches::{Fetch, Fetches};
 use lifeboat_replica::restore::placement::Placement;
 use lifeboat_wal::PageNo;
@@ -27,21 +28,26 @@ use crate::exit::Failure;
 use crate::local::Local;
 use crate::rebuild::Rebuild;
 
-/// Gathers the pages of these files, oldest first, beside `target`; also returns the header of the newest.
+/// Gathers the pages of the plan's files beside `target`; also returns the header of the newest.
 ///
 /// # Errors
 /// [`Failure`]; then nothing is left of it.
 pub(super) async fn gather(
     source: &Source,
-    files: &[FileEntry],
+    plan: &RestorePlan,
     target: &Path,
     local: Option<&Local>,
     parallelism: usize,
 ) -> Result<(Rebuild, Header), Failure> {
-    let opening = stream::iter(files.iter().rev()).map(|file| open(source, file)).buffered(parallelism);
+    let witness = heard(source, plan.witness()).await?;
+    let opening =
+        stream::iter(plan.files().iter().rev()).map(|file| open(source, file)).buffered(parallelism);
     let mut opening = std::pin::pin!(opening);
     let first = opening.next().await.ok_or_else(|| Failure::bug("a plan without files"))??;
     let newest = first.header.clone();
+    if let Some((file, header)) = witness {
+        require_agreement((first.file, &newest), (file, &header))?;
+    }
     let rebuild = Rebuild::begin(target, &newest)?;
     let mut gathering = Gathering {
         source,
@@ -95,6 +101,45 @@ async fn open<'f>(source: &Source, file: &'f FileEntry) -> Result<Opened<'f>, Fa
     Ok(Opened { file, header, content: Content::Tail(tail) })
 }
 
+/// The header of the file that must agree with the end of the plan.
+async fn heard<'f>(
+    source: &Source,
+    witness: Option<&'f FileEntry>,
+) -> Result<Option<(&'f FileEntry, Header)>, Failure> {
+    let Some(file) = witness else { return Ok(None) };
+    let opened = open(source, file).await?;
+    if let Content::Whole(bytes) = &opened.content {
+        decode_whole(bytes).map_err(|error| damaged(file, error))?;
+    }
+    require_named(file, &opened.header)?;
+    Ok(Some((file, opened.header)))
+}
+
+fn require_named(file: &FileEntry, header: &Header) -> Result<(), Failure> {
+    if (header.min_txid, header.max_txid) == (file.min, file.max) {
+        return Ok(());
+    }
+    Err(damaged(file, "its name and its header differ: it is another file than it says"))
+}
+
+/// Two files that end at one TXID speak of one state, and so does one that goes on from there. A strange snapshot has nothing
+/// before it that would contradict.
+fn require_agreement(
+    (file, says): (&FileEntry, &Header),
+    (other, also): (&FileEntry, &Header),
+) -> Result<(), Failure> {
+    let ends_there = says.max_txid == also.max_txid;
+    let is_same = says.mark.zip(also.mark).is_none_or(|(one, other)| {
+        one.post_apply == if ends_there { other.post_apply } else { other.pre_apply }
+    });
+    if is_same && says.page_size == also.page_size && (says.commit == also.commit || !ends_there) {
+        return Ok(());
+    }
+    let what =
+        format!("it says another state of txid {} than {}: one of them is foreign", file.max, other.key);
+    Err(damaged(file, what).suspecting([file, other].map(|file| file.key.clone())))
+}
+
 struct Gathering<'a> {
     source: &'a Source,
     rebuild: &'a Rebuild,
@@ -102,7 +147,7 @@ struct Gathering<'a> {
     local: Option<&'a Local>,
     placement: Placement,
     /// The header of the file taken before, which is the next newer one.
-    newer: Option<Header>,
+    newer: Option<(String, Header)>,
     is_proved_at_the_end: bool,
     jobs: Jobs,
 }
@@ -111,7 +156,16 @@ impl Gathering<'_> {
     /// Takes the next older file.
     async fn take(&mut self, opened: Opened<'_>) -> Result<More, Failure> {
         let Opened { file, header, content } = opened;
-        self.check(file, &header)?;
+        if let Err(failure) = self.check(file, &header) {
+            // What a file says of others does not count when it is torn itself.
+            self.jobs.finish().await?;
+            return Err(match &content {
+                Content::Whole(bytes) => {
+                    decode_whole(bytes).err().map_or(failure, |error| damaged(file, error))
+                }
+                Content::Tail(_) => failure,
+            });
+        }
         self.placement.enter(header.commit);
         if self.local.is_some_and(|local| local.is_state_after(&header)) {
             self.take_local().await?;
@@ -124,26 +178,21 @@ impl Gathering<'_> {
             }
             Content::Tail(_) => self.take_streamed(file).await?,
         }
-        self.newer = Some(header);
+        self.newer = Some((file.key.clone(), header));
         Ok(More::Older)
     }
 
     fn check(&self, file: &FileEntry, header: &Header) -> Result<(), Failure> {
-        if (header.min_txid, header.max_txid) != (file.min, file.max) {
-            return Err(damaged(file, "its name and its header differ: it is another file than it says"));
-        }
-        let Some(newer) = &self.newer else { return Ok(()) };
+        require_named(file, header)?;
+        let Some((newer_key, newer)) = &self.newer else { return Ok(()) };
+        let either = |what: &str| damaged(file, what).suspecting([newer_key, &file.key].map(Clone::clone));
         if newer.page_size != header.page_size && !file.is_seal() {
-            return Err(damaged(file, "its page size differs from the files after it"));
+            return Err(either("its page size differs from the files after it"));
         }
         let is_next = header.max_txid.next() == Some(newer.min_txid);
         match (header.mark, newer.mark) {
-            (Some(before), Some(after)) if is_next && before.post_apply != after.pre_apply => Err(damaged(
-                file,
-                format!(
-                    "txid {} does not continue the file before it: their database checksums differ",
-                    newer.min_txid
-                ),
+            (Some(before), Some(after)) if is_next && before.post_apply != after.pre_apply => Err(either(
+                &format!("{newer_key} does not continue the file before it: their database checksums differ"),
             )),
             (Some(_) | None, _) => Ok(()),
         }

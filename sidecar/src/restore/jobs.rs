@@ -46,7 +46,7 @@ impl Jobs {
     ///
     /// # Errors
     /// The first failure.
-    pub(super) async fn finish(mut self) -> Result<(), Failure> {
+    pub(super) async fn finish(&mut self) -> Result<(), Failure> {
         while let Some(done) = self.under_way.join_next().await {
             outcome(done)?;
         }

@@ -40,7 +40,7 @@ impl Source {
         let read = retry::lasting(self.patience, || self.bucket.range_of(file, range.clone())).await?;
         let bytes = read.ok_or_else(|| {
             let message = format!("{} was listed and is gone, or was replaced", file.key);
-            Failure::damaged(Reason::ChainGap, message)
+            Failure::damaged(Reason::ChainGap, message).suspecting([file.key.clone()])
         })?;
         self.progress.add(bytes.len() as u64);
         Ok(bytes)
@@ -83,7 +83,8 @@ impl Source {
 
 /// A file that is not what it must be.
 pub(crate) fn damaged(file: &FileEntry, what: impl std::fmt::Display) -> Failure {
-    Failure::damaged(Reason::IntegrityFailed, format!("{}: {what}", file.key))
+    let failure = Failure::damaged(Reason::IntegrityFailed, format!("{}: {what}", file.key));
+    failure.suspecting([file.key.clone()])
 }
 
 const PIECE_BYTES: u64 = 1024 * 1024;

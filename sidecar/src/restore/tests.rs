@@ -364,3 +364,38 @@ async fn a_time_is_found_in_the_headers() {
     let failure = world.restore(&store, Wanted::Time(999)).await.unwrap_err();
     assert!(failure.message.contains("0000000000000001") && failure.message.contains("1970-01-01T00:00:01Z"));
 }
+
+#[tokio::test]
+async fn a_time_whose_file_is_damaged_is_taken_from_another_one_that_ends_there_or_refused() {
+    let world = three_slots();
+    let (merged, bytes) = world.merge(2, 3, &[(2, 22), (3, 33)]);
+    put(&merged, &bytes);
+    let third = world.path(Level::CAPTURED, 3, 3);
+    put(&third, &std::fs::read(&third).unwrap()[..50]);
+    let store = world.store_with(None).await;
+    let restored = world.restore(&store, Wanted::Time(3000)).await.unwrap();
+    world.is_restored();
+    let around: Vec<_> = restored.routed_around.iter().map(|around| around.file.as_str()).collect();
+    assert_eq!(around, ["ltx/0/0000000000000003-0000000000000003.ltx"]);
+    std::fs::remove_file(&merged).unwrap();
+    let failure = world.restore(&store, Wanted::Time(3000)).await.unwrap_err();
+    assert_eq!(
+        failure.exit,
+        crate::exit::Exit::Damaged,
+        "an older state may be older than was asked for: {failure}"
+    );
+}
+
+#[tokio::test]
+async fn the_newest_state_does_not_become_an_older_one_because_its_only_file_is_damaged() {
+    let world = three_slots();
+    let third = world.path(Level::CAPTURED, 3, 3);
+    put(&third, &std::fs::read(&third).unwrap()[..50]);
+    let store = world.store_with(None).await;
+    let failure = world.restore(&store, Wanted::Latest).await.unwrap_err();
+    assert!(
+        failure.exit == crate::exit::Exit::Damaged && failure.message.contains("no other files lead there"),
+        "{failure}"
+    );
+    assert!(!world.target().exists());
+}
