@@ -4,7 +4,7 @@
 //! Out: the header, then the pages one by one, and at the end proof that all of it is what was written.
 //!
 //! Pages come out before the file's checksum is known. Whoever keeps them must throw them away unless
-//! [`Decoder::finish`] succeeds. Memory: a few pages, and about ten bytes for every page read.
+//! [`Decoder::finish`] succeeds. Memory: a few pages, however many there are.
 
 use std::io::Read;
 
@@ -12,7 +12,7 @@ use crate::checksum::{Checksum, FileDigest, PageChecksum};
 use crate::error::{DecodeError, Part, ReadError};
 use crate::header::{self, HEADER_SIZE, Header, Tracking};
 use crate::page_frame::{FrameBuffer, Page};
-use crate::page_index::{IndexBytes, PageEntry, PageIndex};
+use crate::page_index::{ExpectedIndex, IndexDigest, PageEntry};
 use crate::page_order::PageOrder;
 use crate::rolling::Rolling;
 use crate::source::Source;
@@ -26,7 +26,7 @@ pub struct Decoder<R> {
     tracking: Tracking,
     digest: FileDigest,
     order: PageOrder,
-    index: IndexBytes,
+    index: ExpectedIndex,
     /// By the mark's kind of checksum.
     rolling: Rolling,
     /// By that of the trailer, where it has one.
@@ -42,8 +42,6 @@ pub struct Decoded {
     pub header: Header,
     /// Its trailer, the checksum verified.
     pub trailer: Trailer,
-    /// Where its pages lie, verified.
-    pub index: PageIndex,
     /// Its size in bytes.
     pub size: u64,
 }
@@ -64,7 +62,7 @@ impl<R: Read> Decoder<R> {
             tracking,
             digest,
             order: PageOrder::new(&header),
-            index: IndexBytes::default(),
+            index: ExpectedIndex::default(),
             rolling: Rolling::new(&header, PageChecksum::of),
             by_crc: (tracking == Tracking::Checksums).then(|| Rolling::new(&header, PageChecksum::by_crc)),
             frame: FrameBuffer::new(header.page_size),
@@ -111,32 +109,29 @@ impl<R: Read> Decoder<R> {
     /// When the reader fails, or anything in the file is not what was written.
     pub fn finish(mut self) -> Result<Decoded, ReadError> {
         while self.next_page()?.is_some() {}
-        let index = self.read_index()?;
+        self.read_index()?;
         let trailer = self.read_trailer()?;
         if !self.source.is_at_end()? {
             return Err(DecodeError::TrailingBytes { at: self.source.at() }.into());
         }
         self.check_database_checksum(&trailer)?;
-        Ok(Decoded { size: self.source.at(), header: self.header, trailer, index })
+        Ok(Decoded { size: self.source.at(), header: self.header, trailer })
     }
 
     /// The page index must be, byte for byte, the one these pages lead to.
-    fn read_index(&mut self) -> Result<PageIndex, ReadError> {
+    fn read_index(&mut self) -> Result<(), ReadError> {
         let at = self.source.at();
         let expected = std::mem::take(&mut self.index).finish();
-        for (chunk, begin) in expected.chunks(INDEX_CHUNK).zip((at..).step_by(INDEX_CHUNK)) {
-            let mut found = [0; INDEX_CHUNK];
-            let (found, _) = found.split_at_mut(chunk.len());
-            self.source.fill(Part::PageIndex, found)?;
-            if let Some(wrong) =
-                chunk.iter().zip(found.iter()).position(|(expected, found)| expected != found)
-            {
-                return Err(DecodeError::PageIndex { at: begin + wrong as u64 }.into());
-            }
+        let (mut found, mut left) = (IndexDigest::default(), expected.bytes);
+        let mut chunk = [0; INDEX_CHUNK];
+        while left > 0 {
+            let (chunk, _) = chunk.split_at_mut(usize::try_from(left).unwrap_or(usize::MAX).min(INDEX_CHUNK));
+            self.source.fill(Part::PageIndex, chunk)?;
+            found.update(chunk);
+            self.digest.update(chunk);
+            left -= chunk.len() as u64;
         }
-        self.digest.update(&expected);
-        let (entries, _size) = expected.split_at(expected.len() - size_of::<u64>());
-        Ok(PageIndex::decode(entries, at)?)
+        if found == expected { Ok(()) } else { Err(DecodeError::PageIndex { at }.into()) }
     }
 
     fn read_trailer(&mut self) -> Result<Trailer, ReadError> {

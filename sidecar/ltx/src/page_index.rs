@@ -3,7 +3,11 @@
 //! On disk: per page three variable-length integers (page number, offset, size), then a zero, then the size of all
 //! that as eight bytes. Frames lie back to back, so each entry must begin where the one before ends.
 
+use std::fmt;
+use std::hash::Hasher;
+
 use lifeboat_wal::PageNo;
+use twox_hash::XxHash3_64;
 
 use crate::error::{DecodeError, Part};
 use crate::header::HEADER_SIZE;
@@ -87,15 +91,13 @@ impl PageEntry {
     }
 }
 
-/// The page index of a file that is being written, or what it must be in one that is being read: kept encoded.
+/// The page index of a file that is being written: kept encoded.
 #[derive(Debug, Default)]
 pub(crate) struct IndexBytes(Vec<u8>);
 
 impl IndexBytes {
     pub(crate) fn push(&mut self, entry: PageEntry) {
-        for number in [u64::from(entry.page.get()), entry.offset, entry.size] {
-            put_varint(&mut self.0, number);
-        }
+        put_entry(&mut self.0, entry);
     }
 
     /// Entries, zero and size, as they stand in the file.
@@ -104,6 +106,55 @@ impl IndexBytes {
         let size = self.0.len() as u64;
         self.0.extend_from_slice(&size.to_be_bytes());
         self.0
+    }
+}
+
+/// What the page index must be of a file that is being read. Its bytes are not kept: a large file has millions of pages.
+#[derive(Debug, Default)]
+pub(crate) struct ExpectedIndex {
+    digest: IndexDigest,
+    entry: Vec<u8>,
+}
+
+/// Length and hash of a page index, its size included.
+#[derive(Clone, Default)]
+pub(crate) struct IndexDigest {
+    pub(crate) bytes: u64,
+    hash: XxHash3_64,
+}
+
+impl ExpectedIndex {
+    pub(crate) fn push(&mut self, entry: PageEntry) {
+        self.entry.clear();
+        put_entry(&mut self.entry, entry);
+        self.digest.update(&self.entry);
+    }
+
+    /// Of entries, zero and size, as they stand in the file.
+    pub(crate) fn finish(mut self) -> IndexDigest {
+        self.digest.update(&[0]);
+        let size = self.digest.bytes;
+        self.digest.update(&size.to_be_bytes());
+        self.digest
+    }
+}
+
+impl IndexDigest {
+    pub(crate) fn update(&mut self, bytes: &[u8]) {
+        self.bytes += bytes.len() as u64;
+        self.hash.write(bytes);
+    }
+}
+
+impl PartialEq for IndexDigest {
+    fn eq(&self, other: &Self) -> bool {
+        self.bytes == other.bytes && self.hash.finish() == other.hash.finish()
+    }
+}
+
+impl fmt::Debug for IndexDigest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("IndexDigest").field("bytes", &self.bytes).finish_non_exhaustive()
     }
 }
 
@@ -139,6 +190,12 @@ fn take_varint(rest: &mut &[u8]) -> Result<u64, Cut> {
 
 /// The most bytes an entry takes: three integers, of 5, 10 and 10 bytes.
 pub(crate) const ENTRY_BYTES_MAX: usize = 25;
+
+fn put_entry(bytes: &mut Vec<u8>, entry: PageEntry) {
+    for number in [u64::from(entry.page.get()), entry.offset, entry.size] {
+        put_varint(bytes, number);
+    }
+}
 
 fn put_varint(bytes: &mut Vec<u8>, mut number: u64) {
     loop {
