@@ -7,8 +7,10 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use lifeboat_ltx::Txid;
 
 mod lists;
+mod verify;
 
 pub use lists::{CompletionsArgs, ConfigCheckArgs, ConfigVerb, DatabasesArgs, LevelChoice, LtxArgs, ManArgs};
+pub use verify::{VerifyArgs, VerifyLevel};
 
 use crate::database::Synchronous;
 
@@ -63,6 +65,12 @@ pub enum Command {
     /// Of a URL, or of a database of the config file. Reads the list, and the first 100 bytes of every file.
     #[command(visible_alias = "list", after_long_help = lists::LTX_EXAMPLES)]
     Ltx(LtxArgs),
+    /// Verify a replica: every file, and that all of them lead to one database.
+    ///
+    /// Of a URL, or of a database of the config file. Writes nothing. Ends with 0 when everything is as it must be, with 6 when
+    /// anything is wrong; every wrong thing is named.
+    #[command(after_long_help = verify::VERIFY_EXAMPLES)]
+    Verify(VerifyArgs),
     /// Look at the config file.
     #[command(subcommand)]
     Config(ConfigVerb),

@@ -8,7 +8,7 @@ use lifeboat_replica::layout::Layout;
 use lifeboat_store::{Counted, Directory, Requests, S3, S3Config, Store};
 use lifeboat_wire::Reason;
 
-use crate::args::{ConfigArgs, StoreArgs};
+use crate::args::{ConfigArgs, ReplicaArgs, StoreArgs};
 use crate::bucket::Bucket;
 use crate::config::Config;
 use crate::database::network_file_system;
@@ -99,11 +99,27 @@ async fn directory(path: &Path, folder: Folder) -> Result<Directory, Failure> {
 /// # Errors
 /// [`Failure`] with exit code 2 or 4.
 pub fn meant(source: &str, config: &ConfigArgs, flags: &StoreArgs) -> Result<Location, Failure> {
+    named(source, config, flags).map(|(location, _)| location)
+}
+
+/// The same, and the database itself where that is what was named.
+///
+/// # Errors
+/// As [`meant`].
+pub fn meant_database(replica: &ReplicaArgs) -> Result<(Location, Option<PathBuf>), Failure> {
+    named(&replica.source, &replica.config, &replica.store)
+}
+
+fn named(
+    source: &str,
+    config: &ConfigArgs,
+    flags: &StoreArgs,
+) -> Result<(Location, Option<PathBuf>), Failure> {
     if is_url(source) {
-        return Location::parse(source, flags).map_err(Failure::usage);
+        return Ok((Location::parse(source, flags).map_err(Failure::usage)?, None));
     }
     let database = Config::read(config)?.find(Path::new(source))?;
-    database.location.with_flags(flags).map_err(Failure::usage)
+    Ok((database.location.with_flags(flags).map_err(Failure::usage)?, Some(database.path)))
 }
 
 /// Refuses a folder on a file system on which two machines may both be told that they created one file.

@@ -13,6 +13,7 @@
 //! | [`board`], [`measures`], [`metrics`], [`demand`], [`http`], [`answer`], [`socket`] | what is said of it and asked of it |
 //! | [`store_now`], [`show`], [`ctl`] | whoever asks: `lifeboat sync`, `lifeboat status`, the probes |
 //! | [`configured`], [`files`], [`manual`], [`table`] | what lists and explains: databases, config, files of a replica, pages |
+//! | [`verify`] | whoever wants to know whether a replica is sound |
 //! | [`store_check`] | whoever chooses a bucket: `lifeboat store check` |
 //! | [`disk`], [`clock`], [`blocking`], [`shutdown`] | files, times and threads, and how it stops |
 //!
@@ -86,5 +87,6 @@ pub mod telemetry;
 pub mod trouble;
 pub mod upload;
 pub mod upload_parts;
+pub mod verify;
 pub mod watch;
 mod writer;

@@ -25,6 +25,8 @@ mod source;
 
 pub use attempt::{How, Wanted, restore};
 pub use gather::WHOLE_BYTES_MAX;
+pub(crate) use pages::failed;
+pub(crate) use source::{Source, damaged};
 
 /// What came of a restore, as `--json` prints it.
 #[derive(Clone, Debug, PartialEq, Serialize)]

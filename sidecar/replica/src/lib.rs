@@ -17,6 +17,7 @@
 //! | [`page_sums`] | which of them differ from what the bucket has |
 //! | [`audit`] | which pages to hold against what the WAL said of them |
 //! | [`page_log`] | the same, kept beside the database for the process that comes after this one |
+//! | [`verify`] | what is wrong with a replica |
 
 pub mod adoption;
 pub mod audit;
@@ -37,6 +38,7 @@ pub mod reach;
 pub mod restore;
 pub mod retention;
 pub mod slot;
+pub mod verify;
 
 mod error;
 

@@ -65,7 +65,7 @@ fn write_decoded(
 }
 
 /// Why a file could not be read to its end. The failure of the source comes through the reader as it is.
-pub(super) fn failed(file: &FileEntry, error: ReadError) -> Failure {
+pub(crate) fn failed(file: &FileEntry, error: ReadError) -> Failure {
     match error {
         ReadError::Read { source, .. } => {
             source.downcast().unwrap_or_else(|error| Failure::unavailable(format!("{}: {error}", file.key)))

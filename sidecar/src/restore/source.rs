@@ -18,7 +18,7 @@ use crate::retry;
 
 /// A replica, and how long to ask it for each thing.
 #[derive(Clone, Debug)]
-pub(super) struct Source {
+pub(crate) struct Source {
     bucket: Bucket,
     patience: Duration,
     progress: Progress,
@@ -27,7 +27,7 @@ pub(super) struct Source {
 impl Source {
     /// Asks `bucket` for each thing until nothing has worked for as long as `patience`.
     #[must_use]
-    pub(super) const fn new(bucket: Bucket, patience: Duration, progress: Progress) -> Self {
+    pub(crate) const fn new(bucket: Bucket, patience: Duration, progress: Progress) -> Self {
         Self { bucket, patience, progress }
     }
 
@@ -36,7 +36,7 @@ impl Source {
     /// # Errors
     /// Unavailable when the bucket does not answer; damaged, with [`Reason::ChainGap`], when the file is gone or is another
     /// one than was listed: then the replica must be listed again.
-    pub(super) async fn fetch(&self, file: &FileEntry, range: Range<u64>) -> Result<Bytes, Failure> {
+    pub(crate) async fn fetch(&self, file: &FileEntry, range: Range<u64>) -> Result<Bytes, Failure> {
         let read = retry::lasting(self.patience, || self.bucket.range_of(file, range.clone())).await?;
         let bytes = read.ok_or_else(|| {
             let message = format!("{} was listed and is gone, or was replaced", file.key);
@@ -50,14 +50,14 @@ impl Source {
     ///
     /// # Errors
     /// As [`fetch`](Self::fetch); damaged also when it is none.
-    pub(super) async fn header(&self, file: &FileEntry) -> Result<Header, Failure> {
+    pub(crate) async fn header(&self, file: &FileEntry) -> Result<Header, Failure> {
         let bytes = self.fetch(file, 0..file.size.min(HEADER_SIZE as u64)).await?;
         Header::decode(&bytes).map_err(|error| damaged(file, error))
     }
 
     /// A file from front to back, with some pieces under way ahead of the reader. A failure comes as an [`io::Error`] made of
     /// the [`Failure`].
-    pub(super) fn pieces(&self, file: &FileEntry) -> impl Stream<Item = io::Result<Bytes>> + Send + use<> {
+    pub(crate) fn pieces(&self, file: &FileEntry) -> impl Stream<Item = io::Result<Bytes>> + Send + use<> {
         let (source, file) = (self.clone(), Arc::new(file.clone()));
         let size = file.size;
         let begins = std::iter::successors(Some(0), |at| Some(at + PIECE_BYTES));
@@ -70,13 +70,13 @@ impl Source {
     }
 
     /// Nothing more is fetched.
-    pub(super) fn end(&self) {
+    pub(crate) fn end(&self) {
         self.progress.end();
     }
 
     /// How many bytes have come.
     #[must_use]
-    pub(super) fn fetched(&self) -> u64 {
+    pub(crate) fn fetched(&self) -> u64 {
         self.progress.bytes()
     }
 }
