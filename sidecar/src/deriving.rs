@@ -7,7 +7,6 @@
 //! not whole is never stored.
 
 use std::io::Write;
-use std::thread::JoinHandle;
 
 use bytes::Bytes;
 use lifeboat_ltx::{Header, HeaderLast, Mark, PageChecksum, TRAILER_SIZE};
@@ -20,7 +19,7 @@ use lifeboat_wal::PageNo;
 use tokio::sync::mpsc::Receiver;
 use tokio_util::sync::CancellationToken;
 
-use crate::database::{DetachedView, Pages};
+use crate::database::{DetachedView, Pages, ViewFromOutside};
 use crate::exit::Failure;
 use crate::parts::{Line, Parts, part_bytes};
 
@@ -65,10 +64,10 @@ pub struct WholeFile {
     pub pages: usize,
 }
 
-/// The thread that reads, seen from the one that follows. Dropped, it stops the thread.
+/// The thread that reads, seen from the one that follows. Dropped, it makes the thread let go of the view.
 #[derive(Debug)]
 pub struct Deriving {
-    thread: JoinHandle<()>,
+    view: ViewFromOutside,
     cancelled: CancellationToken,
 }
 
@@ -105,10 +104,11 @@ pub fn begin(
     let parts = Parts::new(line, part_bytes);
     let (wanted, of_file) = (job.pages.clone(), header.clone());
     let thread = std::thread::Builder::new().name("derive".to_owned());
-    let thread = thread.spawn(move || read(view, &wanted, &of_file, &expected, parts));
-    let thread = thread.map_err(|error| Failure::no_thread(&error))?;
+    let outside = view.from_outside();
+    let spawned = thread.spawn(move || read(view, &wanted, &of_file, &expected, parts));
+    spawned.map_err(|error| Failure::no_thread(&error))?;
     let file = DerivedFile { job, header, part_bytes, pieces, cancelled: cancelled.clone() };
-    Ok((Deriving { thread, cancelled }, file))
+    Ok((Deriving { view: outside, cancelled }, file))
 }
 
 impl Deriving {
@@ -120,14 +120,14 @@ impl Deriving {
     /// Whether the view is not needed any more.
     #[must_use]
     pub fn is_over(&self) -> bool {
-        self.cancelled.is_cancelled() || self.thread.is_finished()
+        self.cancelled.is_cancelled() || !self.view.is_open()
     }
 }
 
 impl Drop for Deriving {
     fn drop(&mut self) {
         // What was read to its end may still be on its way.
-        if !self.thread.is_finished() {
+        if self.view.is_open() {
             self.cancel();
         }
     }

@@ -18,7 +18,7 @@ use tokio::sync::mpsc::Receiver;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::wall_ms;
-use crate::database::DetachedView;
+use crate::database::{DetachedView, ViewFromOutside};
 use crate::exit::Failure;
 use crate::limits::Turn;
 use crate::parts::{Line, Parts};
@@ -63,6 +63,7 @@ impl From<Bytes> for Piece {
 pub struct Reading {
     thread: Option<JoinHandle<Option<Read>>>,
     cancelled: CancellationToken,
+    view: ViewFromOutside,
 }
 
 /// A thread that can read a slot, and has none yet.
@@ -137,9 +138,10 @@ impl ReadingThread {
         let (line, pieces) = Line::new(cancelled.clone());
         let parts = Parts::keeping_first(line, part_bytes, HEADER_SIZE);
         let (dirty, sums) = pages;
+        let outside = view.from_outside();
         // It waits for nothing else.
         let _ = self.work.send(Work { view, dirty, sums, next, parts });
-        let reading = Reading { thread: Some(self.thread), cancelled: cancelled.clone() };
+        let reading = Reading { thread: Some(self.thread), cancelled: cancelled.clone(), view: outside };
         (reading, StreamedSlot { next, timestamp_ms: wall_ms(), part_bytes, pieces, cancelled, turn })
     }
 }
@@ -150,10 +152,10 @@ impl Reading {
         self.cancelled.cancel();
     }
 
-    /// Whether everything was read and handed over, or cannot be.
+    /// Whether everything was read, or cannot be: the view is closed, or soon will be. What was read may still be on its way.
     #[must_use]
     pub fn is_over(&self) -> bool {
-        self.cancelled.is_cancelled() || self.thread.as_ref().is_none_or(JoinHandle::is_finished)
+        self.cancelled.is_cancelled() || !self.view.is_open()
     }
 
     /// Waits for the end of the thread, which has sent its last piece, or whose pieces nobody receives.

@@ -1,7 +1,7 @@
 //! A view that outlives the call: another thread reads it while the database is followed on.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use lifeboat_replica::dirty_pages::DirtyPages;
 use lifeboat_wal::PageSize;
@@ -22,8 +22,20 @@ pub struct DetachedView {
     page_size: PageSize,
     is_all_in_file: bool,
     still_dirty: DirtyPages,
-    /// Ends with the view, and tells the database so.
-    _open: Arc<()>,
+    /// Ends with the view, after its read transaction, and tells whoever asks.
+    open: Arc<()>,
+}
+
+/// A view that somebody else has, as far as one can see it from outside.
+#[derive(Clone, Debug)]
+pub struct ViewFromOutside(Weak<()>);
+
+impl ViewFromOutside {
+    /// Whether it is open.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.0.strong_count() > 0
+    }
 }
 
 impl DetachedView {
@@ -40,6 +52,12 @@ impl DetachedView {
     #[must_use]
     pub const fn still_dirty(&self) -> &DirtyPages {
         &self.still_dirty
+    }
+
+    /// What stays here when the view itself goes to another thread.
+    #[must_use]
+    pub fn from_outside(&self) -> ViewFromOutside {
+        ViewFromOutside(Arc::downgrade(&self.open))
     }
 }
 
@@ -65,14 +83,14 @@ impl WalDatabase {
         // Nothing can be copied into the file, nor cut off it, past the view.
         let is_all_in_file = self.read_index()?.is_backfilled();
         let (path, page_size) = (self.path.clone(), self.page_size);
-        let open = Arc::new(());
-        self.detached.push(Arc::downgrade(&open));
-        Ok(DetachedView { pin, path, page_size, is_all_in_file, still_dirty, _open: open })
+        let view = DetachedView { pin, path, page_size, is_all_in_file, still_dirty, open: Arc::new(()) };
+        self.detached.push(view.from_outside());
+        Ok(view)
     }
 
     /// Whether a view of ours is open beside the pins. Until it closes, the WAL cannot restart.
     pub(super) fn is_viewed(&mut self) -> bool {
-        self.detached.retain(|view| view.strong_count() > 0);
+        self.detached.retain(ViewFromOutside::is_open);
         !self.detached.is_empty()
     }
 

@@ -44,7 +44,6 @@ mod untouched;
 mod view;
 
 use std::path::{Path, PathBuf};
-use std::sync::Weak;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -68,7 +67,7 @@ use view::Rolled;
 
 pub use any::Database;
 pub use connection::{EnforceWal, Synchronous};
-pub use detached::DetachedView;
+pub use detached::{DetachedView, ViewFromOutside};
 pub use error::DatabaseError;
 pub use hot_journal::roll_back;
 pub use readable_copy::{ReadableCopy, Step};
@@ -103,7 +102,7 @@ pub struct WalDatabase {
     /// How long writers were kept out at the last look, until somebody takes note of it.
     kept_writers_out: Option<Duration>,
     /// The views that are open beside the pins.
-    detached: Vec<Weak<()>>,
+    detached: Vec<ViewFromOutside>,
 }
 
 /// What a look at the WAL brought.

@@ -93,10 +93,29 @@ fn a_reader_that_is_cancelled_lets_its_view_go() {
         begin(view, job(Level::SNAPSHOT, 1, &sums), &sums, (Epoch::new(3), 0)).unwrap();
     deriving.cancel();
     let _ = received(&mut file);
-    while !deriving.thread.is_finished() {
+    while deriving.view.is_open() {
         std::thread::yield_now();
     }
     drop(database);
     let busy: i64 = application.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0)).unwrap();
     assert_eq!(busy, 0);
+}
+
+#[test]
+fn a_file_that_was_read_is_not_given_up_because_it_is_still_on_its_way() {
+    let (_folder, application, mut database, sums) = place();
+    let view = database.detached_view(&mut DirtyPages::new()).unwrap().unwrap();
+    let (deriving, mut file) =
+        begin(view, job(Level::SNAPSHOT, 1, &sums), &sums, (Epoch::new(3), 0)).unwrap();
+    // Nobody receives, so the thread waits with the end of the file.
+    let begun = std::time::Instant::now();
+    while !deriving.is_over() {
+        assert!(begun.elapsed() < std::time::Duration::from_secs(20), "it asks the thread, which waits");
+        std::thread::yield_now();
+    }
+    drop((deriving, database));
+    let busy: i64 = application.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0)).unwrap();
+    assert_eq!(busy, 0, "the view is closed");
+    assert!(!file.cancelled.is_cancelled());
+    assert!(received(&mut file).is_some(), "the file is whole");
 }

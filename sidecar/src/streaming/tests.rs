@@ -201,3 +201,26 @@ fn a_reading_that_nobody_waits_for_any_more_ends() {
         assert!(begun.elapsed() < std::time::Duration::from_secs(20), "the view is still open");
     }
 }
+
+#[test]
+fn a_slot_that_was_read_is_not_watched_over_because_it_is_still_on_its_way() {
+    let (_folder, application, mut database, _) = place();
+    let mut dirty = DirtyPages::new();
+    let view = database.detached_view(&mut dirty).unwrap().unwrap();
+    // All of it in two parts: one waits in the line, and the thread with the other.
+    let thread = ReadingThread::start().unwrap();
+    let parts = (dirty, PageSums::unknown());
+    let (reading, mut slot) = thread.begin(view, parts, next(), 500_000, Turn::of_nobody());
+    let begun = std::time::Instant::now();
+    while !reading.is_over() {
+        assert!(begun.elapsed() < std::time::Duration::from_secs(20), "it asks the thread, which waits");
+        std::thread::yield_now();
+    }
+    assert!(!slot.cancelled.is_cancelled());
+    drop(database);
+    let busy: i64 = application.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0)).unwrap();
+    assert_eq!(busy, 0, "the view is closed");
+    let (parts, _) = receive(&mut slot);
+    assert_eq!(parts.len(), 2);
+    assert!(matches!(reading.end().unwrap().outcome, Outcome::Sent { .. }));
+}
