@@ -71,6 +71,13 @@ pub fn read_if_exists(path: &Path) -> io::Result<Option<Vec<u8>>> {
     }
 }
 
+/// How many bytes whoever is not root may still write to the file system of a path; `None` where it does not say.
+#[must_use]
+pub fn free_bytes(path: &Path) -> Option<u64> {
+    let found = rustix::fs::statvfs(path).ok()?;
+    Some(found.f_bavail.saturating_mul(found.f_frsize))
+}
+
 /// Device, inode and birth of a file, without opening it: who closes a descriptor of a database drops every lock that
 /// the process holds on it. `None` where it is proved absent; empty where the file system keeps no birth, because inodes
 /// are used again.
@@ -103,6 +110,14 @@ mod tests {
         replace(&path, b"two").unwrap();
         assert_eq!(read_if_exists(&path).unwrap().unwrap(), b"two");
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn there_is_some_room_and_not_without_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let free = free_bytes(folder.path()).unwrap();
+        assert!((1 << 20..1 << 60).contains(&free), "{free}");
+        assert_eq!(free_bytes(&folder.path().join("nothing")), None);
     }
 
     #[test]

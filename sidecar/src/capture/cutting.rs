@@ -11,6 +11,7 @@ use crate::backlog::Backlog;
 use crate::board::Post;
 use crate::clock::millis;
 use crate::database::Pages;
+use crate::disk;
 use crate::exit::{Exit, Failure};
 use crate::limits::Turn;
 use crate::show;
@@ -20,7 +21,7 @@ use crate::slot_file::{NextSlot, SlotFile, bytes_at_most, cut};
 enum Viewed {
     Cut(Result<Option<Box<SlotFile>>, Failure>),
     MustAsk,
-    MustStream(Turn),
+    MustStream { turn: Turn, fits_in_file: bool },
 }
 
 impl Capture<'_> {
@@ -50,7 +51,7 @@ impl Capture<'_> {
                 // A view that keeps the application from committing must not wait for the network.
                 let can_wait = !view.blocks_writers();
                 let bytes = if can_wait { bytes_at_most(&pages, &self.dirty, &self.sums) } else { 0 };
-                let viewed = match self.large.route(bytes) {
+                let viewed = match self.large.route(bytes, disk::free_bytes(&self.task.folder)) {
                     Route::Local => {
                         let dirty = self.dirty.clone();
                         let slot = cut(&pages, dirty, &mut self.sums, next, &self.task.folder);
@@ -61,14 +62,14 @@ impl Capture<'_> {
                         Viewed::Cut(slot.map(|slot| slot.map(Box::new)))
                     }
                     Route::Ask => Viewed::MustAsk,
-                    Route::Stream(turn) => Viewed::MustStream(turn),
+                    Route::Stream { turn, fits_in_file } => Viewed::MustStream { turn, fits_in_file },
                 };
                 Ok((viewed, view.still_dirty().clone()))
             }
             Err(error) => Err(error),
         };
         match viewed {
-            Ok((Viewed::MustStream(turn), _)) => self.stream(next, turn),
+            Ok((Viewed::MustStream { turn, fits_in_file }, _)) => self.stream(next, turn, fits_in_file),
             Ok((Viewed::MustAsk, _)) => Ok(Some(Report::Large)),
             Ok((Viewed::Cut(Ok(slot)), still_dirty)) => {
                 self.dirty = still_dirty;

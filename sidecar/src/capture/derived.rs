@@ -11,6 +11,7 @@ use super::view_bounds::{ViewBounds, WATCH_PAUSE};
 use super::{Capture, Report};
 use crate::database::DetachedView;
 use crate::deriving::{self, Deriving};
+use crate::disk;
 use crate::exit::Failure;
 use crate::slot_file::{MEMORY_BYTES_MAX, NextSlot, bytes_at_most, cut};
 
@@ -100,7 +101,8 @@ impl Capture<'_> {
         if let Some(slot) = &slot {
             let changed = slot.changed.iter(pages.page_count(), pages.page_size());
             self.notes.cut_pages(next.txid.get(), &self.sums, changed, &self.dirty, None);
-            let bounds = ViewBounds::new(pages.page_count(), pages.page_size());
+            let free = disk::free_bytes(self.database.path());
+            let bounds = ViewBounds::new(pages.page_count(), pages.page_size(), free);
             let timestamp_ms = slot.header.timestamp_ms;
             self.dirty = view.still_dirty().clone();
             self.derived.open = Some(Open {

@@ -8,6 +8,7 @@ use lifeboat_replica::page_sums::PageSums;
 
 use super::view_bounds::{ViewBounds, WATCH_PAUSE};
 use super::{Capture, Finish, Report, Way};
+use crate::disk;
 use crate::exit::Failure;
 use crate::limits::Turn;
 use crate::parts::part_bytes;
@@ -35,7 +36,12 @@ pub(super) enum Route {
     /// Whoever talks to the bucket must say.
     Ask,
     /// To the bucket while it is read.
-    Stream(Turn),
+    Stream {
+        /// The right to do so.
+        turn: Turn,
+        /// Whether it could go through a file instead.
+        fits_in_file: bool,
+    },
 }
 
 /// A slot that is being read through a detached view.
@@ -46,6 +52,8 @@ struct Reader {
     /// What must be dirty again if it is given up.
     dirty: DirtyPages,
     bounds: ViewBounds,
+    /// Whether the next attempt may go through a file.
+    fits_in_file: bool,
 }
 
 impl LargeSlots {
@@ -53,15 +61,15 @@ impl LargeSlots {
         Self { is_asked: false, answer: None, is_next_local: false, given_up: 0, reader: None }
     }
 
-    /// Which way a slot of so many bytes goes. Nothing is cut after [`Route::Ask`] until there is an [`answer`](Self::answer).
-    pub(super) fn route(&mut self, bytes: u64) -> Route {
-        // One that the bucket would refuse as a whole must go on trying in parts.
-        let is_local = self.is_next_local && bytes <= WHOLE_BYTES_MAX;
-        if bytes <= MEMORY_BYTES_MAX || is_local {
+    /// Which way a slot of so many bytes goes, where the disk has so much room if that is known. Nothing is cut after
+    /// [`Route::Ask`] until there is an [`answer`](Self::answer).
+    pub(super) fn route(&mut self, bytes: u64, free: Option<u64>) -> Route {
+        let fits_in_file = fits_in_file(bytes, free);
+        if bytes <= MEMORY_BYTES_MAX || (self.is_next_local && fits_in_file) {
             return Route::Local;
         }
         match self.answer.take() {
-            Some(Way::InParts(turn)) => Route::Stream(turn),
+            Some(Way::InParts(turn)) => Route::Stream { turn, fits_in_file },
             Some(Way::Whole) => Route::Local,
             None => {
                 self.is_asked = true;
@@ -107,7 +115,12 @@ impl LargeSlots {
 
 impl Capture<'_> {
     /// Begins to read a slot on a thread of its own.
-    pub(super) fn stream(&mut self, next: NextSlot, turn: Turn) -> Result<Option<Report>, Failure> {
+    pub(super) fn stream(
+        &mut self,
+        next: NextSlot,
+        turn: Turn,
+        fits_in_file: bool,
+    ) -> Result<Option<Report>, Failure> {
         let thread = match ReadingThread::start() {
             Ok(thread) => thread,
             Err(failure) => return self.give_up_cut(failure).map(|()| None),
@@ -129,8 +142,8 @@ impl Capture<'_> {
         let part_bytes = part_bytes(page_count, page_size);
         let (reading, slot) = thread.begin(view, (dirty.clone(), sums), next, part_bytes, turn);
         tracing::debug!("{}: a large slot is read: {page_count} pages", self.task.path.display());
-        let bounds = ViewBounds::new(page_count, page_size);
-        let reader = Reader { reading, next, dirty, bounds };
+        let bounds = ViewBounds::new(page_count, page_size, disk::free_bytes(self.database.path()));
+        let reader = Reader { reading, next, dirty, bounds, fits_in_file };
         self.large.reader = Some(reader);
         self.healed();
         self.sets_off();
@@ -145,9 +158,8 @@ impl Capture<'_> {
         let is_checkpointed = self.database.is_being_checkpointed();
         let Some(why) = reader.bounds.exceeded(self.waiting.bytes, is_checkpointed) else { return };
         let path = self.task.path.display();
-        tracing::warn!(
-            "{path}: a large slot is not sent while it is read: {why}; it goes through a local file"
-        );
+        let instead = if reader.fits_in_file { THROUGH_A_FILE } else { AGAIN_IN_PARTS };
+        tracing::warn!("{path}: a large slot is not sent while it is read: {why}; {instead}");
         self.large.is_next_local = true;
         reader.reading.cancel();
     }
@@ -199,6 +211,14 @@ impl Capture<'_> {
     }
 }
 
+/// Whether a slot of at most so many bytes may go through a file: a bucket must take it whole, and what is left of the disk
+/// is the application's. Else it must go on trying in parts.
+fn fits_in_file(bytes: u64, free: Option<u64>) -> bool {
+    bytes <= WHOLE_BYTES_MAX && free.is_none_or(|free| bytes <= free / 2)
+}
+
+const THROUGH_A_FILE: &str = "it goes through a local file";
+const AGAIN_IN_PARTS: &str = "it is begun anew, as it is too large for a local file";
 /// So many attempts in parts are made in a row; the next one is sent whole.
 const GIVEN_UP_MAX: u32 = 3;
 
@@ -209,19 +229,19 @@ mod tests {
     const LARGE: u64 = MEMORY_BYTES_MAX + 1;
 
     fn asked(slots: &mut LargeSlots, bytes: u64) -> bool {
-        matches!(slots.route(bytes), Route::Ask)
+        matches!(slots.route(bytes, None), Route::Ask)
     }
 
     #[test]
     fn only_a_large_slot_asks_and_an_answer_holds_for_one() {
         let mut slots = LargeSlots::new();
-        assert!(matches!(slots.route(MEMORY_BYTES_MAX), Route::Local));
+        assert!(matches!(slots.route(MEMORY_BYTES_MAX, None), Route::Local));
         assert!(asked(&mut slots, LARGE) && slots.is_asked());
         slots.answer(Way::InParts(Turn::of_nobody()));
-        assert!(matches!(slots.route(LARGE), Route::Stream(_)));
+        assert!(matches!(slots.route(LARGE, None), Route::Stream { fits_in_file: true, .. }));
         assert!(asked(&mut slots, LARGE));
         slots.answer(Way::Whole);
-        assert!(matches!(slots.route(LARGE), Route::Local));
+        assert!(matches!(slots.route(LARGE, None), Route::Local));
     }
 
     #[test]
@@ -238,7 +258,7 @@ mod tests {
         (0..2).for_each(|_| slots.gave_up(false));
         assert!(asked(&mut slots, LARGE));
         slots.gave_up(false);
-        assert!(matches!(slots.route(LARGE), Route::Local));
+        assert!(matches!(slots.route(LARGE, None), Route::Local));
         slots.is_without_room();
         assert!(asked(&mut slots, LARGE));
     }
@@ -247,7 +267,20 @@ mod tests {
     fn what_no_bucket_takes_whole_is_never_sent_whole_by_choice() {
         let mut slots = LargeSlots::new();
         slots.gave_up(true);
-        assert!(matches!(slots.route(WHOLE_BYTES_MAX), Route::Local));
+        assert!(matches!(slots.route(WHOLE_BYTES_MAX, None), Route::Local));
         assert!(asked(&mut slots, WHOLE_BYTES_MAX + 1));
+        slots.answer(Way::InParts(Turn::of_nobody()));
+        let route = slots.route(WHOLE_BYTES_MAX + 1, None);
+        assert!(matches!(route, Route::Stream { fits_in_file: false, .. }), "{route:?}");
+    }
+
+    #[test]
+    fn by_choice_no_file_takes_more_than_half_of_what_is_left_of_the_disk() {
+        let mut slots = LargeSlots::new();
+        slots.gave_up(true);
+        assert!(matches!(slots.route(LARGE, Some(2 * LARGE)), Route::Local));
+        assert!(matches!(slots.route(LARGE, Some(2 * LARGE - 1)), Route::Ask));
+        slots.answer(Way::Whole);
+        assert!(matches!(slots.route(LARGE, Some(0)), Route::Local), "there is no other way");
     }
 }

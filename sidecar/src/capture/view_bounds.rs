@@ -17,10 +17,12 @@ pub(super) struct ViewBounds {
 }
 
 impl ViewBounds {
-    /// The bounds of a view of a database of this size.
-    pub(super) fn new(page_count: PageCount, page_size: PageSize) -> Self {
+    /// The bounds of a view of a database of this size, on a disk with so much room if that is known: what the WAL grows
+    /// by because of us must leave the application some.
+    pub(super) fn new(page_count: PageCount, page_size: PageSize, free: Option<u64>) -> Self {
         let bytes = u64::from(page_count.get()) * u64::from(page_size.get());
-        Self { committed_max: COMMITTED_MAX.max(bytes / 4), checkpoint_since: None }
+        let committed_max = COMMITTED_MAX.max(bytes / 4).min(free.map_or(u64::MAX, |free| free / 2));
+        Self { committed_max, checkpoint_since: None }
     }
 
     /// The same for what comes after it, which a checkpoint has not waited for yet.
@@ -44,7 +46,7 @@ impl ViewBounds {
 
 /// How often a view is watched over.
 pub(super) const WATCH_PAUSE: Duration = Duration::from_millis(250);
-/// How much may be committed while a view is open, or a quarter of the database, if that is more.
+/// How much may be committed while a view is open, or a quarter of the database, if that is more, on a disk that has the room.
 const COMMITTED_MAX: u64 = 256 << 20;
 /// A checkpoint of the application that takes longer may be waiting for our view.
 const CHECKPOINT_WAITS_MAX: Duration = Duration::from_secs(1);
@@ -54,7 +56,15 @@ mod tests {
     use super::*;
 
     fn bounds(pages: u32) -> ViewBounds {
-        ViewBounds::new(PageCount::new(pages), PageSize::try_new(65_536).unwrap())
+        ViewBounds::new(PageCount::new(pages), PageSize::try_new(65_536).unwrap(), None)
+    }
+
+    #[test]
+    fn no_more_is_committed_than_half_of_what_the_disk_has_room_for() {
+        let page_size = PageSize::try_new(65_536).unwrap();
+        let mut bounds = ViewBounds::new(PageCount::new(1 << 15), page_size, Some(20_000));
+        assert_eq!(bounds.exceeded(10_000, false), None);
+        assert_eq!(bounds.exceeded(10_001, false), Some("the WAL would get too long"));
     }
 
     #[test]
