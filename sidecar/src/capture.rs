@@ -305,33 +305,43 @@ impl<'a> Capture<'a> {
 
     fn take_orders(&mut self, orders: &Receiver<Order>, reports: &Sender<Report>) -> Result<(), Failure> {
         loop {
-            match orders.try_recv() {
-                Ok(Order::Begin(begin)) => self.begin(begin),
-                Ok(Order::Stored { requests }) => self.stored(requests)?,
-                Ok(Order::GivenUp { is_spooled, requests }) => self.given_up(is_spooled, requests)?,
-                Ok(Order::Large(way)) => self.large.answer(way),
-                Ok(Order::KeepView) => self.derived.keep_next(),
-                Ok(Order::Derive(job)) => {
-                    if let Some(report) = self.derive(job) {
-                        let _ = reports.blocking_send(report);
-                    }
-                }
-                Ok(Order::Hurry) => self.flush.hurry(),
-                Ok(Order::Sync(number)) => {
-                    self.flush.demand(number);
-                    // What is stored of a file that was replaced is no answer.
-                    self.is_name_suspect = true;
-                }
-                Ok(Order::Finish) => {
-                    self.flush.hurry();
-                    self.finish = Finish::Wanted;
-                }
+            let order = match orders.try_recv() {
+                Ok(order) => order,
                 Err(TryRecvError::Empty) => return Ok(()),
                 Err(TryRecvError::Disconnected) => {
                     return Err(Failure::bug("the follower's thread was abandoned"));
                 }
+            };
+            // Doing it may take long, or wait for whoever takes reports.
+            self.database.stand_by(Duration::MAX);
+            self.take(order, reports)?;
+        }
+    }
+
+    fn take(&mut self, order: Order, reports: &Sender<Report>) -> Result<(), Failure> {
+        match order {
+            Order::Begin(begin) => self.begin(begin),
+            Order::Stored { requests } => self.stored(requests)?,
+            Order::GivenUp { is_spooled, requests } => self.given_up(is_spooled, requests)?,
+            Order::Large(way) => self.large.answer(way),
+            Order::KeepView => self.derived.keep_next(),
+            Order::Derive(job) => {
+                if let Some(report) = self.derive(job) {
+                    let _ = reports.blocking_send(report);
+                }
+            }
+            Order::Hurry => self.flush.hurry(),
+            Order::Sync(number) => {
+                self.flush.demand(number);
+                // What is stored of a file that was replaced is no answer.
+                self.is_name_suspect = true;
+            }
+            Order::Finish => {
+                self.flush.hurry();
+                self.finish = Finish::Wanted;
             }
         }
+        Ok(())
     }
 
     fn begin(&mut self, begin: Begin) {
@@ -373,10 +383,7 @@ impl<'a> Capture<'a> {
                     return Ok(false);
                 }
             }
-            Ok(Followed::Lost { why }) => {
-                tracing::warn!("{}: {why}; every page is compared with the bucket", self.task.path.display());
-                self.pace.failed();
-            }
+            Ok(Followed::Lost { .. }) => self.pace.failed(),
             Err(error) => return self.endure(error).map(|()| false),
         }
         if let Some(held) = self.database.take_kept_writers_out() {
@@ -437,3 +444,6 @@ impl<'a> Capture<'a> {
 
 /// How long a look may be away when nothing happens.
 const SAFETY_POLL: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests;

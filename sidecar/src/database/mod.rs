@@ -350,7 +350,7 @@ impl WalDatabase {
                 dirty.insert_all();
                 self.follower.restart_at(&header);
                 self.note_untouched()?;
-                return Ok((header, Followed::Lost { why }));
+                return Ok((header, self.lost(why)));
             }
             header = now;
         }

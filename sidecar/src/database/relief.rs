@@ -19,8 +19,12 @@ impl WalDatabase {
     ) -> Result<Followed, DatabaseError> {
         // Right after a quiet time the application may be about to begin a checkpoint, and who asks for the lock at that very
         // moment makes it fail.
-        if self.settled_at.is_none() && self.keeper.sees_checkpoint() {
-            return self.accompany(dirty);
+        if self.settled_at.is_none() {
+            if self.keeper.sees_checkpoint() {
+                return self.accompany(dirty);
+            }
+            // Whoever we waited with, or found busy, is done; the next one begins anew.
+            self.busy_since = None;
         }
         match self.pressure.decide(header) {
             Relief::None => Ok(Followed::NOTHING),
@@ -143,6 +147,8 @@ impl WalDatabase {
             return Ok(Followed::NOTHING);
         }
         self.busy_since = None;
+        // This takes longer than the guard may be held.
+        self.keeper.unguard();
         // Nobody can copy frames now, so as with a pin at read mark 0 there is at most one WAL restart, from a header that
         // is read here, before the pin closes. From here on an error leaves the hold in place until a roll succeeds.
         let (_, mut followed) = self.follow_to_header(dirty)?;

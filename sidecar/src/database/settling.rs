@@ -6,7 +6,7 @@ use lifeboat_replica::dirty_pages::DirtyPages;
 
 use super::calm::{self, Calm};
 use super::connection::Checkpointed;
-use super::{DatabaseError, Followed, Settled, WalDatabase, file_system};
+use super::{DatabaseError, Settled, WalDatabase, file_system};
 
 impl WalDatabase {
     /// The housekeeping of quiet moments, when it is worth while: brings everything into the database file, so that the
@@ -47,16 +47,14 @@ impl WalDatabase {
             return Ok(Settled::Yes);
         }
         self.settled_at = None;
-        let (followed, checkpointed) = self.roll_and_checkpoint(dirty)?;
-        self.say_if_lost(followed);
+        let (_, checkpointed) = self.roll_and_checkpoint(dirty)?;
         self.give_way_if_stuck(dirty)?;
         let before = self.read_index()?;
         if checkpointed != Checkpointed::Ran || !before.is_backfilled() {
             return Ok(Settled::NotYet);
         }
         // Now the pin gets read mark 0, which lets the next writer restart the WAL.
-        let (_, rolled) = self.roll(dirty)?;
-        self.say_if_lost(rolled.followed);
+        self.roll(dirty)?;
         if self.read_index()? != before {
             return Ok(Settled::NotYet);
         }
@@ -64,15 +62,5 @@ impl WalDatabase {
         self.audit_settled(dirty)?;
         self.settled_at = Some(before.header);
         Ok(Settled::Yes)
-    }
-
-    /// Whoever asked for housekeeping is not told what else it came across.
-    fn say_if_lost(&self, followed: Followed) {
-        match followed {
-            Followed::Lost { why } => {
-                tracing::warn!("{}: {why}; every page is compared with the bucket", self.path.display());
-            }
-            Followed::Continued(_) => {}
-        }
     }
 }

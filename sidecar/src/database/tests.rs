@@ -1,5 +1,6 @@
 use std::fs;
 use std::io::{Seek, SeekFrom, Write};
+use std::sync::{Arc, Mutex};
 
 use lifeboat_wal::PageNo;
 use lifeboat_wal::wal_index::WalIndex;
@@ -413,4 +414,50 @@ fn a_wal_that_was_replaced_under_an_open_application_is_refused() {
     insert(&application);
     let error = WalDatabase::open(&path, EnforceWal::No).unwrap_err();
     assert!(matches!(error, DatabaseError::StrayWal { .. }), "{error}");
+}
+
+/// What is logged meanwhile.
+fn logged(work: impl FnOnce()) -> String {
+    let lines = Arc::new(Mutex::new(Vec::new()));
+    let writer = {
+        let lines = Arc::clone(&lines);
+        move || Lines(Arc::clone(&lines))
+    };
+    tracing::subscriber::with_default(tracing_subscriber::fmt().with_writer(writer).finish(), work);
+    String::from_utf8(lines.lock().unwrap().clone()).unwrap()
+}
+
+struct Lines(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn whoever_comes_across_a_loss_says_so_whatever_he_was_asked_for() {
+    type Ask = fn(&mut Database, &mut DirtyPages);
+    let asks: [Ask; 4] = [
+        |database, dirty| assert!(!database.follow(dirty).unwrap().is_continued()),
+        |database, dirty| assert_eq!(database.settle(dirty).unwrap(), Settled::Yes),
+        |database, dirty| drop(database.view(dirty).unwrap()),
+        |database, dirty| drop(database.detached_view(dirty).unwrap()),
+    ];
+    for ask in asks {
+        let (_folder, path, application) = application();
+        let mut database = Database::open(&path, EnforceWal::No).unwrap();
+        database.current().end();
+        insert(&application);
+        assert_eq!(checkpoint(&application, "RESTART"), 0);
+        insert(&application);
+        let mut dirty = DirtyPages::new();
+        let said = logged(|| ask(&mut database, &mut dirty));
+        assert!(dirty.is_all());
+        assert_eq!(said.matches("every page is compared").count(), 1, "{said}");
+    }
 }

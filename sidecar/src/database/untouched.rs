@@ -107,7 +107,13 @@ impl WalDatabase {
             return Err(DatabaseError::Busy { path: self.path.clone() });
         }
         self.untouched = Some(Untouched { stamp: found, is_overwritten: true, ..untouched });
-        Ok(Followed::Lost { why: Discontinuity::Overwritten })
+        Ok(self.lost(Discontinuity::Overwritten))
+    }
+
+    /// Continuity is lost. That is said here, because whoever comes across it may have been asked for something else.
+    pub(super) fn lost(&self, why: Discontinuity) -> Followed {
+        tracing::warn!("{}: {why}; every page is compared with the bucket", self.path.display());
+        Followed::Lost { why }
     }
 
     /// What the file looks like, and how far checkpoints had come then. `None` while `at` is not the newest header any more, or
