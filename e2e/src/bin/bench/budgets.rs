@@ -20,6 +20,8 @@ pub(crate) struct Budget {
 pub(crate) enum Rule {
     /// At most this.
     AtMost(f64),
+    /// At least this.
+    AtLeast(f64),
     /// At most this part of Litestream's.
     OfLitestream(f64),
     /// At least this part of what the application has alone.
@@ -44,6 +46,7 @@ impl Rule {
     pub(crate) fn sentence(self) -> String {
         match self {
             Self::AtMost(limit) => format!("≤ {limit}"),
+            Self::AtLeast(limit) => format!("≥ {limit}"),
             Self::OfLitestream(limit) => format!("≤ {limit} of Litestream's"),
             Self::KeepsOfNone(limit) => format!("≥ {limit} of bare SQLite's"),
             Self::AtMostOrNone(limit) => format!("≤ {limit} or bare SQLite's own"),
@@ -62,6 +65,7 @@ impl Budget {
         };
         let (values, limit, is_floor) = match self.rule {
             Rule::AtMost(limit) => (ours.clone(), limit, false),
+            Rule::AtLeast(limit) => (ours.clone(), limit, true),
             Rule::OfLitestream(limit) => (against(Variant::Litestream), limit, false),
             Rule::KeepsOfNone(limit) => (against(Variant::None), limit, true),
             Rule::AtMostOrNone(limit) => {
@@ -92,7 +96,7 @@ const fn budget(scenario: Scenario, number: &'static str, rule: Rule) -> Budget 
 }
 
 /// Every promise, in the order of the results.
-pub(crate) const BUDGETS: [Budget; 34] = [
+pub(crate) const BUDGETS: [Budget; 36] = [
     budget(Scenario::First, "cpu_s", Rule::OfLitestream(0.12)),
     budget(Scenario::First, "wall_s", Rule::OfLitestream(0.25)),
     budget(Scenario::First, "uploaded_times", Rule::AtMost(1.01)),
@@ -127,6 +131,8 @@ pub(crate) const BUDGETS: [Budget; 34] = [
     budget(Scenario::Restore, "wall_of_a_copy", Rule::AtMost(1.3)),
     budget(Scenario::Restore, "peak_rss_mb", Rule::AtMost(64.0)),
     budget(Scenario::Restore, "behind_of_whole", Rule::AtMost(0.1)),
+    budget(Scenario::Verify, "database_mb_per_cpu_s", Rule::AtLeast(300.0)),
+    budget(Scenario::Verify, "peak_rss_mb", Rule::AtMost(64.0)),
 ];
 
 #[cfg(test)]
@@ -162,6 +168,8 @@ mod tests {
     fn what_must_be_kept_is_a_floor() {
         assert!(judge(Rule::KeepsOfNone(0.95), &[9.5, 20.0, 28.5]).is_kept);
         assert!(!judge(Rule::KeepsOfNone(0.95), &[9.0, 18.0, 30.0]).is_kept);
+        assert!(judge(Rule::AtLeast(9.0), &[9.0, 1.0, 30.0]).is_kept);
+        assert!(!judge(Rule::AtLeast(9.0), &[8.0, 8.0, 30.0]).is_kept);
     }
 
     #[test]

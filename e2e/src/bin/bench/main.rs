@@ -18,6 +18,7 @@ mod rounds;
 mod scenario;
 mod sidecar;
 mod store;
+mod verify;
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};

@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result};
 
 use crate::databases::{self, Equal};
 use crate::rounds::{Numbers, Site, calm_down, mb, numbers, size};
-use crate::sidecar::{self, Restored, Setting, Sidecar, Variant};
+use crate::sidecar::{self, Setting, Sidecar, Used, Variant};
 
 /// Lets the sidecar store the large database and end; restores it, and compares. Ours also brings the copy forward after one
 /// row in a hundred was changed.
@@ -46,7 +46,7 @@ pub(crate) fn round(site: &Site<'_>) -> Result<(Numbers, Option<Equal>)> {
 }
 
 /// Changes one row in a hundred, stores that, and restores over the older copy.
-fn bring_forward(site: &Site<'_>, setting: &Setting<'_>, database: &Path, to: &Path) -> Result<Restored> {
+fn bring_forward(site: &Site<'_>, setting: &Setting<'_>, database: &Path, to: &Path) -> Result<Used> {
     let mut sidecar = Sidecar::start(site.variant, setting)?;
     sidecar.await_stored(&site.store, 1)?;
     databases::change_one_in_a_hundred(database)?;

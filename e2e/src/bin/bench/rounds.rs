@@ -14,7 +14,7 @@ use crate::load::{LoadArgs, LoadReport};
 use crate::scenario::{Load, Scenario};
 use crate::sidecar::{self, Programs, Setting, Variant};
 use crate::store::Store;
-use crate::{busy, first, idle, restart, restore};
+use crate::{busy, first, idle, restart, restore, verify};
 
 /// What was measured, by name; each name ends with its unit.
 pub(crate) type Numbers = BTreeMap<String, f64>;
@@ -82,6 +82,7 @@ impl Bench {
             Load::None { databases } => idle::round(&site, databases),
             Load::First => first::round(&site),
             Load::Restore => restore::round(&site),
+            Load::Verify => verify::round(&site),
             Load::Restart { is_killed } => restart::round(&site, is_killed),
             Load::Commits(commits) => busy::round(&site, &commits),
         };

@@ -36,6 +36,8 @@ pub(crate) enum Scenario {
     RestartKilled,
     /// The large database is restored.
     Restore,
+    /// Everything that is stored of the large database is verified.
+    Verify,
 }
 
 /// What the application does meanwhile.
@@ -55,6 +57,8 @@ pub(crate) enum Load {
     },
     /// Nothing: the large database is stored, and restored.
     Restore,
+    /// Nothing: the large database is stored, and what is stored is verified.
+    Verify,
     /// Commits.
     Commits(Commits),
 }
@@ -76,7 +80,7 @@ pub(crate) struct Commits {
 
 impl Scenario {
     /// All of them.
-    pub(crate) const ALL: [Self; 14] = [
+    pub(crate) const ALL: [Self; 15] = [
         Self::First,
         Self::Paced,
         Self::PacedNowait,
@@ -91,6 +95,7 @@ impl Scenario {
         Self::Restart,
         Self::RestartKilled,
         Self::Restore,
+        Self::Verify,
     ];
 
     /// Its name on the command line and in results.
@@ -110,6 +115,7 @@ impl Scenario {
             Self::Restart => "restart",
             Self::RestartKilled => "restart-killed",
             Self::Restore => "restore",
+            Self::Verify => "verify",
         }
     }
 
@@ -132,6 +138,7 @@ impl Scenario {
             Self::Restart => "the sidecar ends in order and starts again, the large database unchanged",
             Self::RestartKilled => "the sidecar is killed, 1,000 rows are committed, it starts again",
             Self::Restore => "the large database is restored, and by ours brought forward",
+            Self::Verify => "every byte that is stored of the large database is verified",
         }
     }
 
@@ -149,6 +156,8 @@ impl Scenario {
             | Self::Restore => &[Variant::Lifeboat, Variant::Litestream],
             // Litestream is told nothing in `full-off` either, and switches every database to WAL.
             Self::FullOffUnsaid | Self::JournalMemory => &[Variant::None, Variant::Lifeboat],
+            // It has no such command.
+            Self::Verify => &[Variant::Lifeboat],
             // One config entry and several threads of its own for each database: it is not made for that.
             Self::Idle10000 => &[Variant::Lifeboat],
         }
@@ -164,6 +173,7 @@ impl Scenario {
             Self::Restart => Load::Restart { is_killed: false },
             Self::RestartKilled => Load::Restart { is_killed: true },
             Self::Restore => Load::Restore,
+            Self::Verify => Load::Verify,
             Self::Paced => Load::Commits(Commits { rate: Some(PACE), ..FULL_SPEED }),
             Self::PacedNowait => Load::Commits(Commits { rate: Some(PACE), busy_timeout: 0, ..FULL_SPEED }),
             Self::FullNormal => Load::Commits(FULL_SPEED),

@@ -227,9 +227,9 @@ impl Drop for Sidecar {
     }
 }
 
-/// What a restore has used.
+/// What a program that ran to its end has used.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Restored {
+pub(crate) struct Used {
     /// From its start to its end, seconds.
     pub(crate) wall_s: f64,
     /// Seconds on a CPU.
@@ -248,7 +248,7 @@ pub(crate) fn restore(
     number: usize,
     to: &Path,
     more: &[&str],
-) -> Result<Restored> {
+) -> Result<Used> {
     let config = setting.folder.join("config.yml");
     let mut command = command(variant, setting.programs)?;
     let database = setting.databases.get(number).context("no such database")?;
@@ -258,7 +258,38 @@ pub(crate) fn restore(
     };
     command.args(more).arg("-o").arg(to).arg(database);
     let log = setting.folder.join("restore.log");
-    command.stdin(Stdio::null()).stdout(File::create(&log)?).stderr(File::options().append(true).open(&log)?);
+    let (status, used) = run(&mut command, &log)?;
+    ensure!(status.success(), "{}: {}", variant.name(), fs::read_to_string(&log)?);
+    Ok(used)
+}
+
+/// What a verification came to.
+#[derive(Clone, Debug)]
+pub(crate) struct Verified {
+    /// Its exit code.
+    pub(crate) code: Option<i32>,
+    /// Its report and its log.
+    pub(crate) said: String,
+    /// What it has used.
+    pub(crate) used: Used,
+}
+
+/// Verifies every byte of what we have stored of the database of this number.
+///
+/// # Errors
+/// When it cannot be started.
+pub(crate) fn verify(setting: &Setting<'_>, number: usize) -> Result<Verified> {
+    let mut command = command(Variant::Lifeboat, setting.programs)?;
+    let database = setting.databases.get(number).context("no such database")?;
+    command.args(["verify", "--level", "deep", "--config"]).arg(setting.folder.join("config.yml"));
+    let log = setting.folder.join("verify.log");
+    let (status, used) = run(command.arg(database), &log)?;
+    Ok(Verified { code: status.code(), said: fs::read_to_string(&log)?, used })
+}
+
+/// Runs a program to its end.
+fn run(command: &mut Command, log: &Path) -> Result<(ExitStatus, Used)> {
+    command.stdin(Stdio::null()).stdout(File::create(log)?).stderr(File::options().append(true).open(log)?);
     let (cpu_before, began) = (process::ended_children_cpu_s()?, Instant::now());
     let mut child = command.spawn()?;
     let mut peak_rss_mb: f64 = 0.0;
@@ -272,8 +303,7 @@ pub(crate) fn restore(
         std::thread::sleep(LOOK_PAUSE);
     };
     let wall_s = began.elapsed().as_secs_f64();
-    ensure!(status.success(), "{}: {}", variant.name(), fs::read_to_string(&log)?);
-    Ok(Restored { wall_s, cpu_s: process::ended_children_cpu_s()? - cpu_before, peak_rss_mb })
+    Ok((status, Used { wall_s, cpu_s: process::ended_children_cpu_s()? - cpu_before, peak_rss_mb }))
 }
 
 fn command(variant: Variant, programs: &Programs) -> Result<Command> {

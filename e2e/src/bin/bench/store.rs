@@ -87,12 +87,17 @@ impl Store {
         request
     }
 
-    /// Sizes of the LTX files of one level of a replica.
-    pub(crate) fn ltx_sizes(&self, prefix: &str, level: u8) -> Vec<u64> {
+    /// The LTX files of one level of a replica.
+    pub(crate) fn ltx_files(&self, prefix: &str, level: u8) -> Vec<PathBuf> {
         let level = self.folder.join("data").join(BUCKET).join(prefix).join(format!("{level:04}"));
-        let entries = fs::read_dir(level).into_iter().flatten().flatten();
-        let files = entries.filter(|entry| entry.path().extension().is_some_and(|suffix| suffix == "ltx"));
-        files.filter_map(|entry| entry.metadata().ok()).map(|metadata| metadata.len()).collect()
+        let entries = fs::read_dir(level).into_iter().flatten().flatten().map(|entry| entry.path());
+        entries.filter(|path| path.extension().is_some_and(|suffix| suffix == "ltx")).collect()
+    }
+
+    /// Their sizes.
+    pub(crate) fn ltx_sizes(&self, prefix: &str, level: u8) -> Vec<u64> {
+        let files = self.ltx_files(prefix, level).into_iter();
+        files.filter_map(|file| fs::metadata(file).ok()).map(|metadata| metadata.len()).collect()
     }
 }
 

@@ -4,7 +4,7 @@ use lifeboat_ltx::{Checksum, Header, Mark, PageChecksum, Txid};
 use lifeboat_wal::{PageCount, PageSize};
 use proptest::prelude::*;
 
-use super::walk::{After, Walk, sort};
+use super::walk::{After, Copying, Step, TRACKS, Walk, sort};
 use super::{Finding, Kind, listing};
 use crate::adoption::Record;
 use crate::epoch::Epoch;
@@ -55,6 +55,25 @@ fn head(floors: &[(u8, u64)]) -> Head {
     head
 }
 
+/// What whoever walks keeps of the states: here only which they are.
+#[derive(Debug)]
+struct Kept([Option<u64>; TRACKS]);
+
+impl Kept {
+    fn copy(&mut self, copying: Copying) {
+        self.0[copying.to] = self.0[copying.from];
+    }
+
+    fn put(&mut self, step: &Step, file: &FileEntry) {
+        step.copy.into_iter().for_each(|copying| self.copy(copying));
+        for onto in &step.onto {
+            let at = if onto.is_emptied { 0 } else { self.0[onto.track].unwrap() };
+            assert!(at + 1 >= file.min.get() && at < file.max.get(), "{} onto {at}: {step:?}", file.key);
+            self.0[onto.track] = Some(file.max.get());
+        }
+    }
+}
+
 /// Walks through these files as whoever reads every page does.
 fn walked(files: &[File], head: Option<Head>, record: Option<&Record>) -> super::walk::Walked {
     let inventory = Inventory::new(files.iter().map(|file| file.entry.clone()).collect(), head);
@@ -62,14 +81,24 @@ fn walked(files: &[File], head: Option<Head>, record: Option<&Record>) -> super:
     walk.knows_of(listing::look(&inventory));
     let mut order = inventory.files().to_vec();
     sort(&mut order);
+    let mut kept = Kept([Some(0); TRACKS]);
     for entry in &order {
         let file = files.iter().find(|file| file.entry.key == entry.key).unwrap();
         let Some(step) = walk.enter(entry, &file.header) else { continue };
+        kept.put(&step, entry);
+        if file.entry.etag == DAMAGED {
+            walk.damaged(entry, Some(&step), "flipped");
+            step.onto.iter().for_each(|onto| kept.0[onto.track] = None);
+            continue;
+        }
         let found = (step.after != After::Unknown).then_some(file.found);
-        walk.leave(entry, &file.header, &step, found);
+        walk.leave(entry, &file.header, &step, found).into_iter().for_each(|copying| kept.copy(copying));
     }
     walk.finish(record)
 }
+
+/// The version of a file that cannot be read to its end.
+const DAMAGED: &str = "damaged";
 
 fn kinds(findings: &[Finding]) -> Vec<Kind> {
     findings.iter().map(|finding| finding.kind).collect()
@@ -188,6 +217,35 @@ fn a_merged_file_that_is_missing_after_its_slots_went_is_said() {
         assert_eq!(kinds(&without(missing).findings), [Kind::Missing], "{missing}");
     }
     assert_eq!(kinds(&without("0/13-13").findings), [Kind::Missing], "no slot is left");
+}
+
+#[test]
+fn a_beginning_that_is_missing_is_said_also_where_the_newest_state_needs_it_not() {
+    let files = [file(1, 2, 4), file(9, 1, 6), file(0, 7, 7)];
+    let found = walked(&files, Some(head(&[(0, 6)])), None).findings;
+    assert_eq!(kinds(&found), [Kind::Missing]);
+    assert_eq!(found[0].key.as_deref(), Some("1/2-4"));
+}
+
+#[test]
+fn behind_a_damaged_file_the_walk_goes_on_from_where_another_leads() {
+    let mut files = vec![file(0, 1, 1), file(0, 2, 2), file(0, 3, 3), file(0, 4, 4)];
+    files.extend([file(1, 2, 4), file(0, 5, 5), file(0, 6, 6), file(1, 5, 6), file(2, 2, 6), file(0, 7, 7)]);
+    let unproved = |damaged: &[&str]| {
+        let mut files = files.clone();
+        for file in &mut files {
+            if damaged.contains(&file.entry.key.as_str()) {
+                file.entry.etag = DAMAGED.to_owned();
+            }
+        }
+        let walked = walked(&files, Some(head(&[])), None);
+        assert_eq!(kinds(&walked.findings), vec![Kind::Damaged; damaged.len()]);
+        walked.unproved
+    };
+    assert_eq!(unproved(&["0/3-3"]), 1, "only slot 4 hangs in the air");
+    assert_eq!(unproved(&["1/2-4"]), 1, "the next of its level, whose beginning the slots have left behind");
+    assert_eq!(unproved(&["0/3-3", "1/2-4"]), 4, "until level 2 leads past both");
+    assert_eq!(unproved(&["2/2-6", "0/6-6"]), 0);
 }
 
 #[test]
