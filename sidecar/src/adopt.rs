@@ -1,9 +1,14 @@
 //! `replicate --adopt`: a replica that Litestream has written becomes ours, and goes on where it ends.
 //!
-//! What it restores to is rebuilt beside the database, once. A seal with the checksum of that state goes behind its newest
-//! file, and the head says from where on slots may be counted on. Beside the database a record and a page log say that
-//! it was followed up to there, so that the start that comes next stores the pages that differ and no others. Nothing
-//! that is stored is changed: every state of the replica can still be restored.
+//! ```text
+//! list ─► rebuild beside the database ─► seal ─► list ─► record and page log ─► head
+//! ```
+//!
+//! The seal has the checksum of what was rebuilt and goes behind the newest file; the head says from where on slots may be
+//! counted on. Record and page log say beside the database that it was followed up to the seal: that is what the person who
+//! says `--adopt` vouches for. They come before the head, because with the head the adoption is done, and a start that finds
+//! it done has to go on from them. So whoever dies at any moment, or hears no answer, begins anew: a seal of an attempt that
+//! did not come to the head is one more file to build on. No file that is stored is changed.
 
 use std::path::Path;
 use std::time::Duration;
@@ -14,7 +19,7 @@ use lifeboat_replica::claim::seal_bytes;
 use lifeboat_replica::epoch::Epoch;
 use lifeboat_replica::foreign::ForeignEnd;
 use lifeboat_replica::head::{Base, Head, hex};
-use lifeboat_replica::inventory::Inventory;
+use lifeboat_replica::inventory::{FileEntry, Inventory};
 use lifeboat_replica::slot::WriteAnswer;
 use lifeboat_wire::Reason;
 use tokio::runtime::Handle;
@@ -56,28 +61,27 @@ pub async fn run(
         database.display()
     );
     let rebuilt = rebuild(bucket, &end, marks).await?;
-    let base = seal(bucket, &inventory, &end, &rebuilt).await?;
+    let base = seal(bucket, &inventory, &end, &rebuilt, trying).await?;
     require_rest(bucket, base).await?;
-    let head = take(bucket, &inventory, &end, base).await?;
-    let record = Record::new(&head, base, marks::boot_id()?, pod_restore::file_id(database)?);
-    marks.write_record(&record)?;
-    let chain = claim::chain(bucket, Some(&record), trying, |_| ()).await?;
-    pod_restore::note(marks, database, &chain, &rebuilt)?;
+    let head = end.head(inventory.head(), hex(pod::random_bits()?), pod::new_owner()?, base);
+    marks.write_record(&Record::new(&head, base, marks::boot_id()?, pod_restore::file_id(database)?))?;
+    pod_restore::note(marks, database, &head.lineage, end.newest_slot(&inventory), &rebuilt)?;
+    take(bucket, &inventory, &head, trying).await?;
     tracing::info!("{bucket} is continued from txid {:016x} on", base.txid);
     Ok(())
 }
 
-/// The end of the replica, where its newest file is another program's.
+/// The end of the replica, where its newest pages are another program's.
 async fn foreign_end(bucket: &Bucket, inventory: &Inventory) -> Result<Option<ForeignEnd>, Failure> {
     let found = ForeignEnd::find(inventory)
         .map_err(|error| Failure::damaged(Reason::ChainGap, format!("{bucket}: {error}")))?;
     let Some(end) = found else { return Ok(None) };
-    let header = header(bucket, &end).await?;
-    match (inventory.head(), header.mark) {
-        (Some(_), Some(_)) => Ok(None),
+    if !end.is_beyond(inventory.head()) {
+        return Ok(None);
+    }
+    match (inventory.head(), header(bucket, &end.pages).await?.mark) {
         (_, None) => Ok(Some(end)),
-        // An earlier attempt of ours that ended between its seal and the head.
-        (None, Some(_)) if end.newest.is_seal() && header.node_id == Epoch::FIRST.get() => Ok(Some(end)),
+        (Some(_), Some(_)) => Ok(None),
         (None, Some(_)) => Err(Failure::refused(
             Reason::UnclaimedData,
             format!(
@@ -88,8 +92,8 @@ async fn foreign_end(bucket: &Bucket, inventory: &Inventory) -> Result<Option<Fo
     }
 }
 
-async fn header(bucket: &Bucket, end: &ForeignEnd) -> Result<Header, Failure> {
-    bucket.header(&end.newest).await?.ok_or_else(|| claim::moved(bucket))
+async fn header(bucket: &Bucket, file: &FileEntry) -> Result<Header, Failure> {
+    bucket.header(file).await?.ok_or_else(|| claim::moved(bucket))
 }
 
 /// What the replica restores to, in a file of our own that does not stay.
@@ -113,14 +117,15 @@ async fn seal(
     inventory: &Inventory,
     end: &ForeignEnd,
     rebuilt: &Rebuilt,
+    trying: &mut Trying,
 ) -> Result<Base, Failure> {
     let (checksum, epoch) = (rebuilt.checksum, inventory.head().map_or(Epoch::FIRST, |head| head.epoch));
     let mark = Some(Mark { pre_apply: checksum, post_apply: checksum });
-    let last = Header { mark, ..header(bucket, end).await? };
+    let last = Header { mark, ..header(bucket, &end.newest).await? };
     let (header, bytes) = seal_bytes(epoch, Some(&last), wall_ms())?;
     let txid = header.max_txid;
     loop {
-        match bucket.create_seal(txid, &bytes).await? {
+        match claim::or_unclear(bucket.create_seal(txid, &bytes).await, trying).await? {
             WriteAnswer::Done => break,
             WriteAnswer::Unclear => {}
             WriteAnswer::Rejected if is_there(bucket, txid, &bytes).await? => break,
@@ -146,26 +151,34 @@ async fn require_rest(bucket: &Bucket, base: Base) -> Result<(), Failure> {
     }
 }
 
-/// Creates or replaces the head; afterwards only who claims may write.
-async fn take(bucket: &Bucket, inventory: &Inventory, end: &ForeignEnd, base: Base) -> Result<Head, Failure> {
-    let (owner, lineage) = (pod::new_owner()?, hex(pod::random_bits()?));
-    let before = bucket.head().await?;
-    if before.as_ref().map(|(head, _)| head) != inventory.head() {
-        return Err(claim::moved(bucket));
-    }
-    let head = end.head(inventory.head(), lineage, owner, base);
-    let written = match &before {
-        Some((_, etag)) => bucket.replace_head(&head, etag).await?,
-        None => bucket.create_head(&head).await?,
-    };
-    match written.0 {
-        WriteAnswer::Done => Ok(head),
-        WriteAnswer::Rejected | WriteAnswer::Unclear => match bucket.head().await? {
-            Some((found, _)) if found == head => Ok(head),
-            Some(_) | None => Err(claim::moved(bucket)),
-        },
+/// Creates or replaces the head; afterwards only who claims may write. After an unclear answer only its content tells.
+async fn take(
+    bucket: &Bucket,
+    inventory: &Inventory,
+    head: &Head,
+    trying: &mut Trying,
+) -> Result<(), Failure> {
+    loop {
+        let found = bucket.head().await?;
+        if found.as_ref().is_some_and(|(found, _)| found == head) {
+            return Ok(());
+        }
+        if found.as_ref().map(|(found, _)| found) != inventory.head() {
+            return Err(claim::moved(bucket));
+        }
+        let written = match &found {
+            Some((_, etag)) => bucket.replace_head(head, etag).await,
+            None => bucket.create_head(head).await,
+        };
+        match claim::or_unclear(written.map(|(answer, _)| answer), trying).await? {
+            WriteAnswer::Done => return Ok(()),
+            WriteAnswer::Rejected | WriteAnswer::Unclear => {}
+        }
     }
 }
 
 /// How long the bucket is tried; after that everything begins anew.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+#[cfg(test)]
+mod tests;

@@ -100,6 +100,26 @@ async fn perform(bucket: &Bucket, action: Action, trying: &mut Trying) -> Result
     }
 }
 
+/// What a write came to; one that was not answered may have happened, and some time passes.
+///
+/// # Errors
+/// The failure, where it was an answer or there is no time left.
+pub(crate) async fn or_unclear(
+    written: Result<WriteAnswer, Failure>,
+    trying: &mut Trying,
+) -> Result<WriteAnswer, Failure> {
+    match written {
+        Err(failure) if failure.exit == Exit::Unavailable => {
+            trying.again(failure).await?;
+            Ok(WriteAnswer::Unclear)
+        }
+        answered => {
+            trying.worked();
+            answered
+        }
+    }
+}
+
 async fn try_perform(bucket: &Bucket, action: &Action) -> Result<Fact, Failure> {
     Ok(match action {
         Action::ReadHead => Fact::Head(bucket.head().await?),

@@ -91,7 +91,7 @@ async fn prepare(
             let restored = bring_back(&bucket, database, &sealed, patience).await?;
             write_record(&marks, database, &sealed)?;
             if let Some(rebuilt) = &restored.rebuilt {
-                note(&marks, &database.path, &chain, rebuilt)?;
+                note(&marks, &database.path, &chain.lineage, chain.newest_pages, rebuilt)?;
             }
             (Outcome::Restored, restored.bytes, chain.recorded())
         }
@@ -163,12 +163,18 @@ async fn bring_back(
     Ok(restored)
 }
 
-/// Leaves word of every page that was restored, so that the sidecar stores none of them again.
-pub(crate) fn note(marks: &Marks, path: &Path, chain: &Chain, rebuilt: &Rebuilt) -> Result<(), Failure> {
+/// Leaves word of every page that was restored, up to the newest slot with pages, so that the sidecar stores none of them again.
+pub(crate) fn note(
+    marks: &Marks,
+    path: &Path,
+    lineage: &str,
+    newest_pages: u64,
+    rebuilt: &Rebuilt,
+) -> Result<(), Failure> {
     let (boot_id, file_id) = (marks::boot_id()?, file_id(path)?);
-    let identity = LogIdentity { lineage: chain.lineage.clone(), boot_id, file_id };
+    let identity = LogIdentity { lineage: lineage.to_owned(), boot_id, file_id };
     if let Some(sums) = &rebuilt.sums {
-        PageLogFile::new(marks.folder(), identity, rebuilt.page_size).begin(chain.newest_pages, sums, None);
+        PageLogFile::new(marks.folder(), identity, rebuilt.page_size).begin(newest_pages, sums, None);
     }
     Ok(())
 }

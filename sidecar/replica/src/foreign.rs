@@ -17,19 +17,23 @@ use crate::restore::plan_latest;
 pub struct ForeignEnd {
     /// Its newest file.
     pub newest: FileEntry,
+    /// Its newest file with pages. Only seals of ours may be behind it.
+    pub pages: FileEntry,
     /// Slots up to this TXID are given up.
     pub floor: u64,
 }
 
 impl ForeignEnd {
-    /// Finds the end; `None` where there is no file at all.
+    /// Finds the end; `None` where no file has a page.
     ///
     /// # Errors
     /// [`PlanError`] when what is left above the floor does not lead to the newest state.
     pub fn find(inventory: &Inventory) -> Result<Option<Self>, PlanError> {
-        let Some(newest) = inventory.files().iter().max_by_key(|file| (file.max, file.level)).cloned() else {
-            return Ok(None);
+        let newest_of = |is_meant: fn(&&FileEntry) -> bool| {
+            inventory.files().iter().filter(is_meant).max_by_key(|file| (file.max, file.level)).cloned()
         };
+        let (newest, pages) = (newest_of(|_| true), newest_of(|file| !file.is_seal()));
+        let Some((newest, pages)) = newest.zip(pages) else { return Ok(None) };
         let end = newest.max.get();
         let mut floor = end;
         for slot in inventory.slots().rev() {
@@ -39,11 +43,25 @@ impl ForeignEnd {
             floor -= 1;
         }
         let before = inventory.head().map_or(0, |head| head.floor(Level::CAPTURED));
-        let found = Self { newest, floor: floor.max(before) };
+        let found = Self { newest, pages, floor: floor.max(before) };
         let is_live = |file: &&FileEntry| file.level != Level::CAPTURED || file.max.get() > found.floor;
         let live = inventory.files().iter().filter(is_live).cloned().collect();
         plan_latest(&Inventory::new(live, inventory.head().cloned()))?;
         Ok(Some(found))
+    }
+
+    /// Whether the newest pages may be another program's: they are not before what the head says is ours. Seals behind them may
+    /// be those of attempts that did not come to the head.
+    #[must_use]
+    pub fn is_beyond(&self, head: Option<&Head>) -> bool {
+        self.pages.max.get() > head.map_or(0, |head| head.base.txid)
+    }
+
+    /// The newest slot with pages above the floor; 0 where there is none.
+    #[must_use]
+    pub fn newest_slot(&self, inventory: &Inventory) -> u64 {
+        let newest = inventory.slots().rfind(|slot| !slot.is_seal() && slot.max.get() > self.floor);
+        newest.map_or(0, |slot| slot.max.get())
     }
 
     /// The head that says so, once a seal stands at `base`. It is closed: whoever claims need not wait for anybody.
@@ -91,6 +109,24 @@ mod tests {
         assert!(floor(vec![file(0, 1, 1), file(0, 3, 3)]).is_err());
         // The slots below the hole would reach it; but they are given up.
         assert!(floor(vec![file(0, 1, 1), file(0, 2, 2), file(1, 2, 3)]).is_err());
+    }
+
+    #[test]
+    fn pages_are_found_below_the_seals_of_attempts_that_did_not_come_to_the_head() {
+        let seal = |txid| FileEntry { size: lifeboat_ltx::SEAL_SIZE, ..file(0, txid, txid) };
+        let files = vec![file(9, 1, 4), file(1, 5, 7), seal(8), seal(9)];
+        let inventory = Inventory::new(files, None);
+        let found = ForeignEnd::find(&inventory).unwrap().unwrap();
+        assert_eq!((found.newest.max.get(), found.pages.max.get(), found.floor), (9, 7, 7));
+        assert_eq!(found.newest_slot(&inventory), 0);
+        let based = |txid| {
+            let mut head = crate::head::test_head(&[]);
+            head.base.txid = txid;
+            head
+        };
+        assert!(found.is_beyond(None) && found.is_beyond(Some(&based(6))));
+        assert!(!found.is_beyond(Some(&based(9))), "the head knows them");
+        assert_eq!(floor(vec![seal(1), seal(2)]), Ok(None), "nobody has stored a page");
     }
 
     #[test]

@@ -1,0 +1,256 @@
+//! Adoptions whose answers get lost, one after the other: the next start always goes on.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use lifeboat_ltx::{Checksum, FileName, LtxFile, PageChecksum};
+use lifeboat_replica::adoption::{Adoption, Content, Local, decide};
+use lifeboat_replica::layout::{Layout, Level};
+use lifeboat_store::{Body, Directory, ETag, Listed, Object, ObjectReader, Place, Store, StoreError, Upload};
+use lifeboat_wal::{PageCount, PageNo, PageSize};
+
+use super::*;
+use crate::first_view::Expected;
+
+/// A folder that does what it is asked, and of which one answer gets lost.
+#[derive(Debug)]
+struct Forgetful {
+    folder: Directory,
+    /// How many answers come before that.
+    before: AtomicUsize,
+}
+
+impl Forgetful {
+    fn answer<T>(&self, done: Result<T, StoreError>) -> Result<T, StoreError> {
+        let is_lost = self.before.fetch_sub(1, Ordering::SeqCst) == 0;
+        if is_lost {
+            let place = Place { key: String::new(), store: self.describe().into() };
+            return Err(StoreError::Unreachable { place, reason: "the answer got lost".to_owned() });
+        }
+        done
+    }
+
+    /// Whether an answer was lost.
+    fn has_forgotten(&self) -> bool {
+        self.before.load(Ordering::SeqCst) > NEVER
+    }
+}
+
+#[async_trait]
+impl Store for Forgetful {
+    async fn put_new(&self, key: &str, body: Body, time: Option<i64>) -> Result<ETag, StoreError> {
+        self.answer(self.folder.put_new(key, body, time).await)
+    }
+
+    async fn begin_parts(&self, key: &str, bytes: u64, time: Option<i64>) -> Result<Upload, StoreError> {
+        self.answer(self.folder.begin_parts(key, bytes, time).await)
+    }
+
+    async fn put_part(&self, upload: &Upload, number: u32, bytes: Bytes) -> Result<ETag, StoreError> {
+        self.answer(self.folder.put_part(upload, number, bytes).await)
+    }
+
+    async fn complete_new(&self, upload: &Upload, parts: &[ETag]) -> Result<ETag, StoreError> {
+        self.answer(self.folder.complete_new(upload, parts).await)
+    }
+
+    async fn abandon(&self, upload: &Upload) -> Result<(), StoreError> {
+        self.answer(self.folder.abandon(upload).await)
+    }
+
+    async fn unfinished(&self, prefix: &str) -> Result<Vec<Upload>, StoreError> {
+        self.answer(self.folder.unfinished(prefix).await)
+    }
+
+    async fn put_if_match(&self, key: &str, body: Bytes, expected: &ETag) -> Result<ETag, StoreError> {
+        self.answer(self.folder.put_if_match(key, body, expected).await)
+    }
+
+    async fn get(&self, key: &str, max_bytes: u64) -> Result<Object, StoreError> {
+        self.answer(self.folder.get(key, max_bytes).await)
+    }
+
+    async fn get_range(
+        &self,
+        key: &str,
+        range: Range<u64>,
+        etag: Option<&ETag>,
+    ) -> Result<Bytes, StoreError> {
+        self.answer(self.folder.get_range(key, range, etag).await)
+    }
+
+    async fn open(&self, key: &str, if_match: Option<&ETag>) -> Result<ObjectReader, StoreError> {
+        self.answer(self.folder.open(key, if_match).await)
+    }
+
+    async fn list_after(&self, prefix: &str, after: &str) -> Result<Vec<Listed>, StoreError> {
+        self.answer(self.folder.list_after(prefix, after).await)
+    }
+
+    async fn copy_new(&self, from: &Listed, to: &str) -> Result<ETag, StoreError> {
+        self.answer(self.folder.copy_new(from, to).await)
+    }
+
+    async fn delete(&self, keys: &[String]) -> Result<(), StoreError> {
+        self.answer(self.folder.delete(keys).await)
+    }
+
+    fn describe(&self) -> String {
+        self.folder.describe()
+    }
+}
+
+/// What the bucket holds before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Before {
+    /// Slots of Litestream's.
+    Slots,
+    /// Its slots are merged, and some of them are gone.
+    Merged,
+    /// It has gone on behind a replica of ours that was closed, and pruned as it does.
+    BehindOurs,
+}
+
+/// A replica, and a database that Litestream followed and that was written to since.
+struct Scene {
+    place: tempfile::TempDir,
+}
+
+impl Scene {
+    fn new(before: Before) -> Self {
+        let scene = Self { place: tempfile::tempdir().unwrap() };
+        std::fs::write(scene.database(), b"not looked into").unwrap();
+        std::fs::create_dir(scene.marks().folder()).unwrap();
+        match before {
+            Before::Slots => scene.store(0, &[(1, 1), (2, 2), (3, 3)], None),
+            Before::Merged => {
+                scene.store(9, &[(1, 2)], None);
+                scene.store(1, &[(3, 5)], None);
+            }
+            Before::BehindOurs => {
+                scene.store(0, &[(1, 1)], Some(Checksum::EMPTY));
+                scene.store(9, &[(1, 4)], None);
+                scene.store(0, &[(6, 6)], None);
+                scene.store(1, &[(5, 6)], None);
+                let head = Head::create("l".to_owned(), pod::new_owner().unwrap()).close();
+                let path = scene.place.path().join("replica/lifeboat/head.json");
+                std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+                std::fs::write(path, head.encode()).unwrap();
+            }
+        }
+        scene
+    }
+
+    fn database(&self) -> std::path::PathBuf {
+        self.place.path().join("app.db")
+    }
+
+    fn marks(&self) -> Marks {
+        Marks::beside(&self.database())
+    }
+
+    /// Files with one page.
+    fn store(&self, level: u8, ranges: &[(u64, u64)], pre_apply: Option<Checksum>) {
+        for &(min, max) in ranges {
+            let (min, max) = (Txid::try_new(min).unwrap(), Txid::try_new(max).unwrap());
+            let page = vec![u8::try_from(max.get()).unwrap(); 512];
+            let sum = Checksum::EMPTY.toggle(PageChecksum::of(PageNo::FIRST, &page));
+            let header = Header {
+                page_size: PageSize::try_new(512).unwrap(),
+                commit: PageCount::new(1),
+                min_txid: min,
+                max_txid: max,
+                timestamp_ms: 1000,
+                wal_offset: 32,
+                wal_size: 0,
+                salts: (0, 0),
+                node_id: u64::from(pre_apply.is_some()),
+                mark: pre_apply.map(|pre_apply| Mark { pre_apply, post_apply: sum }),
+            };
+            let (name, level) = (FileName::try_new(min, max).unwrap(), Level::from_number(level).unwrap());
+            let path = self.place.path().join("replica").join(Layout::Directory.file_key(level, name));
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            let file = LtxFile { header, pages: vec![(PageNo::FIRST, page)] };
+            std::fs::write(path, file.encode().unwrap()).unwrap();
+        }
+    }
+
+    async fn open(&self, before: usize) -> (Bucket, Arc<Forgetful>) {
+        let folder = Directory::open(self.place.path().join("replica")).await.unwrap();
+        let store = Arc::new(Forgetful { folder, before: AtomicUsize::new(before) });
+        (Bucket::new(Arc::<Forgetful>::clone(&store), Layout::Directory), store)
+    }
+
+    async fn adopt(&self, bucket: &Bucket, patience: Duration) -> Result<(), Failure> {
+        run(bucket, &self.database(), &self.marks(), &mut Trying::lasting(patience)).await
+    }
+
+    /// A start as it comes after the adoption: it may write, and stores nothing but what differs.
+    async fn goes_on(&self, bucket: &Bucket, case: &str) {
+        let (marks, trying) = (self.marks(), &mut Trying::lasting(Duration::ZERO));
+        let record = marks.record().unwrap();
+        let chain = claim::chain(bucket, record.as_ref(), trying, |_| ()).await.unwrap();
+        let local = Local::Present {
+            content: Content::Read("8000000000000001".parse().unwrap()),
+            file_id: pod_restore::file_id(&self.database()).unwrap(),
+            record,
+        };
+        let adoption = decide(&local, &chain, &marks::boot_id().unwrap());
+        assert_eq!(adoption, Adoption::Continues, "{case}: {chain:?}");
+        assert!(
+            matches!(marks.expected(&chain), Expected::State(_)),
+            "{case}: every page would be sent again"
+        );
+        let claimant = claim::claimant(Duration::ZERO, Duration::ZERO, false, Some(chain.newest)).unwrap();
+        let sealed = claim::seal(bucket, claimant, trying).await.unwrap();
+        assert_eq!(sealed.base.checksum, chain.checksum, "{case}");
+    }
+}
+
+/// More answers than any adoption wants.
+const NEVER: usize = 1_000_000;
+
+async fn every_answer_gets_lost(before: Before, patience: Duration) {
+    let mut answers = 0;
+    loop {
+        let (case, scene) = (format!("{before:?}, answer {answers}"), Scene::new(before));
+        let (bucket, store) = scene.open(answers).await;
+        let first = scene.adopt(&bucket, patience).await;
+        if !store.has_forgotten() {
+            first.unwrap();
+            assert!(answers > 10, "{answers} requests");
+            return;
+        }
+        let (bucket, _) = scene.open(NEVER).await;
+        scene.adopt(&bucket, Duration::ZERO).await.unwrap_or_else(|failure| panic!("{case}: {failure}"));
+        scene.goes_on(&bucket, &case).await;
+        answers += 1;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_dies_after_any_request_of_an_adoption_is_followed_by_one_who_goes_on() {
+    for before in [Before::Slots, Before::Merged, Before::BehindOurs] {
+        every_answer_gets_lost(before, Duration::ZERO).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_adoption_that_hears_no_answer_looks_what_came_of_it_and_goes_on() {
+    for before in [Before::Slots, Before::Merged, Before::BehindOurs] {
+        every_answer_gets_lost(before, Duration::from_secs(60)).await;
+    }
+    // Writes whose answer got lost are asked about, not given up: what only reads is begun anew by the follower.
+    let scene = Scene::new(Before::Slots);
+    let (bucket, store) = scene.open(NEVER).await;
+    scene.adopt(&bucket, Duration::ZERO).await.unwrap();
+    let requests = NEVER - store.before.load(Ordering::SeqCst);
+    let scene = Scene::new(Before::Slots);
+    let (bucket, store) = scene.open(requests - 1).await;
+    scene.adopt(&bucket, Duration::from_secs(60)).await.unwrap();
+    assert!(store.has_forgotten(), "the last answer is that of the head");
+    scene.goes_on(&bucket, "the head's answer").await;
+}
