@@ -6,7 +6,7 @@
 //! While a database is busy its follower looks on its own and nothing is produced here. When it is quiet, the follower
 //! *arms* its [`Watch`], looks once more, and waits. The next change of the WAL rings once.
 //!
-//! Nothing depends on an event alone: once a second the watcher looks at the files of armed databases, at all of a few
+//! Nothing depends on an event alone: about once a second the watcher looks at the files of armed databases, at all of a few
 //! hundred, of thousands at a share each time. inotify says nothing of changes made elsewhere, and a machine may have used
 //! up its watches; such databases are looked at every second.
 
@@ -216,7 +216,7 @@ fn take_events(notices: &mut Inotify, shared: &Shared) -> io::Result<()> {
     }
 }
 
-/// What happens every second. The files are looked at without the lock: a file system that hangs must not hang those who
+/// What happens about every second. The files are looked at without the lock: a file system that hangs must not hang those who
 /// arm their watches.
 fn turn(shared: &Shared) {
     let due = {
@@ -232,7 +232,8 @@ fn turn(shared: &Shared) {
     *shared.turned.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
 }
 
-const TURN: Duration = Duration::from_secs(1);
+/// A little more than a second, so that the whole idle process wakes less than once a second, whatever else wakes it.
+const TURN: Duration = Duration::from_millis(1_100);
 /// A watcher that has not looked around for this long is stuck.
 const TURN_MAX: Duration = Duration::from_secs(20);
 /// Space for many events; an event needs 16 bytes and a file name of at most 256.

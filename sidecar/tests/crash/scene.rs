@@ -46,10 +46,10 @@ impl Scene {
     }
 
     /// The same with intervals of milliseconds between merged files, and hardly anything kept.
-    pub(crate) fn replicate_and_merge(&self) -> Running {
+    pub(crate) fn replicate_and_merge(&self, levels: &str) -> Running {
         let (db, endpoint) = (self.place.text("app.db"), self.proxy.endpoint());
         let text = format!(
-            "sync-interval: 20ms\nflush-timeout: 60s\nlevels: [{{interval: 60ms}}, {{interval: 200ms}}, {{interval: 600ms}}]\n\
+            "sync-interval: 20ms\nflush-timeout: 60s\nlevels: {levels}\n\
              l0-retention: 100ms\nsnapshot: {{interval: 1s}}\nretention: {{window: 3s}}\n\
              dbs: [{{path: '{db}', replica: {{url: '{URL}', endpoint: '{endpoint}'}}}}]\n"
         );
