@@ -96,7 +96,7 @@ const fn budget(scenario: Scenario, number: &'static str, rule: Rule) -> Budget 
 }
 
 /// Every promise, in the order of the results.
-pub(crate) const BUDGETS: [Budget; 36] = [
+pub(crate) const BUDGETS: [Budget; 42] = [
     budget(Scenario::First, "cpu_s", Rule::OfLitestream(0.12)),
     budget(Scenario::First, "wall_s", Rule::OfLitestream(0.25)),
     budget(Scenario::First, "uploaded_times", Rule::AtMost(1.01)),
@@ -133,6 +133,12 @@ pub(crate) const BUDGETS: [Budget; 36] = [
     budget(Scenario::Restore, "behind_of_whole", Rule::AtMost(0.1)),
     budget(Scenario::Verify, "database_mb_per_cpu_s", Rule::AtLeast(300.0)),
     budget(Scenario::Verify, "peak_rss_mb", Rule::AtMost(64.0)),
+    budget(Scenario::Merging, "cpu_s", Rule::OfLitestream(0.3)),
+    budget(Scenario::Merging, "files_read", Rule::AtMost(0.0)),
+    budget(Scenario::History, "wall_of_few", Rule::AtMost(1.1)),
+    budget(Scenario::History, "cpu_of_few", Rule::AtMost(1.1)),
+    budget(Scenario::History, "requests_of_few", Rule::AtMost(1.1)),
+    budget(Scenario::History, "peak_rss_mb", Rule::AtMost(64.0)),
 ];
 
 #[cfg(test)]

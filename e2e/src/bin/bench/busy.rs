@@ -35,7 +35,7 @@ pub(crate) fn round(site: &Site<'_>, commits: &Commits) -> Result<(Numbers, Opti
         None => (site.bench.full_s, None),
     };
     let mut setting = site.setting(&databases);
-    setting.our_keys = commits.our_keys;
+    (setting.keys, setting.our_keys) = (commits.keys, commits.our_keys);
     let mut sidecar = match site.variant {
         Variant::None => None,
         Variant::Lifeboat | Variant::Litestream => Some(Sidecar::start(site.variant, &setting)?),
@@ -72,6 +72,7 @@ pub(crate) fn round(site: &Site<'_>, commits: &Commits) -> Result<(Numbers, Opti
             ("extra_disk_mb", mb(peaks.extra_disk)),
             ("uploaded_mb", mb(uploaded)),
             ("requests", requests.len() as f64),
+            ("files_read", requests.iter().filter(|request| request.reads_file()).count() as f64),
         ]));
         numbers.extend(sidecar.longest_write_lock_ms()?.map(|longest| ("write_lock_ms".to_owned(), longest)));
         sidecar.stop()?;

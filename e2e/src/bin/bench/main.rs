@@ -7,6 +7,7 @@ mod budgets;
 mod busy;
 mod databases;
 mod first;
+mod history;
 mod idle;
 mod load;
 mod peaks;
@@ -164,9 +165,17 @@ fn bench(args: &RunArgs) -> Result<Bench> {
     };
     let folder = absolute(&args.folder)?;
     Ok(if args.quick {
-        Bench { programs, folder, large_mb: 32, paced_s: 2.0, full_s: 1.0, idle_s: 2.0 }
+        Bench { programs, folder, large_mb: 32, paced_s: 2.0, full_s: 1.0, idle_s: 2.0, history: [5, 50] }
     } else {
-        Bench { programs, folder, large_mb: 1024, paced_s: 30.0, full_s: 5.0, idle_s: 20.0 }
+        Bench {
+            programs,
+            folder,
+            large_mb: 1024,
+            paced_s: 30.0,
+            full_s: 5.0,
+            idle_s: 20.0,
+            history: [10, 10_000],
+        }
     })
 }
 

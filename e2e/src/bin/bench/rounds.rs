@@ -14,7 +14,7 @@ use crate::load::{LoadArgs, LoadReport};
 use crate::scenario::{Load, Scenario};
 use crate::sidecar::{self, Programs, Setting, Variant};
 use crate::store::Store;
-use crate::{busy, first, idle, restart, restore, verify};
+use crate::{busy, first, history, idle, restart, restore, verify};
 
 /// What was measured, by name; each name ends with its unit.
 pub(crate) type Numbers = BTreeMap<String, f64>;
@@ -49,6 +49,8 @@ pub(crate) struct Bench {
     pub(crate) full_s: f64,
     /// How long an idle sidecar is looked at, seconds.
     pub(crate) idle_s: f64,
+    /// After how many files of level 0 a restore is measured: few, and many.
+    pub(crate) history: [u64; 2],
 }
 
 /// A round under way: an empty folder and an empty store.
@@ -83,6 +85,7 @@ impl Bench {
             Load::First => first::round(&site),
             Load::Restore => restore::round(&site),
             Load::Verify => verify::round(&site),
+            Load::History => history::round(&site),
             Load::Restart { is_killed } => restart::round(&site, is_killed),
             Load::Commits(commits) => busy::round(&site, &commits),
         };
@@ -115,7 +118,7 @@ impl Site<'_> {
     /// What a sidecar is started on.
     pub(crate) fn setting<'a>(&'a self, databases: &'a [PathBuf]) -> Setting<'a> {
         let (programs, folder, store) = (&self.bench.programs, &self.folder, &self.store);
-        Setting { programs, folder, store, databases, our_keys: &[] }
+        Setting { programs, folder, store, databases, keys: &[], our_keys: &[] }
     }
 
     /// Restores the database of this number and compares it with its source.

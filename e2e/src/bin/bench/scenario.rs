@@ -38,6 +38,10 @@ pub(crate) enum Scenario {
     Restore,
     /// Everything that is stored of the large database is verified.
     Verify,
+    /// Commits while merged files and snapshots are made all the time.
+    Merging,
+    /// Restores after few and after many files were written.
+    History,
 }
 
 /// What the application does meanwhile.
@@ -59,6 +63,8 @@ pub(crate) enum Load {
     Restore,
     /// Nothing: the large database is stored, and what is stored is verified.
     Verify,
+    /// Commits until so many files were written, and restores in between.
+    History,
     /// Commits.
     Commits(Commits),
 }
@@ -74,13 +80,15 @@ pub(crate) struct Commits {
     pub(crate) journal_mode: &'static str,
     /// How long it waits for a lock, milliseconds.
     pub(crate) busy_timeout: u64,
+    /// What every config says.
+    pub(crate) keys: &'static [&'static str],
     /// What our config says of it.
     pub(crate) our_keys: &'static [&'static str],
 }
 
 impl Scenario {
     /// All of them.
-    pub(crate) const ALL: [Self; 15] = [
+    pub(crate) const ALL: [Self; 17] = [
         Self::First,
         Self::Paced,
         Self::PacedNowait,
@@ -96,6 +104,8 @@ impl Scenario {
         Self::RestartKilled,
         Self::Restore,
         Self::Verify,
+        Self::Merging,
+        Self::History,
     ];
 
     /// Its name on the command line and in results.
@@ -116,6 +126,8 @@ impl Scenario {
             Self::RestartKilled => "restart-killed",
             Self::Restore => "restore",
             Self::Verify => "verify",
+            Self::Merging => "merging",
+            Self::History => "history",
         }
     }
 
@@ -139,6 +151,8 @@ impl Scenario {
             Self::RestartKilled => "the sidecar is killed, 1,000 rows are committed, it starts again",
             Self::Restore => "the large database is restored, and by ours brought forward",
             Self::Verify => "every byte that is stored of the large database is verified",
+            Self::Merging => "100 commits a second while files are merged and snapshots made all the time",
+            Self::History => "restores of the same database after few and after many files were written",
         }
     }
 
@@ -153,11 +167,14 @@ impl Scenario {
             | Self::Idle100
             | Self::Restart
             | Self::RestartKilled
-            | Self::Restore => &[Variant::Lifeboat, Variant::Litestream],
+            | Self::Restore
+            | Self::Merging => &[Variant::Lifeboat, Variant::Litestream],
             // Litestream is told nothing in `full-off` either, and switches every database to WAL.
             Self::FullOffUnsaid | Self::JournalMemory => &[Variant::None, Variant::Lifeboat],
             // It has no such command.
             Self::Verify => &[Variant::Lifeboat],
+            // What is promised is held against ourselves.
+            Self::History => &[Variant::Lifeboat],
             // One config entry and several threads of its own for each database: it is not made for that.
             Self::Idle10000 => &[Variant::Lifeboat],
         }
@@ -174,6 +191,8 @@ impl Scenario {
             Self::RestartKilled => Load::Restart { is_killed: true },
             Self::Restore => Load::Restore,
             Self::Verify => Load::Verify,
+            Self::History => Load::History,
+            Self::Merging => Load::Commits(Commits { rate: Some(100), keys: MERGED_OFTEN, ..FULL_SPEED }),
             Self::Paced => Load::Commits(Commits { rate: Some(PACE), ..FULL_SPEED }),
             Self::PacedNowait => Load::Commits(Commits { rate: Some(PACE), busy_timeout: 0, ..FULL_SPEED }),
             Self::FullNormal => Load::Commits(FULL_SPEED),
@@ -217,5 +236,14 @@ impl std::str::FromStr for Scenario {
 }
 
 const PACE: u32 = 1000;
-const FULL_SPEED: Commits =
-    Commits { rate: None, synchronous: "NORMAL", journal_mode: "WAL", busy_timeout: 5000, our_keys: &[] };
+const FULL_SPEED: Commits = Commits {
+    rate: None,
+    synchronous: "NORMAL",
+    journal_mode: "WAL",
+    busy_timeout: 5000,
+    keys: &[],
+    our_keys: &[],
+};
+/// What happens in an hour, in half a minute.
+pub(crate) const MERGED_OFTEN: &[&str] =
+    &["levels: [{interval: 1s}, {interval: 5s}, {interval: 15s}]", "snapshot: {interval: 20s}"];

@@ -50,6 +50,8 @@ pub(crate) struct Setting<'a> {
     pub(crate) store: &'a Store,
     /// The databases, in the order of their prefixes.
     pub(crate) databases: &'a [PathBuf],
+    /// Lines of the config.
+    pub(crate) keys: &'a [&'a str],
     /// Lines of the config that only ours understands.
     pub(crate) our_keys: &'a [&'a str],
 }
@@ -321,6 +323,7 @@ fn command(variant: Variant, programs: &Programs) -> Result<Command> {
 
 fn config_text(variant: Variant, setting: &Setting<'_>, port: u16) -> String {
     let mut text = format!("addr: 127.0.0.1:{port}\n");
+    text.extend(setting.keys.iter().flat_map(|key| [key, "\n"]));
     if variant == Variant::Lifeboat {
         text.extend(setting.our_keys.iter().flat_map(|key| [key, "\n"]));
     }

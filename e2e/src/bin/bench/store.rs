@@ -29,6 +29,13 @@ pub(crate) struct Request {
     pub(crate) stored_bytes: u64,
 }
 
+impl Request {
+    /// Whether a stored file, or a part of one, came back.
+    pub(crate) fn reads_file(&self) -> bool {
+        self.is_done && self.operation == "GetObject" && self.key.ends_with(".ltx")
+    }
+}
+
 impl Store {
     /// Starts a server that keeps everything below `folder`.
     ///
