@@ -94,8 +94,17 @@ impl Prune {
             let inventory = Inventory::new(readable, Some(self.opened.head.clone()));
             let beginning = self.beginning(&inventory, pruned).await?;
             let wish = Wish { newest: self.newest, settled: self.settled, beginning };
-            let decided = decide(&inventory, &wish)
-                .map_err(|broken| Failure::damaged(Reason::ChainGap, format!("{}: {broken}", self.bucket)))?;
+            let decided = match decide(&inventory, &wish) {
+                Ok(decided) => decided,
+                // Files that are missing may have been given up by whoever took over.
+                Err(_) if !self.is_ours().await? => {
+                    pruned.is_lost = true;
+                    return Ok(());
+                }
+                Err(broken) => {
+                    return Err(Failure::damaged(Reason::ChainGap, format!("{}: {broken}", self.bucket)));
+                }
+            };
             match decided {
                 Pruning::CopyFirst(slot) => {
                     self.copy_first(&slot).await?;
@@ -114,6 +123,12 @@ impl Prune {
             return self.delete(&dead(&files, &self.opened.head), pruned).await;
         }
         Err(Failure::bug("the first slot was copied to where snapshots are, and is not there"))
+    }
+
+    /// Whether the head is still this process's.
+    async fn is_ours(&self) -> Result<bool, Failure> {
+        let found = retry::lasting(PATIENCE, || self.bucket.head()).await?;
+        Ok(found.is_some_and(|(head, _)| head.is_by_the_same_writer(&self.opened.head)))
     }
 
     async fn files(&self) -> Result<Vec<FileEntry>, Failure> {

@@ -84,8 +84,8 @@ fn floors(place: &Place) -> BTreeMap<String, u64> {
     serde_json::from_value(head.get("floors").cloned().unwrap_or_default()).unwrap_or_default()
 }
 
-/// Restores what these files lead to.
-fn restored(place: &Place, files: &[PathBuf], head: Option<&Path>) -> Option<Vec<u8>> {
+/// Restores what these files lead to; under a head exactly this TXID.
+fn restored(place: &Place, files: &[PathBuf], head: Option<(&Path, u64)>) -> Option<Vec<u8>> {
     let folder = tempfile::tempdir_in(place.folder.path()).unwrap();
     for file in files {
         let below =
@@ -94,15 +94,17 @@ fn restored(place: &Place, files: &[PathBuf], head: Option<&Path>) -> Option<Vec
         std::fs::create_dir_all(to.parent().unwrap()).unwrap();
         std::fs::hard_link(file, &to).unwrap();
     }
-    if let Some(head) = head {
-        std::fs::create_dir(folder.path().join("lifeboat")).unwrap();
-        std::fs::copy(head, folder.path().join("lifeboat/head.json")).unwrap();
-    }
     let out = folder.path().join("out.db").display().to_string();
     let url = format!("file://{}", folder.path().display());
-    let ran = place.run(&["restore", "-o", &out, &url]);
+    let mut args = vec!["restore".to_owned(), "-o".to_owned(), out.clone(), url];
+    if let Some((head, txid)) = head {
+        std::fs::create_dir(folder.path().join("lifeboat")).unwrap();
+        std::fs::copy(head, folder.path().join("lifeboat/head.json")).unwrap();
+        args.extend(["--txid".to_owned(), format!("{txid:016x}")]);
+    }
+    let ran = place.run(&args.iter().map(String::as_str).collect::<Vec<_>>());
     if ran.code != Some(0) {
-        assert!(ran.stderr.contains("the chain has"), "{}", ran.stderr);
+        assert!(ran.stderr.contains("cannot be restored"), "{}", ran.stderr);
         return None;
     }
     Some(std::fs::read(out).unwrap())
@@ -125,7 +127,7 @@ fn every_kept_state_is_exact(place: &Place) -> usize {
             let name = path.file_name().unwrap().to_str().unwrap();
             u64::from_str_radix(&name[..16], 16).unwrap() <= *end
         });
-        let Some(found) = restored(place, &upto.collect::<Vec<_>>(), Some(&head)) else {
+        let Some(found) = restored(place, &upto.collect::<Vec<_>>(), Some((&head, *end))) else {
             assert!(
                 *level == 0 && *end < newest,
                 "the end of a file of level {level} at {end} is not reached"

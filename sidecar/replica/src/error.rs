@@ -38,6 +38,9 @@ pub enum PlanError {
     /// Nothing restorable is stored: no file, or seals alone.
     #[error("nothing to restore: the replica holds no database yet")]
     EmptyReplica,
+    /// No slot of those that must be there was listed.
+    #[error("every slot that was listed was given up meanwhile, or somebody deleted the newest ones")]
+    Outdated,
     /// Files are missing in the middle.
     #[error(
         "the chain has a gap: the files reach txid {after} and go on at {next}; a file was deleted or lost"

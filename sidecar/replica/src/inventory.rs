@@ -73,6 +73,14 @@ impl Inventory {
         self.files.iter().any(|file| !file.is_seal())
     }
 
+    /// Whether the lists are older than the head: slots were given up, and no slot is left, although the newest always stays,
+    /// or nothing that they were merged into. Where both are there, a gap between them tells.
+    #[must_use]
+    pub fn is_outdated(&self) -> bool {
+        let has_floor = self.head.as_ref().is_some_and(|head| head.floor(Level::CAPTURED) > 0);
+        has_floor && (self.slots().next().is_none() || !self.holds_pages())
+    }
+
     /// The live slots, ascending.
     pub fn slots(&self) -> impl DoubleEndedIterator<Item = &FileEntry> {
         self.files.iter().filter(|file| file.level == Level::CAPTURED)

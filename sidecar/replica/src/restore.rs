@@ -96,9 +96,7 @@ fn choose(
     target: Target,
     without: &BTreeSet<String>,
 ) -> Result<Vec<usize>, PlanError> {
-    if !inventory.holds_pages() {
-        return Err(PlanError::EmptyReplica);
-    }
+    require_pages(inventory, matches!(target, Target::Txid(_)))?;
     let is_usable = |file: &FileEntry| !without.contains(&file.key);
     match target {
         Target::Latest => to_the_end(inventory, is_usable),
@@ -114,6 +112,16 @@ fn witness(inventory: &Inventory, chosen: &[usize], is_torn: impl Fn(&str) -> bo
     let mut usable = inventory.files().iter().filter(is_usable).filter(|_| last.level > Level::CAPTURED);
     let ends = usable.clone().find(|file| file.max == last.max);
     ends.or_else(|| usable.find(|file| Some(file.min) == last.max.next())).cloned()
+}
+
+/// A replica without a page has no state. Lists that are older than the head say neither that nor what the newest state is;
+/// but a TXID that they lead to is the state of that TXID.
+fn require_pages(inventory: &Inventory, is_exact: bool) -> Result<(), PlanError> {
+    match (inventory.is_outdated(), inventory.holds_pages()) {
+        (true, holds_pages) if !(is_exact && holds_pages) => Err(PlanError::Outdated),
+        (_, true) => Ok(()),
+        (_, false) => Err(PlanError::EmptyReplica),
+    }
 }
 
 fn at(files: &[FileEntry], places: &[usize]) -> Vec<FileEntry> {

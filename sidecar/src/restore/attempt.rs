@@ -131,7 +131,7 @@ async fn list_and_plan(
     detour: &mut Detour,
 ) -> Result<(Result<Option<RestorePlan>, Failure>, u64), Failure> {
     let inventory = retry::lasting(how.patience, || bucket.inventory()).await?;
-    if !inventory.holds_pages() {
+    if !inventory.holds_pages() && !inventory.is_outdated() {
         return Ok((Ok(None), 0));
     }
     let source = Source::new(bucket.clone(), how.patience, Progress::none());

@@ -71,6 +71,8 @@ pub(super) enum WalkStep {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum WalkState {
     Listing,
+    /// Slots are missing. Is the head still ours? A successor may have begun to prune.
+    Doubting(ClaimError),
     ReadingEnd(Txid),
     Sealing(Attempt),
     /// Something stands where our seal should go.
@@ -101,6 +103,10 @@ impl SlotWalk {
     pub(super) fn handle(&mut self, fact: Fact) -> Result<WalkStep, ClaimError> {
         match (std::mem::replace(&mut self.state, WalkState::Listing), fact) {
             (WalkState::Listing, Fact::Slots(slots)) => self.listed(&slots),
+            (WalkState::Doubting(error), Fact::Head(found)) => {
+                self.still_ours(found)?;
+                Err(error)
+            }
             (WalkState::ReadingEnd(txid), Fact::Slot(found)) => self.ended(txid, found),
             (WalkState::Sealing(attempt), Fact::SealWritten(answer)) => match answer {
                 WriteAnswer::Done => self.put(WalkState::Probing, attempt),
@@ -111,11 +117,10 @@ impl SlotWalk {
                 }
             },
             (WalkState::ReadingRival(attempt), Fact::Slot(found)) => self.met(attempt, found),
-            (WalkState::ConfirmingHead(attempt), Fact::Head(found)) => match found {
-                Some((head, _)) if head.owner.nonce == self.nonce => self.put(WalkState::Sealing, attempt),
-                Some((head, _)) => Err(ClaimError::Lost { by: Some(head.epoch) }),
-                None => Err(ClaimError::Lost { by: None }),
-            },
+            (WalkState::ConfirmingHead(attempt), Fact::Head(found)) => {
+                self.still_ours(found)?;
+                self.put(WalkState::Sealing, attempt)
+            }
             (WalkState::Probing(attempt), Fact::SealWritten(answer)) => match answer {
                 WriteAnswer::Rejected => Ok(WalkStep::Sealed(attempt.end())),
                 WriteAnswer::Unclear => self.put(WalkState::Probing, attempt),
@@ -137,10 +142,19 @@ impl SlotWalk {
         self.go(state(attempt), action)
     }
 
+    fn still_ours(&self, found: Option<(Head, String)>) -> Result<(), ClaimError> {
+        match found {
+            Some((head, _)) if head.owner.nonce == self.nonce => Ok(()),
+            Some((head, _)) => Err(ClaimError::Lost { by: Some(head.epoch) }),
+            None => Err(ClaimError::Lost { by: None }),
+        }
+    }
+
     fn listed(&mut self, slots: &[Txid]) -> Result<WalkStep, ClaimError> {
-        match chain_end(slots, self.floor)? {
-            Some(end) => self.go(WalkState::ReadingEnd(end), Action::ReadSlot(end)),
-            None => self.seal(None),
+        match chain_end(slots, self.floor) {
+            Ok(Some(end)) => self.go(WalkState::ReadingEnd(end), Action::ReadSlot(end)),
+            Ok(None) => self.seal(None),
+            Err(missing) => self.go(WalkState::Doubting(missing), Action::ReadHead),
         }
     }
 

@@ -7,7 +7,7 @@ use super::{Fact, State};
 use crate::epoch::Epoch;
 
 /// A claim that ended without the replica.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Error)]
 #[non_exhaustive]
 pub enum ClaimError {
     /// LTX files, but no head: Litestream's, or ours with the head lost.

@@ -152,6 +152,10 @@ pub struct Claim {
 enum State {
     ReadingHead,
     ProvingAbsence,
+    /// There are files: has somebody created the head, and stored them, since it was looked for?
+    ReadingHeadAgain {
+        files: usize,
+    },
     CreatingHead(Head),
     /// Politeness: the slots are listed to see whether the predecessor makes progress.
     Observing {
@@ -194,7 +198,11 @@ impl Claim {
                 let head = Head::create(self.claimant.new_lineage.clone(), self.claimant.owner.clone());
                 self.go(State::CreatingHead(head.clone()), Action::CreateHead(head))
             }
-            (State::ProvingAbsence, Fact::FileCount(files)) => Err(ClaimError::UnclaimedData { files }),
+            (State::ProvingAbsence, Fact::FileCount(files)) => {
+                self.go(State::ReadingHeadAgain { files }, Action::ReadHead)
+            }
+            (State::ReadingHeadAgain { files }, Fact::Head(None)) => Err(ClaimError::UnclaimedData { files }),
+            (State::ReadingHeadAgain { .. }, Fact::Head(Some((head, etag)))) => self.consider(head, etag),
             (State::CreatingHead(head), Fact::HeadWritten(answer, etag)) => self.created(head, answer, etag),
             (State::Observing { head, etag, is_polite }, Fact::Slots(slots)) => {
                 let newest = slots.last().map_or(0, |txid| txid.get());

@@ -46,6 +46,12 @@ impl Opening {
         (Self { sealed, mine, state: State::Reading }, Action::ReadHead)
     }
 
+    /// The claim that is to be opened.
+    #[must_use]
+    pub const fn sealed(&self) -> &Head {
+        &self.sealed
+    }
+
     /// Takes the fact that answers the last action.
     ///
     /// # Errors

@@ -185,6 +185,18 @@ fn files_without_a_head_are_nobodys_to_take() {
 }
 
 #[test]
+fn a_replica_that_was_created_while_its_absence_was_proved_is_not_another_programs() {
+    let mut bucket = Bucket::default();
+    let claimed = claim_with(&mut bucket, claimant(2), |bucket, action| {
+        if *action == Action::CountFiles {
+            claim(bucket, claimant(1)).unwrap();
+            bucket.put_seal(1);
+        }
+    });
+    assert_eq!(claimed.map(|sealed| sealed.base.txid), Ok(2));
+}
+
+#[test]
 fn another_resources_replica_is_refused() {
     let mut bucket = Bucket::default();
     claim(&mut bucket, claimant(1)).unwrap();
@@ -273,6 +285,26 @@ fn a_late_claimant_that_lists_after_its_successor_opened_has_lost() {
     });
     assert_eq!(lost, Err(ClaimError::Lost { by: Some(Epoch::new(3)) }));
     assert_eq!(bucket.slots.len(), 2);
+}
+
+#[test]
+fn a_late_claimant_takes_its_successors_pruning_for_no_damage() {
+    let mut bucket = Bucket::default();
+    claim(&mut bucket, claimant(1)).unwrap();
+    bucket.put_seal(1);
+    bucket.put_seal(1);
+    let mut overtaken = false;
+    let lost = claim_with(&mut bucket, claimant(2), |bucket, action| {
+        if matches!(action, Action::ListSlots { .. })
+            && bucket.head.as_ref().is_some_and(|h| h.epoch.get() == 2)
+            && !overtaken
+        {
+            overtaken = true;
+            claim(bucket, claimant(3)).unwrap();
+            bucket.slots.remove(&Txid::FIRST);
+        }
+    });
+    assert_eq!(lost, Err(ClaimError::Lost { by: Some(Epoch::new(3)) }));
 }
 
 #[test]

@@ -269,3 +269,16 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn lists_that_are_older_than_the_head_say_neither_that_there_is_nothing_nor_what_is_newest() {
+    let planned = |files, head| plan_latest(&Inventory::new(files, Some(head)));
+    assert_eq!(planned(vec![file(0, 1, 1)], head_with_floor(0, 1)), Err(PlanError::Outdated));
+    assert_eq!(planned(vec![file(0, 1, 1), seal(2)], head_with_floor(0, 1)), Err(PlanError::Outdated));
+    // Slots 2 and 3 were merged after level 1 was listed, and given up before the head was read.
+    let merged = vec![file(0, 1, 1), file(0, 2, 2), file(0, 3, 3), file(9, 1, 1)];
+    assert_eq!(planned(merged.clone(), head_with_floor(0, 3)), Err(PlanError::Outdated));
+    let exact = plan(&Inventory::new(merged, Some(head_with_floor(0, 3))), Target::Txid(Txid::FIRST));
+    assert_eq!(exact.unwrap().target(), Some(Txid::FIRST));
+    assert_eq!(planned(vec![seal(1)], test_head(&[])), Err(PlanError::EmptyReplica));
+}

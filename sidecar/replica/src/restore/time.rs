@@ -41,9 +41,7 @@ impl<'a> TimeSearch<'a> {
     /// # Errors
     /// [`PlanError`] where there is nothing to restore at any time.
     pub fn begin(inventory: &'a Inventory, wanted_ms: i64) -> Result<Self, PlanError> {
-        if !inventory.holds_pages() {
-            return Err(PlanError::EmptyReplica);
-        }
+        super::require_pages(inventory, false)?;
         let points = points(inventory);
         let Some(last) = points.last() else {
             return Err(super::plan_latest(inventory).err().unwrap_or(PlanError::EmptyReplica));
