@@ -51,6 +51,11 @@ async fn what_says_where_a_database_lies_cannot_be_changed_and_the_rest_can() ->
             ("/spec/store/s3/prefix", json!(null)),
             ("/spec/replication", json!({"syncInterval": "100ms"})),
             ("/spec/replication", json!({"syncInterval": "1h"})),
+            ("/spec/replication", json!({"maxRequestsPerDay": 24, "maxLag": "24h"})),
+            ("/spec/replication", json!({"levels": ["1m", "1m", "2h"]})),
+            ("/spec/replication", json!({"levels": ["5m"], "snapshot": {"maxLogRatio": 0.5}})),
+            ("/spec/replication", json!({"snapshot": {"interval": "720h", "maxLogRatio": 1}})),
+            ("/spec/retention", json!({"window": "720h"})),
             ("/spec/databases/1", json!({"name": "second", "path": "/data/second.db"})),
         ] {
             let mut manifest = good();
@@ -81,7 +86,35 @@ fn mistakes() -> Vec<Mistake> {
         ("/spec/replication", json!({"syncInterval": "61m"}), "between 100ms and 1h"),
         ("/spec/replication", json!({"syncInterval": "soon"}), "syncInterval"),
     ]);
+    all.extend(mistakes_about_history());
     all
+}
+
+fn mistakes_about_history() -> Vec<Mistake> {
+    let levels = |levels: &[&str]| json!({"levels": levels});
+    vec![
+        ("/spec/replication", json!({"maxRequestsPerDay": 23}), "greater than or equal to 24"),
+        ("/spec/replication", json!({"maxRequestsPerDay": 1_000_000_001}), "maxRequestsPerDay"),
+        (
+            "/spec/replication",
+            json!({"syncInterval": "10s", "maxLag": "9s"}),
+            "at least as long as syncInterval",
+        ),
+        ("/spec/replication", json!({"maxLag": "900ms"}), "at least as long as syncInterval"),
+        ("/spec/replication", json!({"maxLag": "25h"}), "at most 24h"),
+        ("/spec/replication", levels(&[]), "at least 1 items"),
+        ("/spec/replication", levels(&["1s", "2s", "3s", "4s"]), "at most 3 items"),
+        ("/spec/replication", levels(&["999ms"]), "at least 1s"),
+        ("/spec/replication", levels(&["6m"]), "as long as the one before"),
+        ("/spec/replication", levels(&["1m", "2h"]), "as long as the one before"),
+        ("/spec/replication", levels(&["1m", "30s", "1h"]), "as long as the one before"),
+        ("/spec/replication", json!({"snapshot": {"interval": "0s"}}), "at least 1s"),
+        ("/spec/replication", json!({"snapshot": {"maxLogRatio": 0}}), "at least 0.01"),
+        ("/spec/replication", json!({"snapshot": {"maxLogRatio": 0.009}}), "at least 0.01"),
+        ("/spec/replication", json!({"snapshot": {"maxLogRatio": 1001}}), "less than or equal to 1000"),
+        ("/spec/retention", json!({"window": "59s"}), "at least 1m"),
+        ("/spec/retention", json!({"window": "1w"}), "spec.retention.window"),
+    ]
 }
 
 fn mistakes_about_databases() -> Vec<Mistake> {

@@ -10,13 +10,14 @@ pub mod crd;
 pub mod names;
 mod reason;
 mod replica;
+mod replication;
 mod status;
 
 pub use reason::{ConditionType, EventReason, Reason};
 pub use replica::{
-    Database, Replication, S3Auth, S3Store, SecretRef, SqliteReplica, SqliteReplicaSpec, Store, WorkloadKind,
-    WorkloadRef,
+    Database, S3Auth, S3Store, SecretRef, SqliteReplica, SqliteReplicaSpec, Store, WorkloadKind, WorkloadRef,
 };
+pub use replication::{Replication, Retention, SnapshotRules};
 pub use status::{
     Condition, ConditionStatus, DatabaseReport, LastRestore, ReportedPosition, SqliteReplicaStatus,
 };

@@ -6,13 +6,12 @@
 
 #![expect(unreachable_pub, reason = "KubeSchema repeats every public struct inside a function")]
 
-use std::time::Duration;
-
 use kube_derive::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::SqliteReplicaStatus;
+use crate::replication::{Replication, Retention};
 
 /// Keeps the SQLite databases of one workload alive: every commit is streamed to S3, and a pod that starts without its
 /// databases gets them back before the application runs.
@@ -73,6 +72,10 @@ pub struct SqliteReplicaSpec {
     /// How eagerly commits are stored. Default: every second.
     #[serde(default)]
     pub replication: Replication,
+
+    /// How far back the databases can be restored. Default: a week.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retention: Option<Retention>,
 }
 
 /// Names a workload of the same namespace.
@@ -274,50 +277,6 @@ fn default_secret_access_key_key() -> String {
     DEFAULT_SECRET_ACCESS_KEY_KEY.to_owned()
 }
 
-/// How eagerly commits are stored.
-#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[x_kube(crates(kube_core = "::kube_core"))]
-#[serde(rename_all = "camelCase")]
-pub struct Replication {
-    /// Longest time a commit waits before it is sent to the bucket; a crash of the node loses at most this plus one
-    /// request. From `100ms` to `1h`. Default: `1s`. Example: `10s`.
-    #[schemars(length(min = 2, max = 16), regex(pattern = r"^[0-9]+(ms|s|m|h)$"))]
-    #[x_kube(validation = Rule::new(
-        "duration(self) >= duration('100ms') && duration(self) <= duration('1h')"
-    ).message("syncInterval must be between 100ms and 1h"))]
-    #[serde(default = "default_sync_interval")]
-    pub sync_interval: String,
-}
-
-impl Default for Replication {
-    fn default() -> Self {
-        Self { sync_interval: default_sync_interval() }
-    }
-}
-
-impl Replication {
-    /// The longest time a commit waits before it is sent; `None` for a text that the API server would not have taken.
-    #[must_use]
-    pub fn interval(&self) -> Option<Duration> {
-        let digits = self.sync_interval.find(|c: char| !c.is_ascii_digit())?;
-        let (number, unit) = self.sync_interval.split_at(digits);
-        let number: u64 = number.parse().ok()?;
-        match unit {
-            "ms" => Some(Duration::from_millis(number)),
-            "s" => Some(Duration::from_secs(number)),
-            "m" => number.checked_mul(60).map(Duration::from_secs),
-            "h" => number.checked_mul(3600).map(Duration::from_secs),
-            _ => None,
-        }
-    }
-}
-
-const DEFAULT_SYNC_INTERVAL: &str = "1s";
-
-fn default_sync_interval() -> String {
-    DEFAULT_SYNC_INTERVAL.to_owned()
-}
-
 impl SqliteReplica {
     /// The folder of the bucket under which every database of this replica has its own: `spec.store.s3.prefix` or the
     /// default of it.
@@ -354,16 +313,17 @@ impl SqliteReplica {
     }
 
     /// Every setting that changes what is injected, in a fixed order, defaults left out.
-    fn injected_settings(&self) -> Vec<(&'static str, &str)> {
+    fn injected_settings(&self) -> Vec<(&'static str, String)> {
         let mut settings = Vec::new();
         for database in &self.spec.databases {
-            settings.push(("database.name", database.name.as_str()));
-            settings.push(("database.path", database.path.as_str()));
-            settings.extend(database.container.as_deref().map(|container| ("database.container", container)));
+            settings.push(("database.name", database.name.clone()));
+            settings.push(("database.path", database.path.clone()));
+            settings.extend(database.container.clone().map(|container| ("database.container", container)));
         }
-        settings.extend(self.spec.store.s3.injected_settings());
-        let interval = self.spec.replication.sync_interval.as_str();
-        settings.extend((interval != DEFAULT_SYNC_INTERVAL).then_some(("syncInterval", interval)));
+        let s3 = self.spec.store.s3.injected_settings().into_iter();
+        settings.extend(s3.map(|(key, value)| (key, value.to_owned())));
+        settings.extend(self.spec.replication.injected_settings());
+        settings.extend(self.spec.retention.as_ref().and_then(Retention::injected_settings));
         settings
     }
 }

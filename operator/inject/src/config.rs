@@ -1,7 +1,8 @@
 //! The configuration that our containers find in their environment, in the schema of the sidecar's configuration file.
 
-use lifeboat_api::{Database, SqliteReplica};
+use lifeboat_api::{Database, Replication, Retention, SnapshotRules, SqliteReplica};
 use serde::Serialize;
+use serde_json::Number;
 
 use crate::containers::RUN_PATH;
 use crate::{FLUSH_TIMEOUT_SECONDS, Grace};
@@ -15,7 +16,31 @@ struct Config {
     handover_timeout: String,
     flush_timeout: String,
     sync_interval: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_requests_per_day: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_lag: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    levels: Option<Vec<LevelConfig>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    snapshot: Option<SnapshotConfig>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retention: Option<Retention>,
     dbs: Vec<DatabaseConfig>,
+}
+
+#[derive(Serialize)]
+struct LevelConfig {
+    interval: String,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct SnapshotConfig {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    interval: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_log_ratio: Option<Number>,
 }
 
 #[derive(Serialize)]
@@ -41,13 +66,21 @@ struct ReplicaConfig {
 
 /// The configuration as text, broken into lines so that `kubectl describe pod` shows it readable.
 pub(crate) fn render(replica: &SqliteReplica, grace: Grace) -> String {
+    let Replication { sync_interval, max_requests_per_day, max_lag, levels, snapshot } =
+        replica.spec.replication.clone();
     let config = Config {
         addr: format!(":{}", lifeboat_wire::STATUS_PORT),
         socket: format!("{RUN_PATH}/lifeboat.sock"),
         handover_dir: RUN_PATH.to_owned(),
         handover_timeout: format!("{}s", grace.handover_seconds()),
         flush_timeout: format!("{FLUSH_TIMEOUT_SECONDS}s"),
-        sync_interval: replica.spec.replication.sync_interval.clone(),
+        sync_interval,
+        max_requests_per_day,
+        max_lag,
+        levels: levels.map(|levels| levels.into_iter().map(|interval| LevelConfig { interval }).collect()),
+        snapshot: snapshot
+            .map(|SnapshotRules { interval, max_log_ratio }| SnapshotConfig { interval, max_log_ratio }),
+        retention: replica.spec.retention.clone(),
         dbs: replica.spec.databases.iter().map(|database| database_config(replica, database)).collect(),
     };
     let text = serde_json::to_string_pretty(&config).unwrap_or_default();

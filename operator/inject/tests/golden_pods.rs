@@ -38,6 +38,35 @@ fn the_configuration_reads_well_in_kubectl_describe() {
     insta::assert_snapshot!(config["value"].as_str().unwrap());
 }
 
+/// The sidecar's `config::tests` hold what they understand to the same words.
+#[test]
+fn how_commits_are_stored_is_said_in_the_words_of_the_config_file() {
+    let mut replica = serde_json::to_value(replica()).unwrap();
+    replica["spec"]["replication"] = json!({
+        "syncInterval": "2s", "maxRequestsPerDay": 1_000, "maxLag": "15m",
+        "levels": ["1m", "10m"],
+        "snapshot": {"interval": "12h", "maxLogRatio": 0.5},
+    });
+    replica["spec"]["retention"] = json!({"window": "48h"});
+    let (pod, replica) = (pod(), serde_json::from_value(replica).unwrap());
+    let patch = inject(Subject::Pod(&pod), &replica, &defaults()).unwrap().patch;
+    let pod = apply(&pod, &patch);
+    let env = pod["spec"]["initContainers"][1]["env"].as_array().unwrap();
+    let config = env.iter().find(|var| var["name"] == "LIFEBOAT_CONFIG_INLINE").unwrap();
+    let config: Value = serde_json::from_str(config["value"].as_str().unwrap()).unwrap();
+    let keys = ["sync-interval", "max-requests-per-day", "max-lag", "levels", "snapshot", "retention"];
+    let said: Vec<_> = keys.iter().map(|key| config[key].clone()).collect();
+    let words = [
+        json!("2s"),
+        json!(1_000),
+        json!("15m"),
+        json!([{"interval": "1m"}, {"interval": "10m"}]),
+        json!({"interval": "12h", "max-log-ratio": 0.5}),
+        json!({"window": "48h"}),
+    ];
+    assert_eq!(said, words);
+}
+
 #[test]
 fn mesh_proxies_stay_before_us_and_migrations_come_after_us() {
     let mut pod = pod();

@@ -26,10 +26,11 @@ struct Limits {
 }
 
 impl Limits {
-    /// A commit waits for up to one interval by the user's own wish, and for another one if a round fails.
+    /// A commit waits for up to one interval by the user's own wish, or for the longest lag if there is a budget, and once more
+    /// if a round fails.
     fn of(replica: &SqliteReplica) -> Self {
-        let interval = replica.spec.replication.interval().unwrap_or_default();
-        let wished = 2.0 * interval.as_secs_f64() + LAG_SECONDS_OF_TROUBLE;
+        let wait = replica.spec.replication.longest_wait().unwrap_or_default();
+        let wished = 2.0 * wait.as_secs_f64() + LAG_SECONDS_OF_TROUBLE;
         Self { calm: LAG_SECONDS.max(wished), in_trouble: wished }
     }
 }

@@ -318,6 +318,19 @@ fn whoever_wants_commits_stored_rarely_is_not_told_that_they_lag() {
 }
 
 #[test]
+fn whoever_has_a_budget_is_not_told_that_commits_lag_that_wait_for_its_sake() {
+    let mut replica = replica();
+    replica.spec.replication.max_requests_per_day = Some(24);
+    replica.spec.replication.max_lag = Some("1h".to_owned());
+    let words = |lag| {
+        let database = DatabaseStatus { lag_seconds: Some(lag), ..main_status() };
+        words(&plan_for(&replica, &reporting(database), 0), ConditionType::Replicating)
+    };
+    assert_eq!(words(7260.0), "True AsExpected");
+    assert_eq!(words(7260.1), "False Lagging");
+}
+
+#[test]
 fn a_fenced_sidecar_raises_an_event() {
     let good = plan(&reporting(main_status()));
     let fenced = DatabaseStatus {

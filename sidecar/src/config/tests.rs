@@ -218,3 +218,22 @@ fn what_an_application_syncs_is_said_as_sqlite_says_it() {
         parse("synchronous: off\ndbs: [{path: /a.db, replica: {url: 'file:///x'}, synchronous: normal}]");
     assert_eq!(own.databases[0].synchronous, Synchronous::Normal);
 }
+
+/// As `lifeboat-inject` writes them, see its `golden_pods`.
+#[test]
+fn how_a_sqlite_replica_says_that_commits_are_stored_is_understood() {
+    let text = r#"{
+        "sync-interval": "2s", "max-requests-per-day": 1000, "max-lag": "15m",
+        "levels": [{"interval": "1m"}, {"interval": "10m"}],
+        "snapshot": {"interval": "12h", "max-log-ratio": 0.5}, "retention": {"window": "48h"},
+        "dbs": [{"path": "/a.db", "replica": {"url": "file:///x"}}]
+    }"#;
+    let database = &Config::parse(text).unwrap().databases[0];
+    let rhythm = database.rhythm();
+    assert_eq!((rhythm.interval, rhythm.max_lag), (2_000, 900_000));
+    assert_eq!(rhythm.max_requests_per_day, Some(1_000));
+    let rules = database.history.rules;
+    assert_eq!(rules.intervals, [60_000, 600_000, 3_600_000]);
+    assert_eq!((rules.snapshot_interval, rules.max_log_ratio), (43_200_000, 500));
+    assert_eq!(database.history.window, Duration::from_secs(48 * 3_600));
+}

@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use super::*;
@@ -55,9 +57,14 @@ fn a_default_that_is_written_out_changes_no_fingerprint() {
         s3["forcePathStyle"] = json!(false);
         s3["auth"]["secretRef"]["accessKeyIdKey"] = json!("AWS_ACCESS_KEY_ID");
         s3["auth"]["secretRef"]["secretAccessKeyKey"] = json!("AWS_SECRET_ACCESS_KEY");
-        spec["replication"]["syncInterval"] = json!("1s");
+        spec["replication"] = json!({
+            "syncInterval": "1s", "maxLag": "5m", "levels": ["30s", "5m"],
+            "snapshot": {"interval": "24h", "maxLogRatio": 1.0},
+        });
+        spec["retention"] = json!({ "window": "168h" });
     });
     assert_eq!(written, hash(|_| {}));
+    assert_eq!(written, hash(|spec| spec["replication"] = json!({ "snapshot": {"maxLogRatio": 1} })));
 }
 
 #[test]
@@ -77,6 +84,13 @@ fn every_setting_that_is_injected_changes_the_fingerprint() {
         ("/store/s3/auth/secretRef/secretAccessKeyKey", json!("other")),
         ("/store/s3/auth/secretRef/sessionTokenKey", json!("other")),
         ("/replication/syncInterval", json!("2s")),
+        ("/replication/maxRequestsPerDay", json!(1_000)),
+        ("/replication/maxLag", json!("10m")),
+        ("/replication/levels", json!(["1m"])),
+        ("/replication/levels", json!(["30s", "6m"])),
+        ("/replication/snapshot", json!({"interval": "12h"})),
+        ("/replication/snapshot", json!({"maxLogRatio": 0.5})),
+        ("/retention", json!({"window": "24h"})),
     ];
     let mut hashes = vec![hash(|_| {})];
     for (place, value) in changes {
@@ -99,7 +113,8 @@ fn what_pods_do_not_see_changes_no_fingerprint() {
 
 #[test]
 fn an_interval_is_read_in_every_unit() {
-    let interval = |text: &str| Replication { sync_interval: text.to_owned() }.interval();
+    let interval =
+        |text: &str| Replication { sync_interval: text.to_owned(), ..Replication::default() }.interval();
     assert_eq!(interval("100ms"), Some(Duration::from_millis(100)));
     assert_eq!(interval("10s"), Some(Duration::from_secs(10)));
     assert_eq!(interval("2m"), Some(Duration::from_secs(120)));
@@ -107,4 +122,17 @@ fn an_interval_is_read_in_every_unit() {
     for text in ["", "s", "10", "10d", "1.5s", "99999999999999999999s"] {
         assert_eq!(interval(text), None, "{text}");
     }
+}
+
+#[test]
+fn with_a_budget_a_commit_may_wait_for_the_longest_lag_and_never_for_less_than_the_interval() {
+    let wait = |sync_interval: &str, max_requests_per_day, max_lag: Option<&str>| {
+        let (sync_interval, max_lag) = (sync_interval.to_owned(), max_lag.map(str::to_owned));
+        Replication { sync_interval, max_requests_per_day, max_lag, ..Replication::default() }.longest_wait()
+    };
+    let minutes = |minutes: u64| Some(Duration::from_secs(60 * minutes));
+    assert_eq!(wait("1m", None, Some("1h")), minutes(1));
+    assert_eq!(wait("1m", Some(100), None), minutes(5));
+    assert_eq!(wait("1m", Some(100), Some("1h")), minutes(60));
+    assert_eq!(wait("10m", Some(100), None), minutes(10));
 }

@@ -35,6 +35,7 @@ pub(crate) fn replica() -> SqliteReplica {
                 },
             },
             replication: lifeboat_api::Replication::default(),
+            retention: None,
         },
     );
     replica.metadata.namespace = Some("prod".to_owned());
