@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use lifeboat_replica::head::Base;
 use lifeboat_store::Requests;
 use lifeboat_wal::sqlite_version::SqliteVersion;
-use lifeboat_wire::{DatabaseStatus, Position, Status};
+use lifeboat_wire::{DatabaseStatus, Position, PruneFailures, Status};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::DatabaseConfig;
@@ -287,6 +287,24 @@ impl Post {
     /// So many attempts in a row to merge files came to nothing.
     pub fn merges_fail(&self, failures: u32) {
         self.write(|entry| entry.status.merge_failures = failures);
+    }
+
+    /// What nothing needs could be deleted, or why not. Returns how many attempts in a row have failed.
+    #[must_use]
+    pub fn pruned(&self, failure: Option<&str>) -> u32 {
+        let mut count = 0;
+        self.write(|entry| {
+            let before = entry.status.prune_failures.take();
+            entry.status.prune_failures = failure.map(|message| {
+                let (before, since) = before.map_or_else(
+                    || (0, jiff::Timestamp::now().to_string()),
+                    |before| (before.count, before.since),
+                );
+                count = before.saturating_add(1);
+                PruneFailures { count, since, message: message.to_owned() }
+            });
+        });
+        count
     }
 
     /// The store does not take a slot.

@@ -266,7 +266,8 @@ impl Bucket {
     /// # Errors
     /// [`Failure`] when it cannot be read, or is damaged.
     pub async fn header(&self, file: &FileEntry) -> Result<Option<Header>, Failure> {
-        let Some(bytes) = self.range_of(file, 0..HEADER_SIZE as u64).await? else { return Ok(None) };
+        let begin = 0..file.size.min(HEADER_SIZE as u64);
+        let Some(bytes) = self.range_of(file, begin).await? else { return Ok(None) };
         Header::decode(&bytes).map(Some).map_err(|error| self.damaged(&file.key, &error))
     }
 

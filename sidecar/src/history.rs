@@ -23,7 +23,7 @@ use crate::clock::millis;
 use crate::compact::Written;
 use crate::config::History as Rules;
 use crate::deriving::DerivedFile;
-use crate::exit::Failure;
+use crate::exit::{Exit, Failure};
 use crate::limits::Shared;
 use crate::prune::{Prune, Pruned};
 use crate::slot_file::SlotFile;
@@ -49,6 +49,7 @@ pub(crate) struct History {
     turn: Option<OwnedSemaphorePermit>,
     work: JoinSet<Done>,
     is_pruning_due: bool,
+    is_pruning: bool,
     is_first_pruning: bool,
     /// Requests that the budget of slots does not know of yet.
     requests: u32,
@@ -93,6 +94,7 @@ impl History {
             turn: None,
             work: JoinSet::new(),
             is_pruning_due: false,
+            is_pruning: false,
             is_first_pruning: true,
             requests: 0,
             is_lost: false,
@@ -173,7 +175,7 @@ impl History {
     pub(crate) async fn done(&mut self) -> Option<Done> {
         match self.work.join_next().await {
             Some(Ok(done)) => Some(done),
-            // A task that panicked has said so. What it knew of the head is lost.
+            // A task that panicked has said so.
             Some(Err(_)) => None,
             None => std::future::pending().await,
         }
@@ -184,6 +186,14 @@ impl History {
         match done {
             Some(Done::Learned(past)) => match *past {
                 Ok(past) => self.compaction.learned(past, self.now()),
+                Err(failure) if failure.exit == Exit::Damaged => {
+                    tracing::warn!(
+                        "{}: {failure}; a snapshot is taken, which needs nothing of it",
+                        self.name
+                    );
+                    let past = Past::unreadable(self.compaction.past_end());
+                    self.compaction.learned(past, self.now());
+                }
                 Err(failure) => self.failed(&format!("earlier files cannot be looked up: {failure}")),
             },
             Some(Done::Written { level, name, time_ms, written: Ok(Written { size, requests }) }) => {
@@ -202,10 +212,12 @@ impl History {
             }
             Some(Done::Written { written: Err(failure), .. }) => self.give_up(&failure.to_string()),
             Some(Done::Pruned(pruned)) => self.pruned(*pruned, post),
-            None => {
-                self.is_lost = true;
-                self.give_up("it ended without a word");
+            None if std::mem::take(&mut self.is_pruning) => {
+                // What was deleted, and what of the head it knew, a list and the head itself say.
+                self.is_first_pruning = true;
+                self.prune_failed("the deletion ended without a word", post);
             }
+            None => self.give_up("it ended without a word"),
         }
         post.merges_fail(self.compaction.failures());
     }
@@ -254,12 +266,13 @@ impl History {
             is_first: self.is_first_pruning,
             stop: self.stop.clone(),
         };
-        self.is_pruning_due = false;
+        (self.is_pruning_due, self.is_pruning) = (false, true);
         self.work.spawn(async move { Done::Pruned(Box::new(prune.run().await)) });
     }
 
     fn pruned(&mut self, pruned: Pruned, post: &Post) {
         let Pruned { opened, proved, oldest_ms, deleted, requests, failure, is_lost } = pruned;
+        self.is_pruning = false;
         self.requests = self.requests.saturating_add(requests);
         self.opened = opened;
         self.proved = proved;
@@ -275,8 +288,20 @@ impl History {
         if is_lost {
             tracing::warn!("{}: another process claims the replica; nothing is deleted any more", self.name);
         }
-        if let Some(failure) = failure {
-            tracing::warn!("{}: files that nothing needs stay in the bucket: {failure}", self.name);
+        match failure {
+            Some(failure) => self.prune_failed(&failure.message, post),
+            None => _ = post.pruned(None),
+        }
+    }
+
+    /// Nothing is lost by it, and the bucket grows.
+    fn prune_failed(&self, why: &str, post: &Post) {
+        let count = post.pruned(Some(why));
+        if count.is_power_of_two() {
+            tracing::warn!(
+                "{}: files that nothing needs stay in the bucket: {why}; {count} times in a row",
+                self.name
+            );
         }
     }
 
@@ -311,3 +336,71 @@ const SLOTS_MANY: u64 = 1_000;
 const FAILURES_SAID: u32 = 4;
 /// How long an orderly end waits for a deletion that was begun.
 const END_PATIENCE: Duration = Duration::from_secs(3);
+
+#[cfg(test)]
+mod tests {
+    use lifeboat_replica::head::Head;
+    use lifeboat_replica::layout::Layout;
+    use lifeboat_store::Directory;
+
+    use super::*;
+    use crate::board::Board;
+    use crate::config::Config;
+    use crate::pod;
+    use crate::watch::Watcher;
+
+    async fn history(folder: &std::path::Path, base: Base) -> (History, Post) {
+        let config = Config::parse("dbs: [{path: /a.db, replica: {url: 'file:///x'}}]").unwrap();
+        let post = Board::new(Watcher::start().unwrap()).add(&config.databases[0]);
+        let bucket =
+            Bucket::new(Arc::new(Directory::open(folder.to_owned()).await.unwrap()), Layout::Directory);
+        let head = Head::create("l".to_owned(), pod::new_owner().unwrap());
+        let opened = Opened { head, etag: String::new() };
+        (History::new("a.db", &bucket, config.databases[0].history, &opened, base), post)
+    }
+
+    #[tokio::test]
+    async fn a_deletion_that_fails_or_panics_is_counted_with_its_cause_until_one_works() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut history, post) = history(folder.path(), Base::NOTHING).await;
+        let pruned = |failure| {
+            let opened =
+                Opened { head: Head::create("l".to_owned(), pod::new_owner().unwrap()), etag: String::new() };
+            let (proved, oldest_ms) = (BTreeSet::new(), None);
+            let pruned =
+                Pruned { opened, proved, oldest_ms, deleted: 0, requests: 0, failure, is_lost: false };
+            Some(Done::Pruned(Box::new(pruned)))
+        };
+        history.take(pruned(Some(Failure::unavailable("not allowed to delete"))), &post);
+        let said = post.status().unwrap().prune_failures.unwrap();
+        assert_eq!((said.count, said.message.as_str()), (1, "not allowed to delete"));
+        history.is_pruning = true;
+        history.work.spawn(async { panic!("in the test of a panic") });
+        let done = history.done().await;
+        history.take(done, &post);
+        let then = post.status().unwrap().prune_failures.unwrap();
+        assert_eq!((then.count, then.since), (2, said.since));
+        assert!(
+            then.message.contains("ended without a word") && !history.is_lost,
+            "the next one tries again"
+        );
+        history.take(pruned(None), &post);
+        assert_eq!(post.status().unwrap().prune_failures, None);
+    }
+
+    #[tokio::test]
+    async fn what_was_stored_before_and_is_damaged_is_made_up_for_by_a_snapshot() {
+        let folder = tempfile::tempdir().unwrap();
+        let base = Base { txid: 20, checksum: Some("8000000000000001".parse().unwrap()) };
+        let (mut history, post) = history(folder.path(), base).await;
+        let now = history.now();
+        assert!(!history.compaction.wants_view(now), "what is there is not known yet");
+        let gap = Failure::damaged(lifeboat_wire::Reason::ChainGap, "files are missing");
+        history.take(Some(Done::Learned(Box::new(Err(gap)))), &post);
+        assert!(history.compaction.wants_view(now) && history.compaction.failures() == 0);
+        let checksum = "8000000000000002".parse().unwrap();
+        let (txid, changed) = (Txid::try_new(21).unwrap(), lifeboat_replica::dirty_pages::DirtyPages::new());
+        history.compaction.stored(&StoredSlot { txid, bytes: 1, checksum, changed: &changed }, now);
+        assert_eq!(history.compaction.begin(now).unwrap().level, Level::SNAPSHOT);
+    }
+}

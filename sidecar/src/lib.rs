@@ -52,6 +52,8 @@ pub mod http;
 pub mod limits;
 pub mod local;
 pub mod location;
+#[cfg(test)]
+mod made_up;
 pub mod manual;
 pub mod marks;
 pub mod measures;

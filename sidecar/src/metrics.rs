@@ -63,6 +63,8 @@ struct Line {
     fenced: u64,
     /// Whether the application has an SQLite that can lose commits.
     race: u64,
+    unmerged: u64,
+    unpruned: u64,
     age: Option<f64>,
     wal: Option<u64>,
     /// Reasons for which it is not simply well, and how many databases have each.
@@ -104,6 +106,8 @@ impl Line {
             epoch: status.epoch,
             fenced: u64::from(status.verdict == Some(Verdict::Fence)),
             race: u64::from(status.has_wal_reset_race),
+            unmerged: u64::from(status.merge_failures),
+            unpruned: status.prune_failures.as_ref().map_or(0, |failures| u64::from(failures.count)),
             age: measures.stored_at.map(|at| Instant::now().saturating_duration_since(at).as_secs_f64()),
             wal: wal_bytes(&status),
             troubles: status.reason.iter().map(|reason| (reason.as_str(), 1)).collect(),
@@ -129,6 +133,8 @@ impl Line {
             epoch: None,
             fenced: self.fenced + other.fenced,
             race: self.race + other.race,
+            unmerged: self.unmerged + other.unmerged,
+            unpruned: self.unpruned + other.unpruned,
             age: worst(self.age, other.age),
             wal: sum(self.wal, other.wal),
             ..self
@@ -197,6 +203,10 @@ impl Scrape {
         gauge(encoder, "fenced", help, None, of(|line| Some(float(line.fenced))))?;
         let help = "1 when the application's SQLite can lose commits in a race of its checkpoints.";
         gauge(encoder, "wal_reset_race", help, None, of(|line| Some(float(line.race))))?;
+        let help = "Attempts in a row to merge slots that came to nothing.";
+        gauge(encoder, "merge_failures", help, None, of(|line| Some(float(line.unmerged))))?;
+        let help = "Attempts in a row to delete what nothing needs that came to nothing.";
+        gauge(encoder, "prune_failures", help, None, of(|line| Some(float(line.unpruned))))?;
         gauge(encoder, "wal", "Length of the database's WAL.", bytes, of(|line| line.wal.map(float)))?;
         let troubles = self.databases.iter().flat_map(|line| {
             line.troubles.iter().map(|(reason, count)| {

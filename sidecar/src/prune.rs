@@ -91,8 +91,8 @@ impl Prune {
             let files = self.files().await?;
             pruned.requests += LISTS;
             let readable = self.readable(&files, pruned).await?;
+            let (beginning, readable) = self.beginning(readable, pruned).await?;
             let inventory = Inventory::new(readable, Some(self.opened.head.clone()));
-            let beginning = self.beginning(&inventory, pruned).await?;
             let wish = Wish { newest: self.newest, settled: self.settled, beginning };
             let decided = match decide(&inventory, &wish) {
                 Ok(decided) => decided,
@@ -171,20 +171,41 @@ impl Prune {
         Ok(is_read)
     }
 
-    /// The newest snapshot that is older than the window, by the time in its header.
-    async fn beginning(&self, inventory: &Inventory, pruned: &mut Pruned) -> Result<Option<Txid>, Failure> {
-        let since = wall_ms().saturating_sub_unsigned(millis(self.window));
+    /// The newest snapshot that is older than the window, by the time in its header; and the files without the snapshots whose
+    /// headers cannot be decoded, as nothing can begin with them. A time that is still to come says nothing.
+    async fn beginning(
+        &self,
+        mut files: Vec<FileEntry>,
+        pruned: &mut Pruned,
+    ) -> Result<(Option<Txid>, Vec<FileEntry>), Failure> {
+        let now = wall_ms();
+        let since = now.saturating_sub_unsigned(millis(self.window));
+        let is_live = |file: &&FileEntry| self.opened.head.is_live(file.level, file.max);
+        let snapshots = files.iter().filter(is_live).filter(|file| file.level == Level::SNAPSHOT);
+        let mut snapshots: Vec<_> = snapshots.cloned().collect();
+        snapshots.sort_by_key(|file| file.max);
         let mut beginning = None;
-        for snapshot in inventory.files().iter().filter(|file| file.level == Level::SNAPSHOT) {
-            let made = retry::lasting(PATIENCE, || self.bucket.live_header(snapshot)).await?.timestamp_ms;
+        for snapshot in snapshots {
             pruned.requests += 1;
+            let made = match retry::lasting(PATIENCE, || self.bucket.live_header(&snapshot)).await {
+                Ok(header) => header.timestamp_ms,
+                Err(failure) if failure.exit == Exit::Damaged => {
+                    tracing::warn!("{failure}; no restore begins with it");
+                    files.retain(|file| file.key != snapshot.key);
+                    continue;
+                }
+                Err(failure) => return Err(failure),
+            };
+            if made > now {
+                continue;
+            }
             if made > since {
                 pruned.oldest_ms = pruned.oldest_ms.or(Some(made));
                 break;
             }
             (beginning, pruned.oldest_ms) = (Some(snapshot.max), Some(made));
         }
-        Ok(beginning)
+        Ok((beginning, files))
     }
 
     async fn copy_first(&self, slot: &FileEntry) -> Result<(), Failure> {
@@ -270,3 +291,6 @@ const LISTS: u32 = 5;
 /// The copy, and reading both.
 const COPY: u32 = 5;
 const PATIENCE: Duration = Duration::from_secs(60);
+
+#[cfg(test)]
+mod tests;

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use lifeboat_wire::{DatabaseStatus, Status, Verdict};
+use lifeboat_wire::{DatabaseStatus, PruneFailures, Status, Verdict};
 
 use crate::args::StatusArgs;
 use crate::exit::Failure;
@@ -93,9 +93,14 @@ fn remarks(database: &DatabaseStatus) -> impl Iterator<Item = String> {
         let (from, to) = (to_the_second(&lost.from), to_the_second(&lost.to));
         format!("{}: from {from} to {to} only the end can be restored", database.name)
     });
+    let stays = database.prune_failures.as_ref().map(|failures| {
+        let PruneFailures { since, message, .. } = failures;
+        let since = to_the_second(since);
+        format!("{}: files that nothing needs stay in the bucket since {since}: {message}", database.name)
+    });
     let version = database.sqlite_version.as_deref().filter(|_| database.has_wal_reset_race);
     let race = version.map(|version| race(&database.name, version));
-    trouble.into_iter().chain(costs).chain(lost).chain(race)
+    trouble.into_iter().chain(costs).chain(lost).chain(stays).chain(race)
 }
 
 /// What there is to say of an application whose SQLite can lose commits by itself.

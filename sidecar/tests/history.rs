@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use support::proxy::Proxy;
+use support::proxy::{Proxy, Refusal};
 use support::s3::S3Server;
 use support::{Place, Running, dump, eventually, tool};
 
@@ -284,6 +284,38 @@ fn merging_and_pruning_fetch_no_page_and_a_claim_stays_a_handful_of_requests() {
     let out = place.text("out.db");
     place.run_with(&["restore", "-o", &out, "s3://lifeboat/app"], Some(&s3)).says(0, &["restored"]);
     assert!(dump(&place.path("out.db")) == dump(&place.path("app.db")), "not what the application wrote");
+}
+
+#[test]
+fn without_the_right_to_delete_it_is_said_and_made_up_for_once_there_is_one() {
+    let (place, s3) = (Place::new(), S3Server::start());
+    let proxy = Proxy::start(s3.port());
+    place
+        .open("app.db")
+        .execute_batch("PRAGMA journal_mode = WAL; CREATE TABLE t (n INTEGER PRIMARY KEY, x)")
+        .unwrap();
+    let (config, db) = (place.text("lifeboat.yml"), place.text("app.db"));
+    let replica = format!("{{url: 's3://lifeboat/app', endpoint: '{}'}}", proxy.endpoint());
+    std::fs::write(&config, format!("{HISTORY}dbs: [{{path: '{db}', replica: {replica}}}]\n")).unwrap();
+    proxy.refuse(Refusal { method: "DELETE", part: "/0000/", status: 403 });
+    let mut command = support::lifeboat(&["--log-level", "debug", "replicate", "--config", &config]);
+    command.envs(s3.credentials());
+    let running = place.spawn(&mut command);
+    running.wait_for("following");
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| write(&place, &is_over));
+        let waited = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            running.wait_for("files that nothing needs stay in the bucket");
+            proxy.refuse(Refusal { method: "DELETE", part: "/no-such-thing/", status: 403 });
+            running.wait_for("files that nothing needs any more were deleted");
+        }));
+        is_over.store(true, Ordering::Relaxed);
+        waited.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+    });
+    let (code, log) = running.stop();
+    assert_eq!(code, Some(0), "{log}");
+    assert!(log.contains("stay in the bucket") && log.contains("1 times in a row"), "{log}");
 }
 
 #[test]

@@ -156,6 +156,7 @@ fn main_status() -> DatabaseStatus {
         oldest_restorable: None,
         last_snapshot: None,
         merge_failures: 0,
+        prune_failures: None,
         sqlite_version: None,
         has_wal_reset_race: false,
         verdict: None,

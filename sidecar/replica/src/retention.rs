@@ -40,9 +40,9 @@ pub enum Pruning {
     Raise(BTreeMap<u8, u64>),
 }
 
-/// Floors that would take a promised state away: a bug, or files that were lost.
+/// A promised state that is not reached, or would not be with new floors: files were lost or damaged, or it is a bug.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("without the files that may go, txid {lost} could not be restored any more; nothing is deleted")]
+#[error("the files that can be read and are to stay do not lead to txid {lost}; nothing is deleted")]
 pub struct PromiseBroken {
     /// The state.
     pub lost: u64,
@@ -70,11 +70,10 @@ pub fn decide(inventory: &Inventory, wish: &Wish) -> Result<Pruning, PromiseBrok
         Level::MERGED.iter().for_each(|level| raise(&mut floors, *level, beginning.get()));
         raise(&mut floors, Level::SNAPSHOT, beginning.get() - 1);
     }
-    if floors == head.floors {
-        return Ok(Pruning::Nothing);
-    }
+    // Also where nothing is to go: what is lost already should be known.
     match broken_promise(inventory, wish, &floors) {
         Some(lost) => Err(PromiseBroken { lost }),
+        None if floors == head.floors => Ok(Pruning::Nothing),
         None => Ok(Pruning::Raise(floors)),
     }
 }

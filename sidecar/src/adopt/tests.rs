@@ -6,14 +6,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use lifeboat_ltx::{Checksum, FileName, LtxFile, PageChecksum};
 use lifeboat_replica::adoption::{Adoption, Content, Local, decide};
-use lifeboat_replica::layout::{Layout, Level};
+use lifeboat_replica::layout::Layout;
 use lifeboat_store::{Body, Directory, ETag, Listed, Object, ObjectReader, Place, Store, StoreError, Upload};
-use lifeboat_wal::{PageCount, PageNo, PageSize};
 
 use super::*;
 use crate::first_view::Expected;
+use crate::made_up::MadeUp;
 
 /// A folder that does what it is asked, and of which one answer gets lost.
 #[derive(Debug)]
@@ -125,16 +124,16 @@ impl Scene {
         std::fs::write(scene.database(), b"not looked into").unwrap();
         std::fs::create_dir(scene.marks().folder()).unwrap();
         match before {
-            Before::Slots => scene.store(0, &[(1, 1), (2, 2), (3, 3)], None),
+            Before::Slots => scene.store(0, &[(1, 1), (2, 2), (3, 3)], false),
             Before::Merged => {
-                scene.store(9, &[(1, 2)], None);
-                scene.store(1, &[(3, 5)], None);
+                scene.store(9, &[(1, 2)], false);
+                scene.store(1, &[(3, 5)], false);
             }
             Before::BehindOurs => {
-                scene.store(0, &[(1, 1)], Some(Checksum::EMPTY));
-                scene.store(9, &[(1, 4)], None);
-                scene.store(0, &[(6, 6)], None);
-                scene.store(1, &[(5, 6)], None);
+                scene.store(0, &[(1, 1)], true);
+                scene.store(9, &[(1, 4)], false);
+                scene.store(0, &[(6, 6)], false);
+                scene.store(1, &[(5, 6)], false);
                 let head = Head::create("l".to_owned(), pod::new_owner().unwrap()).close();
                 let path = scene.place.path().join("replica/lifeboat/head.json");
                 std::fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -152,29 +151,10 @@ impl Scene {
         Marks::beside(&self.database())
     }
 
-    /// Files with one page.
-    fn store(&self, level: u8, ranges: &[(u64, u64)], pre_apply: Option<Checksum>) {
+    fn store(&self, level: u8, ranges: &[(u64, u64)], is_marked: bool) {
         for &(min, max) in ranges {
-            let (min, max) = (Txid::try_new(min).unwrap(), Txid::try_new(max).unwrap());
-            let page = vec![u8::try_from(max.get()).unwrap(); 512];
-            let sum = Checksum::EMPTY.toggle(PageChecksum::of(PageNo::FIRST, &page));
-            let header = Header {
-                page_size: PageSize::try_new(512).unwrap(),
-                commit: PageCount::new(1),
-                min_txid: min,
-                max_txid: max,
-                timestamp_ms: 1000,
-                wal_offset: 32,
-                wal_size: 0,
-                salts: (0, 0),
-                node_id: u64::from(pre_apply.is_some()),
-                mark: pre_apply.map(|pre_apply| Mark { pre_apply, post_apply: sum }),
-            };
-            let (name, level) = (FileName::try_new(min, max).unwrap(), Level::from_number(level).unwrap());
-            let path = self.place.path().join("replica").join(Layout::Directory.file_key(level, name));
-            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-            let file = LtxFile { header, pages: vec![(PageNo::FIRST, page)] };
-            std::fs::write(path, file.encode().unwrap()).unwrap();
+            let file = MadeUp { level, min, max, timestamp_ms: 1000, is_marked };
+            file.put(&self.place.path().join("replica"));
         }
     }
 

@@ -44,6 +44,7 @@ impl Entry {
             oldest_restorable: None,
             last_snapshot: None,
             merge_failures: 0,
+            prune_failures: None,
             sqlite_version: None,
             has_wal_reset_race: false,
             verdict: None,

@@ -53,6 +53,9 @@ pub struct DatabaseStatus {
     /// How many attempts in a row to merge slots came to nothing. While they do, a restore takes longer and longer.
     #[serde(default)]
     pub merge_failures: u32,
+    /// Why files that nothing needs any more stay in the bucket; null where they do not.
+    #[serde(default)]
+    pub prune_failures: Option<PruneFailures>,
     /// The SQLite that last wrote to the database's header, such as `3.51.3`; null for unknown.
     #[serde(default)]
     pub sqlite_version: Option<String>,
@@ -65,6 +68,18 @@ pub struct DatabaseStatus {
     pub reason: Option<Reason>,
     /// One line for humans; empty when the database is well.
     #[serde(default)]
+    pub message: String,
+}
+
+/// Attempts in a row to delete what nothing needs that came to nothing. Nothing is lost by it; the bucket grows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PruneFailures {
+    /// How many.
+    pub count: u32,
+    /// When the first of them was, RFC 3339 in UTC.
+    pub since: String,
+    /// What the last of them met: one line for humans.
     pub message: String,
 }
 
@@ -116,6 +131,11 @@ mod tests {
                     oldest_restorable: Some("2026-11-16T00:00:00Z".to_owned()),
                     last_snapshot: Some("2026-11-23T00:00:00Z".to_owned()),
                     merge_failures: 0,
+                    prune_failures: Some(PruneFailures {
+                        count: 2,
+                        since: "2026-11-23T04:00:00Z".to_owned(),
+                        message: "bucket shop: not allowed to delete".to_owned(),
+                    }),
                     sqlite_version: Some("3.45.1".to_owned()),
                     has_wal_reset_race: true,
                     verdict: None,
@@ -138,6 +158,7 @@ mod tests {
                     oldest_restorable: None,
                     last_snapshot: None,
                     merge_failures: 0,
+                    prune_failures: None,
                     sqlite_version: None,
                     has_wal_reset_race: false,
                     verdict: Some(Verdict::Retry),

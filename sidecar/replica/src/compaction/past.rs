@@ -38,6 +38,20 @@ pub struct Covered {
     pub bytes: u64,
 }
 
+impl Past {
+    /// Where what was stored up to `end` cannot be read, or does not lead there: nothing is known, and a snapshot is due.
+    #[must_use]
+    pub fn unreadable(end: u64) -> Self {
+        Self { levels: [(); MERGED].map(|()| Covered::nothing(end)), snapshot: None }
+    }
+}
+
+impl Covered {
+    fn nothing(end: u64) -> Self {
+        Self { to: end, checksum: None, age: 0, pages: all_pages(), bytes: 0 }
+    }
+}
+
 /// What must be read of a replica to know its [`Past`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Survey {
@@ -111,7 +125,7 @@ impl Survey {
                 pages: self.pages_since(file.max, pages),
                 bytes: self.bytes_since(file.max),
             },
-            None => Covered { to: self.end, checksum: None, age: 0, pages: all_pages(), bytes: 0 },
+            None => Covered::nothing(self.end),
         });
         let snapshot = self.base.as_ref().map(|file| (file.size, age(file), self.bytes_beyond_base(file)));
         Past { levels, snapshot }

@@ -57,8 +57,15 @@ fn what_is_before_the_window_goes_on_every_level() {
 
 #[test]
 fn floors_never_sink() {
-    let files = [slots(1..=30), vec![file(9, 1, 1), file(1, 2, 10)]].concat();
+    let files = [slots(1..=30), vec![file(9, 1, 1), file(1, 2, 10), file(1, 11, 25)]].concat();
     assert_eq!(decided(files, &[(0, 25), (9, 0)], &wish(30, 10, None)), Pruning::Nothing);
+}
+
+#[test]
+fn a_newest_state_that_is_not_reached_any_more_is_said_even_when_nothing_is_to_go() {
+    let files = [slots(5..=9), vec![file(1, 2, 4)]].concat();
+    let decided = decide(&Inventory::new(files, Some(head(&[(0, 4)]))), &wish(9, 0, None));
+    assert_eq!(decided, Err(PromiseBroken { lost: 9 }));
 }
 
 #[test]
