@@ -84,6 +84,10 @@ crash: export CRASH_ROUNDS = $(or $(ROUNDS),500)
 crash: tools ## kill sidecar and application at every request and at any time; what was stored is never lost; ROUNDS=500 (10 minutes)
 	@cargo test $(CARGO_FLAGS) -p lifeboat --test crash -- --nocapture
 
+.PHONY: search
+search: toolchain ## every state of every small world of claims, slots, pruning and restores; WORLD=<part of a name> (3 minutes)
+	@WORLD='$(WORLD)' cargo test $(CARGO_FLAGS) --release -p lifeboat-sim --test worlds -- --ignored --nocapture
+
 .PHONY: fuzz
 fuzz: export SECONDS_EACH ?= 60
 fuzz: toolchain ## every decoder of foreign bytes, with a fuzzer that sees what it reaches; TARGET=wal_scan for one, SECONDS_EACH=60

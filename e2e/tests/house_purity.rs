@@ -19,10 +19,11 @@ use std::path::PathBuf;
 use cargo_metadata::{DependencyKind, MetadataCommand, Package, TargetKind};
 
 /// The crates that decide: synchronous, deterministic, no I/O.
-const PURE: [&str; 7] = [
+const PURE: [&str; 8] = [
     "lifeboat-wal",
     "lifeboat-ltx",
     "lifeboat-replica",
+    "lifeboat-sim",
     "lifeboat-wire",
     "lifeboat-api",
     "lifeboat-inject",
@@ -30,9 +31,10 @@ const PURE: [&str; 7] = [
 ];
 
 /// Who may know whom among our own crates. Whoever is not listed may know nobody.
-const ARROWS: [(&str, &[&str]); 7] = [
+const ARROWS: [(&str, &[&str]); 8] = [
     ("lifeboat-ltx", &["lifeboat-wal"]),
     ("lifeboat-replica", &["lifeboat-wal", "lifeboat-ltx"]),
+    ("lifeboat-sim", &["lifeboat-wal", "lifeboat-ltx", "lifeboat-replica"]),
     (
         "lifeboat",
         &[

@@ -131,8 +131,18 @@ fn claim_with(
 }
 
 fn open(bucket: &mut Bucket, sealed: &Sealed, owner: Owner) -> Result<Opened, ClaimError> {
+    open_with(bucket, sealed, owner, || ())
+}
+
+fn open_with(
+    bucket: &mut Bucket,
+    sealed: &Sealed,
+    owner: Owner,
+    mut before: impl FnMut(),
+) -> Result<Opened, ClaimError> {
     let (mut opening, mut action) = Opening::begin(sealed.head.clone(), owner, sealed.base);
     loop {
+        before();
         match opening.handle(bucket.perform(action))? {
             OpeningStep::Do(next) => action = next,
             OpeningStep::Opened(opened) => return Ok(opened),
@@ -241,6 +251,23 @@ fn a_store_that_overwrites_is_found_out_by_the_second_seal() {
         claim(&mut bucket, claimant(2)),
         Err(ClaimError::NotConformant { txid: Txid::try_new(2).unwrap() })
     );
+}
+
+#[test]
+fn a_claim_is_nine_requests_whatever_the_history() {
+    for (seals, floor) in [(1, 0), (5_000, 0), (5_000, 4_990)] {
+        let mut bucket = Bucket::default();
+        let sealed = claim(&mut bucket, claimant(1)).unwrap();
+        let opened = open(&mut bucket, &sealed, owner(1, "pod-1")).unwrap();
+        for _ in 0..seals {
+            bucket.put_seal(1);
+        }
+        bucket.head = Some(Head { floors: BTreeMap::from([(0, floor)]), ..opened.head.close() });
+        let mut requests = 0;
+        let sealed = claim_with(&mut bucket, claimant(2), |_, _| requests += 1).unwrap();
+        open_with(&mut bucket, &sealed, owner(2, "pod-2"), || requests += 1).unwrap();
+        assert_eq!(requests, 9, "{seals} seals");
+    }
 }
 
 #[test]
