@@ -12,6 +12,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::process::Command;
 
+use lifeboat::config::Config;
+use lifeboat_ltx::{FileName, Tail, Txid};
+use lifeboat_replica::layout::{Layout, Level};
 use lifeboat_wal::checksum::{ByteOrder, Checksum};
 use lifeboat_wal::frame::frame_bytes;
 use lifeboat_wal::header::{WAL_HEADER_BYTES, WalHeader};
@@ -25,6 +28,13 @@ struct Target {
     seeds: Vec<Vec<u8>>,
 }
 
+impl Target {
+    /// Reading a config takes a hundred times as long as any other.
+    fn rounds(&self) -> usize {
+        if self.name == "config" { ROUNDS / 20 } else { ROUNDS }
+    }
+}
+
 #[test]
 fn no_bytes_make_a_decoder_panic() {
     let seeds = Seeds::write();
@@ -32,7 +42,7 @@ fn no_bytes_make_a_decoder_panic() {
         println!("{}: {} seeds", target.name, target.seeds.len());
         keep(&target);
         let mut dice = Dice::new(1);
-        for round in 0..ROUNDS {
+        for round in 0..target.rounds() {
             let mut bytes = mutate(&target.seeds, &mut dice);
             // A right checksum in front of wrong bytes leads deeper than a wrong one.
             if target.name == "wal_scan" && dice.percent(70) {
@@ -84,6 +94,9 @@ impl Seeds {
             target("wal_scan", lifeboat_wal::scan::fuzz_wal_scan, vec![wal]),
             target("wal_index", lifeboat_wal::wal_index::fuzz_wal_index, vec![shm[..160].to_vec()]),
             target("ltx_file", lifeboat_ltx::fuzz_ltx_file, files_below(&self.place.path("replica"), "ltx")),
+            target("page_index", lifeboat_ltx::fuzz_page_index, self.page_indexes()),
+            target("object_name", lifeboat_replica::layout::fuzz_object_name, object_names()),
+            target("config", fuzz_config, configs()),
             target("head", lifeboat_replica::head::fuzz_head, vec![head]),
             target("page_log", lifeboat_replica::page_log::fuzz_page_log, self.page_logs()),
         ]
@@ -93,10 +106,43 @@ impl Seeds {
         std::fs::read(self.place.path(name)).unwrap()
     }
 
+    /// A header, where the index lies, and the index, as `fuzz_page_index` wants them.
+    fn page_indexes(&self) -> Vec<Vec<u8>> {
+        let files = files_below(&self.place.path("replica"), "ltx").into_iter();
+        let indexes = files.map(|file| {
+            let size = Tail::size(&file, file.len() as u64).unwrap();
+            let at = file.len() - usize::try_from(size).unwrap();
+            let end = file.len() - usize::try_from(Tail::MIN_SIZE).unwrap();
+            [&file[..100], &(at as u64).to_be_bytes(), &file[at..end]].concat()
+        });
+        indexes.collect()
+    }
+
     fn page_logs(&self) -> Vec<Vec<u8>> {
         let log = std::fs::read(self.place.path(".app.db-lifeboat/pages"));
         vec![log.unwrap_or_else(|_| b"lifeboat page log 1\n\x01\x08\0\0\0\0\0\0\0".to_vec())]
     }
+}
+
+fn object_names() -> Vec<Vec<u8>> {
+    let name = FileName::slot(Txid::FIRST);
+    let keys = [Layout::Bucket, Layout::Directory]
+        .map(|layout| Level::ALL.map(|level| layout.file_key(level, name)));
+    keys.into_iter().flatten().map(String::into_bytes).collect()
+}
+
+/// Whatever a config file holds, it is understood or refused.
+fn fuzz_config(bytes: &[u8]) {
+    if let Ok(text) = std::str::from_utf8(bytes) {
+        let _ = Config::parse(text);
+    }
+}
+
+/// The config files of the pages.
+fn configs() -> Vec<Vec<u8>> {
+    let page = include_str!("../../docs/config.md");
+    let blocks = page.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next());
+    blocks.map(|block| block.as_bytes().to_vec()).collect()
 }
 
 /// Every file below a folder with a name that ends so.

@@ -4,7 +4,7 @@
 
 mod support;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use support::{Place, Ran, dump, eventually, s3::S3Server, tool};
@@ -135,4 +135,47 @@ fn a_prefix_that_litestream_writes_is_not_taken_over_unasked() {
     let refused = place.run(&["replicate", &place.text("app.db"), &url]);
     refused.says(4, &["no lifeboat/head.json"]);
     assert!(!Path::new(&place.path("replica/lifeboat/head.json")).exists());
+}
+
+/// Copies the files of every level, and nothing of ours.
+fn copy_levels(from: &Path, to: impl Fn(&str) -> PathBuf) {
+    for level in std::fs::read_dir(from.join("ltx")).unwrap().map(|entry| entry.unwrap()) {
+        let to = to(level.file_name().to_str().unwrap());
+        std::fs::create_dir_all(&to).unwrap();
+        for file in std::fs::read_dir(level.path()).unwrap().map(|entry| entry.unwrap()) {
+            std::fs::copy(file.path(), to.join(file.file_name())).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_plain_copy_of_our_replica_is_litestreams_in_another_folder_and_in_a_bucket() {
+    let (place, s3) = (Place::new(), S3Server::start());
+    store_with_lifeboat(&place, &place.url("replica"), None);
+    let ours = place.path("replica");
+    copy_levels(&ours, |level| place.path(&format!("copy/ltx/{level}")));
+    copy_levels(&ours, |level| s3.file(&format!("copy/{level:0>4}")));
+    let s3_url = litestream_url("s3://lifeboat/copy", Some(&s3));
+    for (url, s3, out) in [(place.url("copy"), None, "one.db"), (s3_url, Some(&s3), "two.db")] {
+        let restored = litestream(&["restore", "-o", &place.text(out), &url], s3).output().unwrap();
+        Ran::new(&restored).says(0, &[]);
+        assert_restored(&place, out);
+    }
+    // It goes on there with what it restored.
+    let running =
+        place.spawn(&mut litestream(&["replicate", &place.text("one.db"), &place.url("copy")], None));
+    place.open("one.db").execute("INSERT INTO t (text) VALUES ('after us')", []).unwrap();
+    let again = place.path("again.db");
+    eventually(
+        "litestream to have stored a row there",
+        || {
+            let _ = std::fs::remove_file(&again);
+            litestream(&["restore", "-o", &place.text("again.db"), &place.url("copy")], None)
+                .output()
+                .unwrap();
+            (again.exists() && dump(&again).iter().any(|row| row.contains("after us"))).then_some(())
+        },
+        || running.log(),
+    );
+    running.stop();
 }

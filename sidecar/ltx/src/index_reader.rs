@@ -97,3 +97,26 @@ impl IndexReader {
         Ok(())
     }
 }
+
+/// Whatever the bytes are, an index of them does not panic, and gives the same however it is cut into pieces. The first
+/// bytes are a header, and where the index lies.
+#[doc(hidden)]
+pub fn fuzz_page_index(bytes: &[u8]) {
+    let Ok(header) = Header::decode(bytes) else { return };
+    let Some((place, index)) = bytes.get(HEADER_SIZE..).and_then(|rest| rest.split_first_chunk()) else {
+        return;
+    };
+    let begin = u64::from_be_bytes(*place);
+    let read = |piece: usize| {
+        let (mut reader, mut entries) = (IndexReader::begin(&header, begin), Vec::new());
+        let pushed =
+            index.chunks(piece).try_for_each(|piece| reader.push(piece, |entry| entries.push(entry)));
+        (pushed.and_then(|()| reader.finish()).is_ok(), entries)
+    };
+    let whole = read(index.len().max(1));
+    for piece in [1, 7] {
+        let cut = read(piece);
+        assert_eq!(cut.0, whole.0, "BUG: an index is accepted or not by how it is cut");
+        assert!(!whole.0 || cut.1 == whole.1, "BUG: entries depend on how an index is cut");
+    }
+}

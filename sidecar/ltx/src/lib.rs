@@ -38,6 +38,8 @@ pub use file_name::FileName;
 pub use header::{HEADER_SIZE, Header, Mark};
 pub use header_last::{HeaderLast, Headless};
 pub use index_reader::IndexReader;
+#[doc(hidden)]
+pub use index_reader::fuzz_page_index;
 pub use page_frame::{Page, PageFrameDecoder, max_frame_size};
 pub use page_index::{PageEntry, PageIndex};
 pub use seal::{SEAL_SIZE, is_seal, seal};

@@ -84,6 +84,19 @@ impl Layout {
     }
 }
 
+/// Whatever a store lists, a name is understood or nobody's, and what is understood is spelled so and not otherwise.
+#[doc(hidden)]
+pub fn fuzz_object_name(bytes: &[u8]) {
+    let Ok(key) = std::str::from_utf8(bytes) else { return };
+    for layout in [Layout::Bucket, Layout::Directory] {
+        for level in Level::ALL {
+            if let Some(name) = layout.parse_file_key(level, key) {
+                assert_eq!(layout.file_key(level, name), key, "BUG: one file has two names");
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
