@@ -6,9 +6,11 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use lifeboat_ltx::Txid;
 
+mod import;
 mod lists;
 mod verify;
 
+pub use import::{ImportArgs, ImportFormat};
 pub use lists::{CompletionsArgs, ConfigCheckArgs, ConfigVerb, DatabasesArgs, LevelChoice, LtxArgs, ManArgs};
 pub use verify::{VerifyArgs, VerifyLevel};
 
@@ -71,6 +73,12 @@ pub enum Command {
     /// anything is wrong; every wrong thing is named.
     #[command(after_long_help = verify::VERIFY_EXAMPLES)]
     Verify(VerifyArgs),
+    /// Rebuild a database from what Litestream has stored, 0.3 or 0.5.
+    ///
+    /// Says which of its formats was found. The file appears whole, or not at all; what is damaged is named, and never taken for
+    /// the end. Then `lifeboat replicate` stores it anew.
+    #[command(after_long_help = import::IMPORT_EXAMPLES)]
+    Import(ImportArgs),
     /// Look at the config file.
     #[command(subcommand)]
     Config(ConfigVerb),

@@ -6,7 +6,7 @@
 //! | [`database`], [`watch`], [`trouble`] | the application's database: followed, read, never written |
 //! | [`bucket`], [`connect`], [`retry`] | the replica in its store |
 //! | [`claim`], [`handover`], [`marks`], [`pod`] | who we are, and whether we may write |
-//! | [`adopt`] | `--adopt`: a replica that Litestream has written becomes ours |
+//! | [`adopt`], [`import`] | `--adopt`: a replica that Litestream has written becomes ours; a database out of what it has stored, also 0.3 |
 //! | [`opening`], [`first_view`], [`page_log_file`] | what the database holds already, and what the bucket has of it |
 //! | [`replicate`], [`child`], [`once`], [`reload`], [`fleet`], [`limits`], [`places`], [`discovery`], [`follower`], [`capture`], [`backlog`], [`pace`], [`notes`], [`slot_file`], [`parts`], [`streaming`], [`upload`], [`upload_parts`], `writer` | from a commit to a stored slot |
 //! | [`restore`], [`pod_restore`], [`local`], [`page_writer`], [`rebuild`], [`progress`] | from stored files to a database |
@@ -49,6 +49,7 @@ pub mod follower;
 pub mod handover;
 mod history;
 pub mod http;
+pub mod import;
 pub mod limits;
 pub mod local;
 pub mod location;

@@ -6,8 +6,8 @@ use clap::{CommandFactory, Parser};
 use lifeboat::args::{Cli, Command, ConfigVerb, StoreVerb};
 use lifeboat::exit::{Exit, Failure};
 use lifeboat::{
-    configured, ctl, files, manual, replicate, restore, show, spelling, store_check, store_now, telemetry,
-    verify,
+    configured, ctl, files, import, manual, replicate, restore, show, spelling, store_check, store_now,
+    telemetry, verify,
 };
 
 fn main() -> ExitCode {
@@ -30,6 +30,7 @@ async fn run(command: Command) -> Result<u8, Failure> {
         Command::Restore(args) => restore::run(&args).await,
         Command::Sync(args) => store_now::run(&args).await,
         Command::Status(args) => show::run(&args).await,
+        Command::Import(args) => import::run(&args).await,
         Command::Verify(args) => verify::run(&args).await,
         Command::Databases(args) => configured::list(&args),
         Command::Ltx(args) => files::run(&args).await,

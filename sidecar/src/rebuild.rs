@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use lifeboat_ltx::{Checksum, Header};
 use lifeboat_replica::page_sums::PageSums;
-use lifeboat_wal::{PageNo, PageSize};
+use lifeboat_wal::{PageCount, PageNo, PageSize};
 use lifeboat_wire::Reason;
 use rustix::fs::{FallocateFlags, Gid, Uid, fallocate, fchown};
 use tempfile::NamedTempFile;
@@ -105,6 +105,15 @@ impl Rebuild {
     pub fn writer(&self) -> TargetWriter {
         let pages = PageWriter::new(Arc::clone(&self.built), self.page_size);
         TargetWriter { pages, page_size: self.page_size, target: self.target.clone() }
+    }
+
+    /// Gives the database its size, where that was not known at the beginning.
+    ///
+    /// # Errors
+    /// Refused when the disk refuses.
+    pub fn resize(&self, commit: PageCount) -> Result<(), Failure> {
+        let bytes = u64::from(commit.get()) * u64::from(self.page_size.get());
+        self.built.file.set_len(bytes).map_err(|error| unwritable(&self.target, &error.to_string()))
     }
 
     /// Something that takes pages over from an older state of the database.

@@ -219,7 +219,10 @@ async fn follow_file(args: &RestoreArgs, location: &Location, output: &Path) -> 
 fn nothing_stored(bucket: &Bucket) -> Failure {
     Failure::refused(
         Reason::NothingToRestore,
-        format!("{bucket} holds no database; check the URL, or pass --if-replica-exists if that is fine"),
+        format!(
+            "{bucket} holds no database; check the URL, or pass --if-replica-exists if that is fine. What Litestream 0.3 has \
+             stored is read by `lifeboat import`"
+        ),
     )
 }
 

@@ -40,6 +40,7 @@ pub use header_last::{HeaderLast, Headless};
 pub use index_reader::IndexReader;
 #[doc(hidden)]
 pub use index_reader::fuzz_page_index;
+pub use lz4_frame::WholeFrame;
 pub use page_frame::{Page, PageFrameDecoder, max_frame_size};
 pub use page_index::{PageEntry, PageIndex};
 pub use seal::{SEAL_SIZE, is_seal, seal};

@@ -8,6 +8,7 @@
 //! | [`slot`] | what the answer to the upload of a slot means |
 //! | [`adoption`] | whether the database on this machine continues what the bucket holds |
 //! | [`foreign`] | what of a replica that another program has written may be counted on |
+//! | [`litestream_03`] | which objects of a replica of Litestream 0.3 lead to a state |
 //! | [`inventory`], [`restore`] | which files lead to a restore target |
 //! | [`dirty_pages`] | which pages the next slot must carry |
 //! | [`flush`], [`budget`] | when the next slot is cut, and how many requests a day that may cost |
@@ -31,6 +32,7 @@ pub mod foreign;
 pub mod head;
 pub mod inventory;
 pub mod layout;
+pub mod litestream_03;
 pub mod page_log;
 pub mod page_sums;
 pub mod raising;

@@ -5,6 +5,7 @@ use lifeboat_ltx::{FileName, Header, Tail};
 use lifeboat_replica::inventory::FileEntry;
 use lifeboat_replica::layout::Level;
 use lifeboat_store::{Body, ETag, Listed, StoreError, Upload};
+use tokio::io::AsyncRead;
 
 use super::Bucket;
 use crate::exit::Failure;
@@ -63,7 +64,8 @@ impl Bucket {
     /// As [`create_file`](Self::create_file).
     pub async fn copy_to_snapshots(&self, slot: &FileEntry) -> Result<FileEntry, Failure> {
         let key = self.file_key(Level::SNAPSHOT, FileName::slot(slot.max));
-        let from = Listed { key: slot.key.clone(), size: slot.size, etag: ETag::new(&slot.etag) };
+        let from =
+            Listed { key: slot.key.clone(), size: slot.size, etag: ETag::new(&slot.etag), modified_ms: None };
         match self.store.copy_new(&from, &key).await {
             Ok(etag) => Ok(FileEntry { level: Level::SNAPSHOT, key, etag: etag.to_string(), ..slot.clone() }),
             Err(StoreError::Exists { .. }) => {
@@ -110,6 +112,26 @@ impl Bucket {
     /// [`Failure`] when one of them may still be there.
     pub async fn delete(&self, keys: &[String]) -> Result<(), Failure> {
         Ok(self.store.delete(keys).await?)
+    }
+
+    /// Everything below a prefix, ours or not.
+    ///
+    /// # Errors
+    /// [`Failure`] when the list cannot be read completely.
+    pub async fn list_below(&self, prefix: &str) -> Result<Vec<Listed>, Failure> {
+        Ok(self.store.list(prefix).await?)
+    }
+
+    /// The bytes of an object, from front to back, of this version only.
+    ///
+    /// # Errors
+    /// [`Failure`] when it is gone, or cannot be read.
+    pub async fn open_object(
+        &self,
+        key: &str,
+        etag: &str,
+    ) -> Result<impl AsyncRead + Send + Unpin + use<>, Failure> {
+        Ok(self.store.open(key, Some(&ETag::new(etag))).await?.reader)
     }
 
     /// Every slot after this floor, and every file of the other levels.

@@ -250,4 +250,6 @@ pub struct Listed {
     pub size: u64,
     /// Names the content.
     pub etag: ETag,
+    /// When it was stored, by the store's clock: milliseconds since 1970, where it says so. Nothing of ours is ordered by it.
+    pub modified_ms: Option<i64>,
 }

@@ -153,7 +153,12 @@ async fn a_copy_of_many_parts_is_whole_and_keeps_the_time_of_its_source() {
     let store = S3::open(server.config()).await.unwrap().copying_at_most(5 << 20);
     let content: Vec<u8> = (0..12_000_000_u32).map(|at| at.to_le_bytes()[0]).collect();
     let etag = store.put_new("a +&ü/source", Body::from(content.clone()), Some(1_700_000_000_123)).await;
-    let source = Listed { key: "a +&ü/source".into(), size: content.len() as u64, etag: etag.unwrap() };
+    let source = Listed {
+        key: "a +&ü/source".into(),
+        size: content.len() as u64,
+        etag: etag.unwrap(),
+        modified_ms: None,
+    };
     for (store, name) in [(store.clone(), "in-parts"), (S3::open(server.config()).await.unwrap(), "whole")] {
         let etag = store.copy_new(&source, name).await.unwrap();
         let copied = store.get(name, u64::MAX).await.unwrap();

@@ -86,8 +86,7 @@ pub(super) fn link(root: &Path, from: &Listed, to: &str) -> Result<ETag, Trouble
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Err(Trouble::Exists),
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(Trouble::Absent),
         Err(_) => {
-            let modified = file.metadata()?.modified()?.duration_since(SystemTime::UNIX_EPOCH);
-            let ms = modified.ok().and_then(|since| i64::try_from(since.as_millis()).ok());
+            let ms = modified_ms(&file);
             return put_new(root, to, &Body::File { file: Arc::new(file), len: size }, ms);
         }
     }
@@ -179,6 +178,12 @@ pub(super) fn delete(root: &Path, key: &str) -> Result<(), Trouble> {
     }
 }
 
+/// When the file was changed last: milliseconds since 1970.
+fn modified_ms(file: &File) -> Option<i64> {
+    let modified = file.metadata().ok()?.modified().ok()?.duration_since(SystemTime::UNIX_EPOCH).ok()?;
+    i64::try_from(modified.as_millis()).ok()
+}
+
 /// Lists one folder, and notes those inside it.
 fn list_folder(
     root: &Path,
@@ -204,7 +209,10 @@ fn list_folder(
             folders.push(key);
         } else if key.starts_with(prefix) && key.as_str() > after {
             match open(root, &key, None) {
-                Ok((_, size, etag)) => listed.push(Listed { key, size, etag }),
+                Ok((file, size, etag)) => {
+                    let modified_ms = modified_ms(&file);
+                    listed.push(Listed { key, size, etag, modified_ms });
+                }
                 // Deleted since the folder was read.
                 Err(Trouble::Absent) => {}
                 Err(trouble) => return Err(trouble),

@@ -268,7 +268,8 @@ impl S3 {
         let size =
             object.size().and_then(|size| u64::try_from(size).ok()).ok_or_else(|| mangled("a size"))?;
         let etag = object.e_tag().ok_or_else(|| mangled("an ETag"))?;
-        Ok(Listed { key: key.to_owned(), size, etag: ETag::new(etag) })
+        let modified_ms = object.last_modified().and_then(|time| time.to_millis().ok());
+        Ok(Listed { key: key.to_owned(), size, etag: ETag::new(etag), modified_ms })
     }
 
     /// Where a list goes on. A list that says it is cut, but not where it goes on, must not pass for a whole one.
