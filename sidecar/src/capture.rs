@@ -26,7 +26,7 @@ use crate::exit::Failure;
 use crate::first_view::Expected;
 use crate::limits::Turn;
 use crate::notes::Notes;
-use crate::opening;
+use crate::opening::{self, Opened};
 use crate::pace::Pace;
 use crate::places::Place;
 use crate::slot_file::{NextSlot, SlotFile};
@@ -156,11 +156,20 @@ pub struct Task {
 }
 
 /// Runs the loop until it is told to finish, or cannot go on.
-pub fn run(task: Task, watch: &Arc<Watch>, orders: &Receiver<Order>, reports: &Sender<Report>, post: &Post) {
-    let ended = opening::open(&task, watch, orders, reports).and_then(|opened| match opened {
-        Some((database, file_id)) => {
-            let notes = Notes::new(&task.folder, &task.boot_id, &file_id, database.page_size());
-            Capture::new(database, task, notes, post, watch).run(orders, reports, file_id)
+pub fn run(
+    mut task: Task,
+    watch: &Arc<Watch>,
+    orders: &Receiver<Order>,
+    reports: &Sender<Report>,
+    post: &Post,
+) {
+    let ended = opening::open(&mut task, watch, orders, reports).and_then(|opened| match opened {
+        Some(Opened { database, notes, content, dirty, file_id }) => {
+            let is_known = notes.is_known();
+            let switched_to_wal = database.switched_to_wal();
+            let _ = reports.blocking_send(Report::Opened { content, is_known, switched_to_wal, file_id });
+            let capture = Capture { dirty, ..Capture::new(database, task, notes, post, watch) };
+            capture.run(orders, reports)
         }
         None => Ok(Report::Finished),
     });
@@ -258,16 +267,7 @@ impl<'a> Capture<'a> {
         }
     }
 
-    fn run(
-        mut self,
-        orders: &Receiver<Order>,
-        reports: &Sender<Report>,
-        file_id: String,
-    ) -> Result<Report, Failure> {
-        let expected = std::mem::replace(&mut self.task.expected, Expected::Nothing);
-        let content = self.notes.look(&mut self.database, expected, &mut self.dirty)?;
-        let (is_known, switched_to_wal) = (self.notes.is_known(), self.database.switched_to_wal());
-        let _ = reports.blocking_send(Report::Opened { content, is_known, switched_to_wal, file_id });
+    fn run(mut self, orders: &Receiver<Order>, reports: &Sender<Report>) -> Result<Report, Failure> {
         while !self.is_done() {
             self.wait();
             if self.is_asleep {

@@ -74,8 +74,15 @@ pub fn read_if_exists(path: &Path) -> io::Result<Option<Vec<u8>>> {
 /// How many bytes whoever is not root may still write to the file system of a path; `None` where it does not say.
 #[must_use]
 pub fn free_bytes(path: &Path) -> Option<u64> {
+    total_and_free_bytes(path).map(|(_, free)| free)
+}
+
+/// The size of the file system of a path, and what of it is [free](free_bytes).
+#[must_use]
+pub fn total_and_free_bytes(path: &Path) -> Option<(u64, u64)> {
     let found = rustix::fs::statvfs(path).ok()?;
-    Some(found.f_bavail.saturating_mul(found.f_frsize))
+    let bytes = |blocks: u64| blocks.saturating_mul(found.f_frsize);
+    Some((bytes(found.f_blocks), bytes(found.f_bavail)))
 }
 
 /// Device, inode and birth of a file, without opening it: who closes a descriptor of a database drops every lock that

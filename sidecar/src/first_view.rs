@@ -31,41 +31,47 @@ pub struct FirstView {
 
 /// Finds out what the database holds, without reading it where that can be proved otherwise. Afterwards `dirty` holds
 /// every page that may differ from the state that is known, and that state has an anchor only where the database was just
-/// proved to come from it by commits alone.
+/// proved to come from it by commits alone. Takes `expected`, unless it fails.
 ///
 /// # Errors
 /// What SQLite says.
 pub fn look(
     database: &mut Database,
-    expected: Expected,
-    (boot_id, file_id): (&str, &str),
+    expected: &mut Expected,
+    here: (&str, &str),
     dirty: &mut DirtyPages,
 ) -> Result<FirstView, DatabaseError> {
-    let known = match expected {
-        Expected::Nothing => return Ok(FirstView { content: Content::Unread, known: None }),
-        Expected::Something => None,
-        Expected::State(known) => Some(known),
+    let content = match expected {
+        Expected::Nothing => Content::Unread,
+        Expected::Something => Content::Read(read(database, dirty)?.1),
+        Expected::State(known) => compare(database, known, here, dirty)?,
     };
-    if let Some(known) = &known {
-        // A chain of files of two page sizes cannot be restored.
-        database.require_page_size(known.page_size)?;
-    }
-    let Some(mut known) = known else {
-        let (_, checksum, _) = read(database, dirty)?;
-        return Ok(FirstView { content: Content::Read(checksum), known: None });
+    let known = match std::mem::replace(expected, Expected::Nothing) {
+        Expected::State(known) => Some(*known),
+        Expected::Something | Expected::Nothing => None,
     };
+    Ok(FirstView { content, known })
+}
+
+fn compare(
+    database: &mut Database,
+    known: &mut KnownState,
+    (boot_id, file_id): (&str, &str),
+    dirty: &mut DirtyPages,
+) -> Result<Content, DatabaseError> {
+    // A chain of files of two page sizes cannot be restored.
+    database.require_page_size(known.page_size)?;
     if let Some(anchor) = known.anchor_in(boot_id, file_id)
         && let Some(from) = known.sums.checksum()
         && database.resume(anchor, dirty)?
     {
-        let content = Content::Continues { from, is_changed: !dirty.is_empty() };
-        return Ok(FirstView { content, known: Some(*known) });
+        return Ok(Content::Continues { from, is_changed: !dirty.is_empty() });
     }
     let (now, checksum, anchor) = read(database, dirty)?;
     let differing = known.sums.differing(&now);
     known.anchor = anchor.filter(|_| differing.is_empty());
     dirty.merge(differing);
-    Ok(FirstView { content: Content::Read(checksum), known: Some(*known) })
+    Ok(Content::Read(checksum))
 }
 
 /// What a start found, for people.

@@ -41,7 +41,7 @@ impl Notes {
     pub fn look(
         &mut self,
         database: &mut Database,
-        expected: Expected,
+        expected: &mut Expected,
         dirty: &mut DirtyPages,
     ) -> Result<Content, DatabaseError> {
         let view = first_view::look(database, expected, (&self.boot_id, &self.file_id), dirty)?;

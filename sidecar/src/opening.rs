@@ -4,30 +4,46 @@ use std::path::Path;
 use std::sync::mpsc::{Receiver, TryRecvError};
 use std::time::Duration;
 
+use lifeboat_replica::adoption::Content;
+use lifeboat_replica::dirty_pages::DirtyPages;
 use lifeboat_wire::Verdict;
 use tokio::sync::mpsc::Sender;
 
 use crate::capture::{Order, Report, Task};
 use crate::database::{Database, DatabaseError};
 use crate::disk;
-use crate::exit::Failure;
+use crate::exit::{Exit, Failure};
+use crate::notes::Notes;
 use crate::watch::Watch;
 
-/// Opens the database, however long its application takes to create it. Told to finish, it looks once more: `None` when
-/// there is still no database.
+/// A database that was opened, and looked at once.
+#[derive(Debug)]
+pub struct Opened {
+    /// The database.
+    pub database: Database,
+    /// What is known of the pages that the bucket has.
+    pub notes: Notes,
+    /// What the database holds.
+    pub content: Content,
+    /// Every page that may differ from what is known.
+    pub dirty: DirtyPages,
+    /// Tells its file from another under the same name.
+    pub file_id: String,
+}
+
+/// Opens the database and looks at it, however long its application takes to create it, and whoever is in the way. Nothing
+/// is begun anew meanwhile: a claim is a file that stays. Told to finish, it looks once more: `None` when there is still no
+/// database.
 pub fn open(
-    task: &Task,
+    task: &mut Task,
     watch: &Watch,
     orders: &Receiver<Order>,
     reports: &Sender<Report>,
-) -> Result<Option<(Database, String)>, Failure> {
+) -> Result<Option<Opened>, Failure> {
     let (mut said, mut is_last) = (String::new(), false);
     loop {
         let is_told = watch.arm();
-        let error = match Database::open(&task.path, task.enforce)
-            .and_then(|database| database.with_synchronous(task.synchronous))
-            .and_then(|database| with_id(database, &task.path))
-        {
+        let error = match look(task) {
             Ok(opened) => return Ok(Some(opened)),
             Err(error) if error.verdict() == Verdict::Retry => error,
             Err(error) => return Err(error.into()),
@@ -36,7 +52,11 @@ pub fn open(
         if is_missing && is_last {
             return Ok(None);
         }
-        let failure = Failure::from(error);
+        let is_brief = error.is_brief();
+        let failure = Failure { exit: Exit::Unavailable, ..error.into() };
+        if is_last && !is_missing && !is_brief {
+            return Err(failure);
+        }
         if said != failure.message {
             said.clone_from(&failure.message);
             let _ = reports.blocking_send(Report::Waiting(failure));
@@ -63,6 +83,15 @@ pub fn open(
             | Err(TryRecvError::Empty) => {}
         }
     }
+}
+
+fn look(task: &mut Task) -> Result<Opened, DatabaseError> {
+    let database = Database::open(&task.path, task.enforce)?.with_synchronous(task.synchronous)?;
+    let (mut database, file_id) = with_id(database, &task.path)?;
+    let mut notes = Notes::new(&task.folder, &task.boot_id, &file_id, database.page_size());
+    let mut dirty = DirtyPages::new();
+    let content = notes.look(&mut database, &mut task.expected, &mut dirty)?;
+    Ok(Opened { database, notes, content, dirty, file_id })
 }
 
 /// The database with what tells its file from another under the same name.

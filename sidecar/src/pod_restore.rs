@@ -120,7 +120,7 @@ async fn look(database: &DatabaseConfig, marks: &Marks, chain: &Chain) -> Result
 fn content(
     path: &Path,
     enforce: EnforceWal,
-    expected: Expected,
+    mut expected: Expected,
     marks: &Marks,
     lineage: String,
 ) -> Result<Option<Content>, Failure> {
@@ -136,7 +136,7 @@ fn content(
     };
     let identity = LogIdentity { lineage, boot_id: marks::boot_id()?, file_id: file_id(path)? };
     let here = (identity.boot_id.as_str(), identity.file_id.as_str());
-    let found = first_view::look(&mut database, expected, here, &mut DirtyPages::new())?;
+    let found = first_view::look(&mut database, &mut expected, here, &mut DirtyPages::new())?;
     if let Some(known) = found.known {
         let mut log = PageLogFile::new(marks.folder(), identity, database.page_size());
         log.begin(known.txid, &known.sums, known.anchor.as_ref());

@@ -3,6 +3,8 @@
 //! Every page is read once: its checksum says whether it changed, and if so it is encoded at once. The header, which holds
 //! the checksum of the whole, is put in front at the end.
 
+mod reserving;
+
 use std::io::{self, BufWriter, IntoInnerError, Seek, SeekFrom, Write};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -16,8 +18,10 @@ use lifeboat_replica::page_sums::{Change, Draft, PageSums, Undo};
 use lifeboat_replica::slot::SlotIdentity;
 use lifeboat_store::Body;
 
+use self::reserving::{Reserving, leaves_reserve};
 use crate::clock::wall_ms;
 use crate::database::Pages;
+use crate::disk;
 use crate::exit::Failure;
 use lifeboat_wire::Reason;
 
@@ -141,7 +145,8 @@ fn write_changed<W: Write>(
     encoder.ok_or_else(|| Failure::bug("an encoder was lost between two pages"))
 }
 
-/// A large file goes to an unnamed file beside the database: nothing is left of it when the process ends.
+/// A large file goes to an unnamed file beside the database, as far as there is room for it: nothing is left of it when the
+/// process ends.
 fn spooled(
     view: &Pages<'_>,
     candidates: &DirtyPages,
@@ -152,10 +157,12 @@ fn spooled(
     let refuse = |error: io::Error| no_room(&format!("{}: {error}", folder.display()));
     let mut file = tempfile::tempfile_in(folder).map_err(refuse)?;
     file.seek(SeekFrom::Start(HEADER_SIZE as u64)).map_err(refuse)?;
-    let out = BufWriter::with_capacity(SPOOL_BUFFER, file);
+    let has_room = || leaves_reserve(disk::total_and_free_bytes(folder));
+    let out = BufWriter::with_capacity(SPOOL_BUFFER, Reserving::new(file, has_room));
     let Some(encoded) = encode(view, candidates, sums, next, out, || true)? else { return Ok(None) };
     let Encoded { out, undo, header, post_apply, identity, changed } = encoded;
     let placed = out.into_inner().map_err(IntoInnerError::into_error);
+    let placed = placed.map(Reserving::into_inner);
     let placed = placed.and_then(|file| file.write_all_at(&identity.header, 0).map(|()| file));
     match placed {
         Ok(file) => {

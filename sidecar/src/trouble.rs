@@ -12,10 +12,17 @@ pub struct Trouble {
 }
 
 impl Trouble {
-    /// A look failed because somebody is in the way, who is usually gone a moment later. Says whether that has become
-    /// worth saying.
+    /// A look failed because somebody is in the way, who is usually gone a moment later, so the next look is soon, and
+    /// later only if he stays. Says whether that has become worth saying.
     pub fn brief(&mut self, now: Instant) -> bool {
-        let since = *self.since.get_or_insert(now);
+        let since = match self.since {
+            Some(since) => {
+                self.pause = (self.pause * 2).clamp(BRIEF_PAUSE_MIN, BRIEF_PAUSE_MAX);
+                self.not_before = now.checked_add(self.pause);
+                since
+            }
+            None => *self.since.insert(now),
+        };
         now.saturating_duration_since(since) > BRIEF_MAX && !std::mem::replace(&mut self.is_said, true)
     }
 
@@ -47,6 +54,8 @@ impl Trouble {
 
 /// Who is in the way for longer is worth a word.
 const BRIEF_MAX: Duration = Duration::from_secs(10);
+const BRIEF_PAUSE_MIN: Duration = Duration::from_millis(2);
+const BRIEF_PAUSE_MAX: Duration = Duration::from_millis(250);
 const PAUSE_MIN: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_secs(5);
 
@@ -57,8 +66,9 @@ mod tests {
     #[test]
     fn who_is_in_the_way_only_for_a_moment_is_not_worth_a_word() {
         let (mut trouble, begin) = (Trouble::default(), Instant::now());
-        assert!(!trouble.brief(begin) && !trouble.brief(begin + BRIEF_MAX));
-        assert_eq!(trouble.pause(begin), None);
+        assert!(!trouble.brief(begin));
+        assert_eq!(trouble.pause(begin), None, "he is gone already");
+        assert!(!trouble.brief(begin + BRIEF_MAX));
         assert!(!trouble.over());
         assert!(!trouble.brief(begin + 2 * BRIEF_MAX), "it begins anew");
     }
@@ -69,6 +79,18 @@ mod tests {
         assert!(!trouble.brief(begin));
         assert!(trouble.brief(begin + 2 * BRIEF_MAX) && !trouble.brief(begin + 3 * BRIEF_MAX));
         assert!(trouble.over() && !trouble.over());
+    }
+
+    #[test]
+    fn who_stays_in_the_way_is_looked_at_a_few_times_a_second() {
+        let (mut trouble, begin) = (Trouble::default(), Instant::now());
+        let (mut now, mut looks) = (begin, 0);
+        while now < begin + 2 * BRIEF_MAX {
+            trouble.brief(now);
+            now += trouble.pause(now).unwrap_or_default();
+            looks += 1;
+        }
+        assert!((80..100).contains(&looks), "{looks} in {BRIEF_MAX:?} twice");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use super::Capture;
+use crate::backlog::Backlog;
 use crate::database::DatabaseError;
 use crate::exit::{Exit, Failure};
 
@@ -12,6 +13,9 @@ impl Capture<'_> {
         if self.trouble.over() {
             tracing::info!("{}: it can be read again", self.task.path.display());
             self.post.recovered();
+            if self.dirty.is_empty() {
+                self.waiting = Backlog::default();
+            }
         }
     }
 
@@ -58,6 +62,8 @@ impl Capture<'_> {
         }
         if self.trouble.is_said() {
             self.post.troubled(&failure);
+            // Whatever is committed meanwhile waits, though nobody sees it: a lag of nothing would be a lie.
+            self.waiting.begin();
         }
         Ok(())
     }

@@ -77,11 +77,15 @@ impl Capture<'_> {
     /// When a slot is due, if commits wait.
     fn due(&mut self) -> Option<Duration> {
         let now = self.now();
+        let watches_within = self.large.look_within().or_else(|| self.derived.look_within());
         match self.flush.decide(now, !self.dirty.is_empty()) {
             Decision::Cut if self.large.is_asked() => None,
             Decision::Cut => self.next.map(|_| self.rest().unwrap_or(Duration::ZERO)),
-            Decision::Wait(due) => Some(Duration::from_millis(due.saturating_sub(now))),
-            Decision::Idle => self.large.look_within().or_else(|| self.derived.look_within()),
+            Decision::Wait(due) => {
+                let due = Duration::from_millis(due.saturating_sub(now));
+                Some(watches_within.map_or(due, |within| within.min(due)))
+            }
+            Decision::Idle => watches_within,
         }
     }
 }

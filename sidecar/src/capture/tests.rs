@@ -1,10 +1,12 @@
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rusqlite::Connection;
 
 use super::*;
 use crate::board::Board;
 use crate::config::Config;
+use crate::database::DatabaseError;
+use crate::exit::Exit;
 use crate::places::Places;
 use crate::watch::Watcher;
 
@@ -33,29 +35,66 @@ fn flooded(path: &Path, application: &Connection) -> Database {
     database
 }
 
+/// What a follower needs besides its database.
+struct Scene {
+    folder: tempfile::TempDir,
+    path: PathBuf,
+    board: Arc<Board>,
+    post: Post,
+    watch: Arc<Watch>,
+}
+
+impl Scene {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("app.db");
+        let watcher = Watcher::start().unwrap();
+        let board = Board::new(watcher.clone());
+        let post = board.add(&config().databases[0]);
+        let watch = Arc::new(watcher.watch(&path));
+        Self { folder, path, board, post, watch }
+    }
+
+    fn task(&self, expected: Expected) -> Task {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        Task {
+            path: self.path.clone(),
+            enforce: EnforceWal::No,
+            synchronous: Synchronous::Normal,
+            rhythm: config().databases[0].rhythm(),
+            expected,
+            place: runtime.block_on(Places::new(1).take()),
+            boot_id: String::new(),
+            folder: self.folder.path().to_owned(),
+        }
+    }
+
+    fn capture(&self, database: Database) -> Capture<'_> {
+        let notes = Notes::new(self.folder.path(), "", "", database.page_size());
+        Capture::new(database, self.task(Expected::Nothing), notes, &self.post, &self.watch)
+    }
+
+    fn lag(&self) -> Option<f64> {
+        self.board.status().databases.remove(0).lag_seconds
+    }
+}
+
+fn config() -> Config {
+    Config::parse("dbs: [{path: /a.db, replica: {url: 'file:///x'}}]").unwrap()
+}
+
+fn write_some_pages(path: &Path) {
+    let application = Connection::open(path).unwrap();
+    application
+        .execute_batch("PRAGMA journal_mode=WAL; CREATE TABLE t(x); INSERT INTO t VALUES (randomblob(20000))")
+        .unwrap();
+}
+
 #[test]
 fn no_order_is_carried_out_on_guard() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("app.db");
-    let application = Connection::open(&path).unwrap();
-    let database = flooded(&path, &application);
-    let watcher = Watcher::start().unwrap();
-    let config = Config::parse("dbs: [{path: /a.db, replica: {url: 'file:///x'}}]").unwrap();
-    let post = Board::new(watcher.clone()).add(&config.databases[0]);
-    let watch = Arc::new(watcher.watch(&path));
-    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    let task = Task {
-        path: path.clone(),
-        enforce: EnforceWal::No,
-        synchronous: Synchronous::Normal,
-        rhythm: config.databases[0].rhythm(),
-        expected: Expected::Nothing,
-        place: runtime.block_on(Places::new(1).take()),
-        boot_id: String::new(),
-        folder: folder.path().to_owned(),
-    };
-    let notes = Notes::new(folder.path(), "", "", database.page_size());
-    let mut capture = Capture::new(database, task, notes, &post, &watch);
+    let scene = Scene::new();
+    let application = Connection::open(&scene.path).unwrap();
+    let mut capture = scene.capture(flooded(&scene.path, &application));
     let (give, orders) = std::sync::mpsc::channel();
     let (reports, _reports) = tokio::sync::mpsc::channel(1);
     capture.database.stand_by(SHORT);
@@ -64,4 +103,50 @@ fn no_order_is_carried_out_on_guard() {
     give.send(Order::Hurry).unwrap();
     capture.take_orders(&orders, &reports).unwrap();
     assert!(!is_kept_from_checkpointing(&application));
+}
+
+/// Who begins anew claims anew, and each claim leaves a seal for ever.
+#[test]
+fn what_cannot_be_read_at_the_first_look_is_waited_for() {
+    let scene = Scene::new();
+    write_some_pages(&scene.path);
+    let whole = std::fs::read(&scene.path).unwrap();
+    std::fs::write(&scene.path, &whole[..whole.len() - 4096]).unwrap();
+    let (give, orders) = std::sync::mpsc::channel();
+    let (reports, mut reported) = tokio::sync::mpsc::channel(8);
+    std::thread::scope(|scope| {
+        let task = scene.task(Expected::Something);
+        let (watch, post) = (&scene.watch, &scene.post);
+        scope.spawn(move || run(task, watch, &orders, &reports, post));
+        let first = reported.blocking_recv();
+        std::fs::write(&scene.path, &whole).unwrap();
+        let second = reported.blocking_recv();
+        // Whoever is abandoned ends.
+        drop(give);
+        reported.close();
+        let waited = matches!(&first, Some(Report::Waiting(failure)) if failure.exit == Exit::Unavailable);
+        assert!(waited, "{first:?}");
+        let is_open = matches!(&second, Some(Report::Opened { content: Content::Read(_), .. }));
+        assert!(is_open, "{second:?}");
+    });
+}
+
+#[test]
+fn while_it_cannot_be_read_it_lags() {
+    let scene = Scene::new();
+    write_some_pages(&scene.path);
+    let mut capture = scene.capture(Database::open(&scene.path, EnforceWal::No).unwrap());
+    let mut turn = |happens: &mut dyn FnMut(&mut Capture<'_>)| {
+        happens(&mut capture);
+        std::thread::sleep(SHORT);
+        scene.post.turned(0, capture.waiting.since);
+        scene.lag()
+    };
+    assert_eq!(turn(&mut |_| {}), Some(0.0));
+    let path = scene.path.clone();
+    let unreadable = |capture: &mut Capture<'_>| {
+        capture.endure(DatabaseError::Truncated { path: path.clone(), found: 1, expected: 2 }).unwrap();
+    };
+    assert!(turn(&mut { unreadable }).is_some_and(|lag| lag > 0.0));
+    assert_eq!(turn(&mut |capture| capture.healed()), Some(0.0));
 }

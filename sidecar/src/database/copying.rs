@@ -66,19 +66,23 @@ impl WalDatabase {
     /// A checkpoint that is not complete leaves the syncing of the database to the one that is. Better now than under the
     /// lock.
     pub(super) fn sync_early(&mut self) -> Result<Checkpointed, DatabaseError> {
-        let synced = match self.synchronous {
-            Synchronous::Normal => lifeboat_wal_index::sync_database(&self.checkpointer),
-            Synchronous::Off => Ok(()),
-        };
-        let synced = synced.map(|()| Checkpointed::Ran).map_err(|error| {
+        if self.synchronous == Synchronous::Off {
+            return Ok(Checkpointed::Ran);
+        }
+        // It may take long, and whoever has to repair the WAL-index meanwhile waits for the guard.
+        let synced = self.keeper.unguarded(|| self.sync());
+        self.copying.ended(synced.map(|()| Checkpointed::Ran))
+    }
+
+    fn sync(&self) -> Result<(), DatabaseError> {
+        lifeboat_wal_index::sync_database(&self.checkpointer).map_err(|error| {
             if let WalIndexError::Sqlite { code, .. } = error {
                 let source = rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(code), None);
                 DatabaseError::checkpoint(&self.path, source)
             } else {
                 DatabaseError::wal_index(&self.path, error)
             }
-        });
-        self.copying.ended(synced)
+        })
     }
 }
 

@@ -128,10 +128,10 @@ impl Replica {
     }
 
     /// Begins to follow, as a new process does that knows the end of the chain.
-    fn begin(&mut self, expected: Expected) {
+    fn begin(&mut self, mut expected: Expected) {
         let mut session = Session::open(&self.path);
         self.dirty = DirtyPages::new();
-        let content = session.notes.look(&mut session.database, expected, &mut self.dirty).unwrap();
+        let content = session.notes.look(&mut session.database, &mut expected, &mut self.dirty).unwrap();
         self.tally.resumed += usize::from(matches!(content, Content::Continues { .. }));
         self.sums = session.notes.begin(LINEAGE.to_owned(), self.next.pre_apply, &mut self.dirty);
         self.session = Some(session);
