@@ -17,7 +17,7 @@ use crate::clock::rfc3339;
 use crate::connect;
 use crate::exit::Failure;
 use crate::rebuild::{Finish, KeepSums, Overwrite, target_exists};
-use crate::restore::{How, Wanted as WantedState, restore};
+use crate::restore::{How, Wanted as WantedState, lock, restore};
 use crate::retry;
 
 mod replay;
@@ -57,6 +57,7 @@ pub async fn run(args: &ImportArgs) -> Result<(), Failure> {
     if args.output.exists() && !args.force {
         return Err(target_exists(&args.output));
     }
+    let _lock = lock(&args.output).await?;
     let location = connect::meant(&args.replica.source, &args.replica.config, &args.replica.store)?;
     let bucket = connect::open(&location, connect::Folder::MustExist).await?;
     let old = retry::lasting(args.wait, || old_objects(&bucket)).await?;

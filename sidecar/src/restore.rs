@@ -227,7 +227,10 @@ fn nothing_stored(bucket: &Bucket) -> Failure {
 }
 
 /// A database that a process follows must not be replaced under it.
-async fn lock(output: &Path) -> Result<Option<Lock>, Failure> {
+///
+/// # Errors
+/// Refused while one follows it.
+pub async fn lock(output: &Path) -> Result<Option<Lock>, Failure> {
     let marks = Marks::beside(output);
     if marks.folder().exists() { marks.lock(Duration::ZERO).await.map(Some) } else { Ok(None) }
 }

@@ -119,6 +119,21 @@ fn the_newest_state_is_what_litestream_makes_of_it_byte_for_byte() {
 }
 
 #[test]
+fn nothing_is_put_in_the_place_of_a_database_that_is_followed() {
+    let place = Place::new();
+    copy(&place.path("old"));
+    let application = place.open("app.db");
+    application
+        .execute_batch("PRAGMA journal_mode=WAL; CREATE TABLE ours(x); INSERT INTO ours VALUES (1)")
+        .unwrap();
+    let running = place.start(&["replicate", &place.text("app.db"), &place.url("new")], "stored txid");
+    let before = dump(&place.path("app.db"));
+    place.run(&["import", "--force", "-o", &place.text("app.db"), &place.url("old")]).says(4, &["app.db"]);
+    assert_eq!(dump(&place.path("app.db")), before);
+    running.kill();
+}
+
+#[test]
 fn from_a_bucket_too_and_then_it_is_stored_anew() {
     let (place, s3) = (Place::new(), S3Server::start());
     upload(&s3, "old");
