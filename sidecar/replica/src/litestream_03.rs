@@ -313,13 +313,10 @@ mod tests {
 
     #[test]
     fn what_is_missing_in_the_middle_is_named_with_the_state_before_it() {
-        let without = |name: &str| {
+        let without_begin = |wanted: &Wanted| {
             let mut objects = objects();
-            objects.retain(|object| !object.key.ends_with(name));
-            plan(
-                objects,
-                &Wanted { stop_before: Some("00000002_00000000".parse().unwrap()), ..Wanted::default() },
-            )
+            objects.retain(|object| !object.key.ends_with("b2/wal/00000000_00000000.wal.lz4"));
+            plan(objects, wanted)
         };
         // The newest snapshot is beyond; so the first one leads there.
         let mut earlier = objects();
@@ -328,10 +325,10 @@ mod tests {
         });
         let error = plan(earlier, &Wanted::default()).unwrap_err();
         assert!(error.to_string().contains("--stop-before 00000001_00000000"), "{error}");
-        assert!(
-            without("b2/wal/00000000_00000000.wal.lz4").is_ok(),
-            "the snapshot of WAL 2 needs nothing before"
-        );
+        assert!(without_begin(&Wanted::default()).is_ok(), "the snapshot of WAL 2 needs nothing before");
+        let bounded = Wanted { stop_before: Some("00000002_00000000".parse().unwrap()), ..Wanted::default() };
+        let error = without_begin(&bounded).unwrap_err();
+        assert!(error.to_string().contains("00000000_00000000 is missing"), "{error}");
         assert_eq!(plan(Vec::new(), &Wanted::default()), Err(PlanError::Nothing));
     }
 
