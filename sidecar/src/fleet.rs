@@ -67,6 +67,16 @@ pub enum Stay {
     Once,
 }
 
+impl Stay {
+    /// Waits until the process has nothing more to do, if that ever comes.
+    async fn until_enough(self, posts: Vec<Post>) -> Result<(), Failure> {
+        match self {
+            Self::ForGood => std::future::pending().await,
+            Self::Once => once::until_stored(posts).await,
+        }
+    }
+}
+
 impl Fleet {
     /// Nobody follows anything yet.
     #[must_use]
@@ -96,11 +106,8 @@ impl Fleet {
         self.arrive(&config.databases)?;
         self.discover(config.folders.clone()).await?;
         self.board.all_known.cancel();
-        let stored = match stay {
-            Stay::ForGood => None,
-            Stay::Once => Some(once::store(self.board.posts(), self.stop.clone())),
-        };
-        let mut deadline = None;
+        let mut once = Box::pin(stay.until_enough(self.board.posts()));
+        let (mut enough, mut deadline) = (None, None);
         loop {
             let is_stopping = self.stop.is_cancelled();
             if is_stopping {
@@ -112,6 +119,10 @@ impl Fleet {
                 Some(ended) = self.followers.join_next_with_id() => self.ended(ended),
                 Some(database) = self.coming.recv(), if !is_stopping => self.follow_found(&database),
                 Some(reload) = reloads.recv(), if !is_stopping => self.reload(reload),
+                stored = &mut once, if enough.is_none() => {
+                    self.stop.cancel();
+                    enough = Some(stored);
+                }
                 () = self.stop.cancelled(), if deadline.is_none() => {
                     deadline = Some(Instant::now() + config.flush_timeout);
                 }
@@ -121,12 +132,11 @@ impl Fleet {
             }
             self.take_over_next().await;
         }
-        let stored = match stored {
-            Some(stored) if stored.is_finished() => stored.await.unwrap_or(Ok(())),
-            Some(_) | None => Ok(()),
-        };
         let failures = self.followed.into_values().filter_map(|followed| followed.failed);
-        failures.chain(stored.err()).max_by_key(|failure| failure.exit.gravity()).map_or(Ok(()), Err)
+        failures
+            .chain(enough.and_then(Result::err))
+            .max_by_key(|failure| failure.exit.gravity())
+            .map_or(Ok(()), Err)
     }
 
     /// Follows databases that are named one by one.

@@ -4,20 +4,18 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use lifeboat_wire::Reason;
-use tokio::task::JoinHandle;
-use tokio_util::sync::CancellationToken;
 
 use crate::board::Post;
 use crate::exit::Failure;
 
-/// Stops the process as soon as everything is stored that was committed when each database was opened.
-pub fn store(posts: Vec<Post>, stop: CancellationToken) -> JoinHandle<Result<(), Failure>> {
-    tokio::spawn(async move {
-        let stored = join_all(posts.iter().map(stored)).await;
-        stop.cancel();
-        let failures = stored.into_iter().filter_map(Result::err);
-        failures.max_by_key(|failure| failure.exit.gravity()).map_or(Ok(()), Err)
-    })
+/// Waits until everything is stored that was committed when each database was opened, or there is nothing to wait for.
+///
+/// # Errors
+/// The gravest [`Failure`] of all databases, without those of which a follower says itself why it ended.
+pub async fn until_stored(posts: Vec<Post>) -> Result<(), Failure> {
+    let stored = join_all(posts.iter().map(stored)).await;
+    let failures = stored.into_iter().filter_map(Result::err);
+    failures.max_by_key(|failure| failure.exit.gravity()).map_or(Ok(()), Err)
 }
 
 /// Waits until one is stored, or there is nothing to wait for.
