@@ -30,7 +30,7 @@ use application::{Applications, Done, Work, Workload};
 use model::Model;
 
 /// What takes longer than this waited for something that did not come by itself.
-const HANG: Duration = Duration::from_secs(5);
+const HANG: Duration = Duration::from_secs(15);
 
 /// Follows one database and ships its cuts to a model.
 struct Replica {
@@ -300,7 +300,7 @@ fn headers_that_are_torn_under_load() {
     let torn = Workload { tears: true, writers: 2, duration: Duration::from_secs(2), ..Workload::PLAIN };
     for workload in [torn, Workload { rest: Duration::from_millis(2), ..torn }] {
         let (_, done) = run_as_the_sidecar(&workload);
-        assert!(done.commits > 100 && done.commit_max < HANG, "{done:?}");
+        assert!(done.commits > 20 && done.commit_max < HANG, "{done:?}");
     }
 }
 
