@@ -39,7 +39,6 @@ mod derived;
 mod endure;
 mod large;
 mod resting;
-mod view_bounds;
 
 use derived::Derived;
 use large::LargeSlots;

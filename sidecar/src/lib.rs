@@ -91,5 +91,6 @@ pub mod trouble;
 pub mod upload;
 pub mod upload_parts;
 pub mod verify;
+mod view_bounds;
 pub mod watch;
 mod writer;

@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use lifeboat_replica::compaction::Job;
 
-use super::view_bounds::{ViewBounds, WATCH_PAUSE};
 use super::{Capture, Report};
 use crate::database::DetachedView;
 use crate::deriving::{self, Deriving};
 use crate::disk;
 use crate::exit::Failure;
 use crate::slot_file::{MEMORY_BYTES_MAX, NextSlot, bytes_at_most, cut};
+use crate::view_bounds::{ViewBounds, WATCH_PAUSE};
 
 /// What is kept open for a file that no restore needs yet.
 #[derive(Debug, Default)]

@@ -6,7 +6,6 @@ use lifeboat_replica::dirty_pages::DirtyPages;
 use lifeboat_replica::page_log::Anchor;
 use lifeboat_replica::page_sums::PageSums;
 
-use super::view_bounds::{ViewBounds, WATCH_PAUSE};
 use super::{Capture, Finish, Report, Way};
 use crate::disk;
 use crate::exit::Failure;
@@ -14,6 +13,7 @@ use crate::limits::Turn;
 use crate::parts::part_bytes;
 use crate::slot_file::{MEMORY_BYTES_MAX, NextSlot, WHOLE_BYTES_MAX};
 use crate::streaming::{Outcome, Read, Reading, ReadingThread};
+use crate::view_bounds::{ViewBounds, WATCH_PAUSE};
 
 /// What is known of how large slots are sent, and the one that is being read.
 #[derive(Debug)]

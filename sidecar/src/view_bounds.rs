@@ -9,7 +9,7 @@ use lifeboat_wal::{PageCount, PageSize};
 
 /// The bounds of one open view.
 #[derive(Debug)]
-pub(super) struct ViewBounds {
+pub(crate) struct ViewBounds {
     /// How many bytes may be committed while it is open.
     committed_max: u64,
     /// Since when somebody else is checkpointing.
@@ -19,19 +19,19 @@ pub(super) struct ViewBounds {
 impl ViewBounds {
     /// The bounds of a view of a database of this size, on a disk with so much room if that is known: what the WAL grows
     /// by because of us must leave the application some.
-    pub(super) fn new(page_count: PageCount, page_size: PageSize, free: Option<u64>) -> Self {
+    pub(crate) fn new(page_count: PageCount, page_size: PageSize, free: Option<u64>) -> Self {
         let bytes = u64::from(page_count.get()) * u64::from(page_size.get());
         let committed_max = COMMITTED_MAX.max(bytes / 4).min(free.map_or(u64::MAX, |free| free / 2));
         Self { committed_max, checkpoint_since: None }
     }
 
     /// The same for what comes after it, which a checkpoint has not waited for yet.
-    pub(super) const fn anew(self) -> Self {
+    pub(crate) const fn anew(self) -> Self {
         Self { checkpoint_since: None, ..self }
     }
 
     /// Why the view must be closed, if it must, when so many bytes were committed meanwhile.
-    pub(super) fn exceeded(&mut self, committed: u64, is_checkpointed: bool) -> Option<&'static str> {
+    pub(crate) fn exceeded(&mut self, committed: u64, is_checkpointed: bool) -> Option<&'static str> {
         let since = is_checkpointed.then(|| self.checkpoint_since.unwrap_or_else(Instant::now));
         self.checkpoint_since = since;
         if committed > self.committed_max {
@@ -45,7 +45,7 @@ impl ViewBounds {
 }
 
 /// How often a view is watched over.
-pub(super) const WATCH_PAUSE: Duration = Duration::from_millis(250);
+pub(crate) const WATCH_PAUSE: Duration = Duration::from_millis(250);
 /// How much may be committed while a view is open, or a quarter of the database, if that is more, on a disk that has the room.
 const COMMITTED_MAX: u64 = 256 << 20;
 /// A checkpoint of the application that takes longer may be waiting for our view.
