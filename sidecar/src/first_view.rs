@@ -3,10 +3,11 @@
 use lifeboat_ltx::Checksum;
 use lifeboat_replica::adoption::{Adoption, Content};
 use lifeboat_replica::dirty_pages::DirtyPages;
-use lifeboat_replica::page_log::{Anchor, KnownState};
+use lifeboat_replica::page_log::KnownState;
 use lifeboat_replica::page_sums::PageSums;
 
 use crate::database::{Database, DatabaseError};
+use crate::scan::{Scanned, scan};
 
 /// What is known of the state that the bucket ends at, before the database is opened.
 #[derive(Debug)]
@@ -43,7 +44,7 @@ pub fn look(
 ) -> Result<FirstView, DatabaseError> {
     let content = match expected {
         Expected::Nothing => Content::Unread,
-        Expected::Something => Content::Read(read(database, dirty)?.1),
+        Expected::Something => Content::Read(rolling(&scan(database, dirty)?.sums)),
         Expected::State(known) => compare(database, known, here, dirty)?,
     };
     let known = match std::mem::replace(expected, Expected::Nothing) {
@@ -67,11 +68,16 @@ fn compare(
     {
         return Ok(Content::Continues { from, is_changed: !dirty.is_empty() });
     }
-    let (now, checksum, anchor) = read(database, dirty)?;
+    let Scanned { sums: now, anchor } = scan(database, dirty)?;
     let differing = known.sums.differing(&now);
     known.anchor = anchor.filter(|_| differing.is_empty());
     dirty.merge(differing);
-    Ok(Content::Read(checksum))
+    Ok(Content::Read(rolling(&now)))
+}
+
+/// The rolling checksum of pages that were all read.
+fn rolling(sums: &PageSums) -> Checksum {
+    sums.checksum().unwrap_or(Checksum::EMPTY)
 }
 
 /// What a start found, for people.
@@ -85,23 +91,4 @@ pub const fn describe(adoption: Adoption, content: Content, is_known: bool) -> &
         (_, true, Content::Read(_) | Content::Unread) => "every page was read; those that differ are stored",
         (_, false, _) => "every page is stored",
     }
-}
-
-/// Reads a whole database once. Afterwards `dirty` holds what may have changed since that view.
-fn read(
-    database: &mut Database,
-    dirty: &mut DirtyPages,
-) -> Result<(PageSums, Checksum, Option<Anchor>), DatabaseError> {
-    let mut view = database.view(dirty)?;
-    let mut sums = PageSums::unknown();
-    let candidates = sums.candidates(DirtyPages::new(), view.page_count());
-    let mut draft = sums.begin(view.page_count());
-    view.for_each_page(&candidates, |page, image| {
-        draft.look(page, image);
-        Ok::<(), DatabaseError>(())
-    })?;
-    let checksum = draft.finish().post_apply;
-    let anchor = view.anchor();
-    *dirty = view.still_dirty().clone();
-    Ok((sums, checksum, anchor))
 }

@@ -7,7 +7,7 @@
 //! | [`bucket`], [`connect`], [`retry`] | the replica in its store |
 //! | [`claim`], [`handover`], [`marks`], [`pod`] | who we are, and whether we may write |
 //! | [`adopt`], [`import`] | `--adopt`: a replica that Litestream has written becomes ours; a database out of what it has stored, also 0.3 |
-//! | [`opening`], [`first_view`], [`page_log_file`] | what the database holds already, and what the bucket has of it |
+//! | [`opening`], [`first_view`], [`scan`], [`page_log_file`] | what the database holds already, and what the bucket has of it |
 //! | [`replicate`], [`child`], [`once`], [`reload`], [`fleet`], [`limits`], [`places`], [`discovery`], [`follower`], [`capture`], [`backlog`], [`pace`], [`notes`], [`slot_file`], [`parts`], [`streaming`], [`upload`], [`upload_parts`], `writer` | from a commit to a stored slot |
 //! | [`restore`], [`pod_restore`], [`local`], [`page_writer`], [`rebuild`], [`progress`] | from stored files to a database |
 //! | [`board`], [`measures`], [`metrics`], [`demand`], [`http`], [`answer`], [`socket`] | what is said of it and asked of it |
@@ -76,6 +76,7 @@ pub mod reload;
 pub mod replicate;
 pub mod restore;
 pub mod retry;
+pub mod scan;
 pub mod show;
 pub mod shutdown;
 pub mod slot_file;

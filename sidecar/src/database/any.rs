@@ -215,6 +215,15 @@ impl Database {
         }
     }
 
+    /// Whether there is a WAL so long that it should restart: see [`WalDatabase::has_long_wal`].
+    #[must_use]
+    pub fn has_long_wal(&self) -> bool {
+        match &self.mode {
+            Some(Mode::Wal(database)) => database.has_long_wal(),
+            Some(Mode::Journal(_)) | None => false,
+        }
+    }
+
     /// Lets go of the database until the next look. While it cannot be read, nothing of ours may stay in its
     /// application's way.
     pub fn close(&mut self) {

@@ -4,11 +4,13 @@ use std::path::PathBuf;
 use std::sync::{Arc, Weak};
 
 use lifeboat_replica::dirty_pages::DirtyPages;
+use lifeboat_replica::page_log::Anchor;
 use lifeboat_wal::PageSize;
+use lifeboat_wal::wal_index::IndexHeader;
 
 use super::connection::Pin;
 use super::view::Pages;
-use super::{DatabaseError, WalDatabase};
+use super::{DatabaseError, WalDatabase, resume};
 
 /// The database as of one commit, through a connection of its own.
 ///
@@ -22,6 +24,8 @@ pub struct DetachedView {
     page_size: PageSize,
     is_all_in_file: bool,
     still_dirty: DirtyPages,
+    /// A committed state of the WAL that the view shows, or that is a little older.
+    header: IndexHeader,
     /// Ends with the view, after its read transaction, and tells whoever asks.
     open: Arc<()>,
 }
@@ -54,6 +58,12 @@ impl DetachedView {
         &self.still_dirty
     }
 
+    /// From where this view can be followed: it is at least as new as the place. `None` where the file cannot be looked at.
+    #[must_use]
+    pub fn anchor(&self) -> Option<Anchor> {
+        resume::anchor_at(&self.header, &self.path)
+    }
+
     /// What stays here when the view itself goes to another thread.
     #[must_use]
     pub fn from_outside(&self) -> ViewFromOutside {
@@ -72,7 +82,7 @@ impl WalDatabase {
         self.keeper.unguard();
         let pin = Pin::open(&self.path)?;
         // What the view shows is between two headers: frames up to the first are in it, those after the second are not.
-        self.follow_to_header(dirty)?;
+        let (header, _) = self.follow_to_header(dirty)?;
         pin.begin(&self.path)?;
         let mut still_dirty = DirtyPages::new();
         let followed = self.follow_to_header(&mut still_dirty);
@@ -83,7 +93,8 @@ impl WalDatabase {
         // Nothing can be copied into the file, nor cut off it, past the view.
         let is_all_in_file = self.read_index()?.is_backfilled();
         let (path, page_size) = (self.path.clone(), self.page_size);
-        let view = DetachedView { pin, path, page_size, is_all_in_file, still_dirty, open: Arc::new(()) };
+        let open = Arc::new(());
+        let view = DetachedView { pin, path, page_size, is_all_in_file, still_dirty, header, open };
         self.detached.push(view.from_outside());
         Ok(view)
     }

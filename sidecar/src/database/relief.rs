@@ -11,6 +11,12 @@ use super::pressure::{FEW_FRAMES, Relief};
 use super::{DatabaseError, Followed, WalDatabase};
 
 impl WalDatabase {
+    /// Whether the WAL was so long at the last look that bringing it to rest pays.
+    #[must_use]
+    pub const fn has_long_wal(&self) -> bool {
+        self.pressure.is_long()
+    }
+
     /// Keeps the WAL short under a load without pauses, as [`pressure`](super::pressure) decides.
     pub(super) fn relieve(
         &mut self,

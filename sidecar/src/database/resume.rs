@@ -13,6 +13,8 @@
 //!
 //! Anything else is no error: the pages have to be compared.
 
+use std::path::Path;
+
 use lifeboat_replica::dirty_pages::DirtyPages;
 use lifeboat_replica::page_log::{Anchor, FileStamp};
 use lifeboat_wal::continuity::WalPlace;
@@ -89,9 +91,14 @@ impl View<'_> {
     /// cannot be looked at.
     #[must_use]
     pub fn anchor(&self) -> Option<Anchor> {
-        let place = WalPlace::at(self.header()?);
-        Some(Anchor { place, stamp: stamp(self.path()).ok()?, is_settled: false })
+        anchor_at(self.header()?, self.path())
     }
+}
+
+/// From where a view of the database `path` can be followed that is at least as new as the header.
+pub(super) fn anchor_at(header: &IndexHeader, path: &Path) -> Option<Anchor> {
+    let place = WalPlace::at(header);
+    Some(Anchor { place, stamp: stamp(path).ok()?, is_settled: false })
 }
 
 /// Whether an anchor can be true of a file with this stamp, and of this WAL.

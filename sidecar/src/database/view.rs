@@ -283,7 +283,10 @@ impl<'c> Pages<'c> {
 
     /// SQLite reads what lies beyond the end of a file as zeros, and takes a file that was cut short for a smaller
     /// database. Neither may be shipped.
-    fn require_whole_file(&self) -> Result<(), DatabaseError> {
+    ///
+    /// # Errors
+    /// [`DatabaseError::Truncated`], or what SQLite says.
+    pub(crate) fn require_whole_file(&self) -> Result<(), DatabaseError> {
         if !self.is_all_in_file {
             return Ok(());
         }

@@ -1,0 +1,219 @@
+//! Reads every page of a database once, while its application goes on as if nobody did.
+//!
+//! In:  a database of which nothing was read yet.
+//! Out: the checksum of every page as of one commit, and which pages may have changed since.
+//!
+//! A view is read by a thread of its own, and meanwhile the database is followed. Before the view hurts the application, it
+//! is given up, and what was read of it is kept: a page that nobody changed since is in the next view what it was in this
+//! one. So only what was not read yet, or has changed, is read from the next, and all of it together is that view.
+
+use std::ops::ControlFlow;
+use std::panic;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use lifeboat_replica::dirty_pages::DirtyPages;
+use lifeboat_replica::page_log::Anchor;
+use lifeboat_replica::page_sums::PageSums;
+use lifeboat_wal::PageNo;
+
+use crate::database::{Database, DatabaseError, DetachedView, Followed, Pages, Settled};
+use crate::disk;
+use crate::view_bounds::ViewBounds;
+
+/// A database as of one commit.
+#[derive(Debug)]
+pub struct Scanned {
+    /// The checksum of every page.
+    pub sums: PageSums,
+    /// From where this state can be followed; `None` without a WAL.
+    pub anchor: Option<Anchor>,
+}
+
+/// Reads the whole database. Afterwards `dirty` holds what may have changed since what was read.
+///
+/// # Errors
+/// What SQLite says. Then `dirty` says nothing.
+pub fn scan(database: &mut Database, dirty: &mut DirtyPages) -> Result<Scanned, DatabaseError> {
+    let path = database.path().to_owned();
+    scan_in(database, dirty, &Surroundings { free: &|| disk::free_bytes(&path), before_page: &|| {} })
+}
+
+/// What a scan meets besides the database.
+struct Surroundings<'s> {
+    /// How much room the disk has, if that is known.
+    free: &'s dyn Fn() -> Option<u64>,
+    /// Happens before each page is read.
+    before_page: &'s (dyn Fn() + Sync),
+}
+
+/// How far a scan has come.
+struct Scan {
+    sums: PageSums,
+    /// What no view was read for yet.
+    unread: DirtyPages,
+}
+
+fn scan_in(
+    database: &mut Database,
+    dirty: &mut DirtyPages,
+    surroundings: &Surroundings<'_>,
+) -> Result<Scanned, DatabaseError> {
+    let mut scan = Scan { sums: PageSums::unknown(), unread: DirtyPages::new() };
+    while let Some(view) = database.detached_view(dirty)? {
+        // What changed since the last view is not what was read of it.
+        scan.unread.merge(std::mem::replace(dirty, view.still_dirty().clone()));
+        match scan.read_beside(view, database, dirty, surroundings)? {
+            ControlFlow::Break(anchor) => return Ok(Scanned { sums: scan.sums, anchor }),
+            ControlFlow::Continue(why) => {
+                let path = database.path().display();
+                tracing::info!(
+                    "{path}: while the whole database is read, {why}; it is read on through another view"
+                );
+                step_aside(database, dirty)?;
+            }
+        }
+    }
+    // Without a WAL whoever reads keeps everybody from committing, and there is nothing to watch over.
+    let view = database.view(dirty)?;
+    scan.unread.merge(std::mem::replace(dirty, view.still_dirty().clone()));
+    scan.read(&view.pages(), || true)?;
+    Ok(Scanned { sums: scan.sums, anchor: view.anchor() })
+}
+
+/// Why a view was read no further.
+enum Stopped {
+    /// Nobody wants this page, nor those that follow.
+    Before(PageNo),
+    Failed(DatabaseError),
+}
+
+impl From<DatabaseError> for Stopped {
+    fn from(error: DatabaseError) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl Scan {
+    /// Reads on through a view, while the database is followed: to the end, or until the view has to go, which it says why.
+    fn read_beside(
+        &mut self,
+        view: DetachedView,
+        database: &mut Database,
+        dirty: &mut DirtyPages,
+        surroundings: &Surroundings<'_>,
+    ) -> Result<ControlFlow<Option<Anchor>, &'static str>, DatabaseError> {
+        let (page_count, page_size) = view.pages().map(|pages| (pages.page_count(), pages.page_size()))?;
+        let mut bounds = ViewBounds::new(page_count, page_size, (surroundings.free)());
+        let (is_unwanted, before_page) = (&AtomicBool::new(false), surroundings.before_page);
+        let is_wanted = move || {
+            before_page();
+            !is_unwanted.load(Ordering::Relaxed)
+        };
+        let (ended, end) = mpsc::channel::<()>();
+        let scan = &mut *self;
+        let read = move || {
+            let _ended = ended;
+            scan.read(&view.pages()?, is_wanted)?;
+            Ok(view.anchor())
+        };
+        let (watched, read) = thread::scope(|scope| {
+            let reader = thread::Builder::new().name("scan".to_owned()).spawn_scoped(scope, read);
+            let reader = reader.map_err(|error| no_thread(database, error))?;
+            let watched = watch_over(&mut bounds, database, dirty, &end);
+            is_unwanted.store(true, Ordering::Relaxed);
+            let read: Result<_, DatabaseError> =
+                reader.join().unwrap_or_else(|why| panic::resume_unwind(why));
+            Ok::<_, DatabaseError>((watched, read))
+        })?;
+        let (why, anchor) = (watched?, read?);
+        Ok(match why {
+            Some(why) if !self.unread.is_empty() => ControlFlow::Continue(why),
+            // What was read last was the end.
+            Some(_) | None => ControlFlow::Break(anchor),
+        })
+    }
+
+    /// Reads what was not read yet, for as long as somebody wants it.
+    fn read(&mut self, pages: &Pages<'_>, is_wanted: impl Fn() -> bool) -> Result<(), DatabaseError> {
+        let (page_count, page_size) = (pages.page_count(), pages.page_size());
+        let unread = self.sums.candidates(self.unread.take(), page_count);
+        let mut draft = self.sums.begin(page_count);
+        let read = pages.for_each(&unread, |page, image| {
+            if !is_wanted() {
+                return Err(Stopped::Before(page));
+            }
+            draft.look(page, image);
+            Ok(())
+        });
+        let _ = draft.finish();
+        match read {
+            Ok(()) => Ok(()),
+            Err(Stopped::Before(first)) => {
+                let rest = unread.iter(page_count, page_size).skip_while(|page| *page < first);
+                rest.for_each(|page| self.unread.insert(page));
+                // It may have been cut short while it was read.
+                pages.require_whole_file()
+            }
+            Err(Stopped::Failed(error)) => Err(error),
+        }
+    }
+}
+
+/// Follows the database until its view was read, or has to go, and why.
+fn watch_over(
+    bounds: &mut ViewBounds,
+    database: &mut Database,
+    dirty: &mut DirtyPages,
+    end: &Receiver<()>,
+) -> Result<Option<&'static str>, DatabaseError> {
+    let mut committed = 0;
+    while end.recv_timeout(LOOK_PAUSE) == Err(RecvTimeoutError::Timeout) {
+        committed += follow(database, dirty)?;
+        let why = bounds.exceeded(committed, database.is_being_checkpointed());
+        if why.is_some() {
+            return Ok(why);
+        }
+    }
+    Ok(None)
+}
+
+/// Lets a checkpoint of the application come to its end, and the WAL become short again, while no view is open.
+fn step_aside(database: &mut Database, dirty: &mut DirtyPages) -> Result<(), DatabaseError> {
+    let begun = Instant::now();
+    while begun.elapsed() < ASIDE_MAX {
+        follow(database, dirty)?;
+        if !database.is_being_checkpointed()
+            && (!database.has_long_wal() || database.settle(dirty)? == Settled::Yes)
+        {
+            break;
+        }
+        thread::sleep(LOOK_PAUSE);
+    }
+    Ok(())
+}
+
+/// How many bytes were committed, as far as that is known.
+fn follow(database: &mut Database, dirty: &mut DirtyPages) -> Result<u64, DatabaseError> {
+    match database.follow(dirty) {
+        Ok(Followed::Continued(gained)) => Ok(gained.bytes),
+        Ok(Followed::Lost { .. }) => Ok(0),
+        // The next look finds the same commits.
+        Err(error) if error.is_brief() => Ok(0),
+        Err(error) => Err(error),
+    }
+}
+
+fn no_thread(database: &Database, source: std::io::Error) -> DatabaseError {
+    DatabaseError::Io { path: database.path().to_owned(), doing: "start a thread that reads", source }
+}
+
+/// How often is looked while a view is read.
+const LOOK_PAUSE: Duration = Duration::from_millis(10);
+/// So long a view is waited with at most, however the application goes on.
+const ASIDE_MAX: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,144 @@
+use std::path::Path;
+use std::sync::atomic::AtomicU32;
+
+use lifeboat_ltx::PageChecksum;
+use lifeboat_wal::PageCount;
+use rusqlite::Connection;
+use tempfile::TempDir;
+
+use super::*;
+use crate::database::EnforceWal;
+
+/// Somewhere to wait at, on whatever machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A database in WAL mode whose table has this many rows of a page each.
+fn application(rows: u32) -> (TempDir, Connection, Database) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("app.db");
+    let application = connect(&path);
+    let fill = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?1)
+                INSERT INTO t SELECT i, randomblob(3000) FROM n";
+    application.execute_batch("PRAGMA journal_mode=WAL; CREATE TABLE t(i INTEGER PRIMARY KEY, x)").unwrap();
+    application.execute(fill, [rows]).unwrap();
+    let database = Database::open(&path, EnforceWal::No).unwrap();
+    (folder, application, database)
+}
+
+fn connect(path: &Path) -> Connection {
+    let connection = Connection::open(path).unwrap();
+    connection.busy_timeout(PATIENCE / 2).unwrap();
+    connection.execute_batch("PRAGMA synchronous=OFF").unwrap();
+    connection
+}
+
+fn change(application: &Connection, row: u32) {
+    application.execute("UPDATE t SET x = randomblob(3000) WHERE i = ?1", [row]).unwrap();
+}
+
+/// What SQLite itself says the pages are now.
+fn sums_now(application: &Connection) -> Vec<PageChecksum> {
+    let mut pages = application.prepare("SELECT data FROM sqlite_dbpage").unwrap();
+    let images = pages.query_map([], |row| row.get::<_, Vec<u8>>(0)).unwrap();
+    let numbers = (1..).filter_map(PageNo::try_new);
+    numbers.zip(images).map(|(page, image)| PageChecksum::of(page, &image.unwrap())).collect()
+}
+
+/// A page that is not dirty is what was read.
+fn assert_right(scanned: &Scanned, dirty: &DirtyPages, application: &Connection) {
+    let now = PageSums::known(sums_now(application));
+    let size = PageCount::new(u32::try_from(now.all().len()).unwrap());
+    let wrong = scanned
+        .sums
+        .differing(&now)
+        .iter(size, lifeboat_wal::PageSize::MIN)
+        .find(|page| !dirty.contains(*page));
+    assert_eq!(wrong, None, "read wrongly, and not dirty");
+}
+
+#[test]
+fn a_checkpoint_of_the_application_does_not_wait_until_everything_is_read() {
+    const ROWS: u32 = 6000;
+    let (folder, application, mut database) = application(ROWS);
+    let path = folder.path().join("app.db");
+    let (read, is_through) = (AtomicU32::new(0), AtomicBool::new(false));
+    // As long as the checkpoint waits, reading everything would take longer than it waits.
+    let before_page = || {
+        if read.fetch_add(1, Ordering::Relaxed) >= 100 && !is_through.load(Ordering::Relaxed) {
+            thread::sleep(Duration::from_millis(10));
+        }
+    };
+    let mut dirty = DirtyPages::new();
+    let scanned = thread::scope(|scope| {
+        let checkpointing = scope.spawn(|| {
+            let application = connect(&path);
+            let begun = Instant::now();
+            while read.load(Ordering::Relaxed) < 200 {
+                assert!(begun.elapsed() < PATIENCE, "nothing is read");
+                thread::sleep(Duration::from_millis(1));
+            }
+            // One page that was read already, and one that was not.
+            change(&application, 1);
+            change(&application, ROWS);
+            let busy: i64 =
+                application.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0)).unwrap();
+            is_through.store(true, Ordering::Relaxed);
+            busy
+        });
+        let surroundings = Surroundings { free: &|| None, before_page: &before_page };
+        let scanned = scan_in(&mut database, &mut dirty, &surroundings).unwrap();
+        assert_eq!(checkpointing.join().unwrap(), 0, "the checkpoint waited in vain");
+        scanned
+    });
+    assert_right(&scanned, &dirty, &application);
+    assert_eq!(scanned.sums.all(), sums_now(&application), "it is the state after the checkpoint");
+    assert!(scanned.anchor.is_some());
+}
+
+#[test]
+fn while_everything_is_read_the_wal_of_an_application_that_writes_on_stays_bounded() {
+    const MIB: u64 = 1 << 20;
+    let (folder, application, mut database) = application(3000);
+    let wal = folder.path().join("app.db-wal");
+    let is_over = AtomicBool::new(false);
+    let before_page = || {
+        if !is_over.load(Ordering::Relaxed) {
+            thread::sleep(Duration::from_millis(10));
+        }
+    };
+    let mut dirty = DirtyPages::new();
+    let (scanned, longest) = thread::scope(|scope| {
+        let writing = scope.spawn(|| {
+            let longest = (0..120).map(|round| {
+                for row in 0..350 {
+                    change(&application, 1 + (round * 350 + row) % 3000);
+                }
+                thread::sleep(Duration::from_millis(20));
+                wal.metadata().unwrap().len()
+            });
+            let longest = longest.max().unwrap();
+            is_over.store(true, Ordering::Relaxed);
+            (application, longest)
+        });
+        // Half of it may be committed while a view is open.
+        let surroundings = Surroundings { free: &|| Some(2 * MIB), before_page: &before_page };
+        let scanned = scan_in(&mut database, &mut dirty, &surroundings).unwrap();
+        let (application, longest) = writing.join().unwrap();
+        assert_right(&scanned, &dirty, &application);
+        (scanned, longest)
+    });
+    assert!(scanned.sums.checksum().is_some());
+    assert!(longest < 120 * MIB, "{} MiB", longest / MIB);
+}
+
+#[test]
+fn without_a_wal_everything_is_read_at_once() {
+    let (folder, application, database) = application(20);
+    drop(database);
+    application.execute_batch("PRAGMA journal_mode=DELETE").unwrap();
+    let mut database = Database::open(&folder.path().join("app.db"), EnforceWal::No).unwrap();
+    let mut dirty = DirtyPages::new();
+    let scanned = scan(&mut database, &mut dirty).unwrap();
+    assert_eq!((scanned.sums.all(), scanned.anchor), (sums_now(&application).as_slice(), None));
+    assert!(dirty.is_empty());
+}
