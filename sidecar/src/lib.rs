@@ -42,6 +42,8 @@ pub mod deriving;
 pub mod discovery;
 pub mod disk;
 pub mod exit;
+#[cfg(test)]
+mod faulty;
 pub mod files;
 pub mod first_view;
 pub mod fleet;

@@ -1,37 +1,26 @@
 //! Adoptions whose answers get lost, one after the other: the next start always goes on.
 
-use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use lifeboat_replica::adoption::{Adoption, Content, Local, decide};
 use lifeboat_replica::layout::Layout;
-use lifeboat_store::{Body, Directory, ETag, Listed, Object, ObjectReader, Place, Store, StoreError, Upload};
+use lifeboat_store::{Directory, StoreError};
 
 use super::*;
+use crate::faulty::{Faults, Faulty, Request, no_answer};
 use crate::first_view::Expected;
 use crate::made_up::MadeUp;
 
-/// A folder that does what it is asked, and of which one answer gets lost.
+/// One answer gets lost.
 #[derive(Debug)]
 struct Forgetful {
-    folder: Directory,
     /// How many answers come before that.
     before: AtomicUsize,
 }
 
 impl Forgetful {
-    fn answer<T>(&self, done: Result<T, StoreError>) -> Result<T, StoreError> {
-        let is_lost = self.before.fetch_sub(1, Ordering::SeqCst) == 0;
-        if is_lost {
-            let place = Place { key: String::new(), store: self.describe().into() };
-            return Err(StoreError::Unreachable { place, reason: "the answer got lost".to_owned() });
-        }
-        done
-    }
-
     /// Whether an answer was lost.
     fn has_forgotten(&self) -> bool {
         self.before.load(Ordering::SeqCst) > NEVER
@@ -39,66 +28,10 @@ impl Forgetful {
 }
 
 #[async_trait]
-impl Store for Forgetful {
-    async fn put_new(&self, key: &str, body: Body, time: Option<i64>) -> Result<ETag, StoreError> {
-        self.answer(self.folder.put_new(key, body, time).await)
-    }
-
-    async fn begin_parts(&self, key: &str, bytes: u64, time: Option<i64>) -> Result<Upload, StoreError> {
-        self.answer(self.folder.begin_parts(key, bytes, time).await)
-    }
-
-    async fn put_part(&self, upload: &Upload, number: u32, bytes: Bytes) -> Result<ETag, StoreError> {
-        self.answer(self.folder.put_part(upload, number, bytes).await)
-    }
-
-    async fn complete_new(&self, upload: &Upload, parts: &[ETag]) -> Result<ETag, StoreError> {
-        self.answer(self.folder.complete_new(upload, parts).await)
-    }
-
-    async fn abandon(&self, upload: &Upload) -> Result<(), StoreError> {
-        self.answer(self.folder.abandon(upload).await)
-    }
-
-    async fn unfinished(&self, prefix: &str) -> Result<Vec<Upload>, StoreError> {
-        self.answer(self.folder.unfinished(prefix).await)
-    }
-
-    async fn put_if_match(&self, key: &str, body: Bytes, expected: &ETag) -> Result<ETag, StoreError> {
-        self.answer(self.folder.put_if_match(key, body, expected).await)
-    }
-
-    async fn get(&self, key: &str, max_bytes: u64) -> Result<Object, StoreError> {
-        self.answer(self.folder.get(key, max_bytes).await)
-    }
-
-    async fn get_range(
-        &self,
-        key: &str,
-        range: Range<u64>,
-        etag: Option<&ETag>,
-    ) -> Result<Bytes, StoreError> {
-        self.answer(self.folder.get_range(key, range, etag).await)
-    }
-
-    async fn open(&self, key: &str, if_match: Option<&ETag>) -> Result<ObjectReader, StoreError> {
-        self.answer(self.folder.open(key, if_match).await)
-    }
-
-    async fn list_after(&self, prefix: &str, after: &str) -> Result<Vec<Listed>, StoreError> {
-        self.answer(self.folder.list_after(prefix, after).await)
-    }
-
-    async fn copy_new(&self, from: &Listed, to: &str) -> Result<ETag, StoreError> {
-        self.answer(self.folder.copy_new(from, to).await)
-    }
-
-    async fn delete(&self, keys: &[String]) -> Result<(), StoreError> {
-        self.answer(self.folder.delete(keys).await)
-    }
-
-    fn describe(&self) -> String {
-        self.folder.describe()
+impl Faults for Forgetful {
+    async fn after(&self, _store: &Directory, _request: Request<'_>) -> Result<(), StoreError> {
+        let is_lost = self.before.fetch_sub(1, Ordering::SeqCst) == 0;
+        if is_lost { Err(no_answer("")) } else { Ok(()) }
     }
 }
 
@@ -158,10 +91,10 @@ impl Scene {
         }
     }
 
-    async fn open(&self, before: usize) -> (Bucket, Arc<Forgetful>) {
-        let folder = Directory::open(self.place.path().join("replica")).await.unwrap();
-        let store = Arc::new(Forgetful { folder, before: AtomicUsize::new(before) });
-        (Bucket::new(Arc::<Forgetful>::clone(&store), Layout::Directory), store)
+    async fn open(&self, before: usize) -> (Bucket, Arc<Faulty<Forgetful>>) {
+        let faults = Forgetful { before: AtomicUsize::new(before) };
+        let store = Faulty::new(&self.place.path().join("replica"), faults).await;
+        (Bucket::new(Arc::<Faulty<_>>::clone(&store), Layout::Directory), store)
     }
 
     async fn adopt(&self, bucket: &Bucket, patience: Duration) -> Result<(), Failure> {
@@ -199,7 +132,7 @@ async fn every_answer_gets_lost(before: Before, patience: Duration) {
         let (case, scene) = (format!("{before:?}, answer {answers}"), Scene::new(before));
         let (bucket, store) = scene.open(answers).await;
         let first = scene.adopt(&bucket, patience).await;
-        if !store.has_forgotten() {
+        if !store.faults.has_forgotten() {
             first.unwrap();
             assert!(answers > 10, "{answers} requests");
             return;
@@ -227,10 +160,10 @@ async fn an_adoption_that_hears_no_answer_looks_what_came_of_it_and_goes_on() {
     let scene = Scene::new(Before::Slots);
     let (bucket, store) = scene.open(NEVER).await;
     scene.adopt(&bucket, Duration::ZERO).await.unwrap();
-    let requests = NEVER - store.before.load(Ordering::SeqCst);
+    let requests = NEVER - store.faults.before.load(Ordering::SeqCst);
     let scene = Scene::new(Before::Slots);
     let (bucket, store) = scene.open(requests - 1).await;
     scene.adopt(&bucket, Duration::from_secs(60)).await.unwrap();
-    assert!(store.has_forgotten(), "the last answer is that of the head");
+    assert!(store.faults.has_forgotten(), "the last answer is that of the head");
     scene.goes_on(&bucket, "the head's answer").await;
 }

@@ -1,17 +1,15 @@
-use std::ops::Range;
-use std::sync::Arc;
-
 use async_trait::async_trait;
 use lifeboat_ltx::{Checksum, FileName, Header, LtxFile, Mark, TRAILER_SIZE, Txid};
 use lifeboat_replica::compaction::Job;
 use lifeboat_replica::dirty_pages::DirtyPages;
 use lifeboat_replica::layout::{Layout, Level};
-use lifeboat_store::{Body, Directory, Listed, Object, ObjectReader, Store, StoreError};
+use lifeboat_store::{Directory, Store, StoreError};
 use lifeboat_wal::{PageCount, PageNo, PageSize};
 use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::exit::Exit;
+use crate::faulty::{Faults, Faulty, Request};
 
 /// What a store does to a file on its way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,90 +20,28 @@ enum Fault {
     TakesItAndHasNothing,
 }
 
-#[derive(Debug)]
-struct Faulty {
-    honest: Directory,
-    fault: Fault,
-}
-
-impl Faulty {
-    fn damaged(&self, bytes: &Bytes) -> Bytes {
+impl Fault {
+    fn damaged(self, bytes: &Bytes) -> Bytes {
         let mut bytes = bytes.to_vec();
-        match self.fault {
-            Fault::FlipsAByte(at) => bytes[at] ^= 1,
-            Fault::LosesTheEnd => bytes.truncate(bytes.len() - 1),
-            Fault::None | Fault::TakesItAndHasNothing => {}
+        match self {
+            Self::FlipsAByte(at) => bytes[at] ^= 1,
+            Self::LosesTheEnd => bytes.truncate(bytes.len() - 1),
+            Self::None | Self::TakesItAndHasNothing => {}
         }
         bytes.into()
     }
 }
 
 #[async_trait]
-impl Store for Faulty {
-    async fn put_new(&self, key: &str, body: Body, time: Option<i64>) -> Result<ETag, StoreError> {
-        let Body::Bytes(bytes) = body else { panic!("a small file is in memory") };
-        if self.fault == Fault::TakesItAndHasNothing {
-            return Ok(ETag::new("none"));
-        }
-        self.honest.put_new(key, self.damaged(&bytes).into(), time).await
+impl Faults for Fault {
+    fn sent(&self, request: Request<'_>, bytes: Bytes) -> Bytes {
+        let is_faulty = matches!(request, Request::PutNew(_) | Request::PutPart(_, 2));
+        if is_faulty { self.damaged(&bytes) } else { bytes }
     }
 
-    async fn begin_parts(&self, key: &str, bytes: u64, time: Option<i64>) -> Result<Upload, StoreError> {
-        self.honest.begin_parts(key, bytes, time).await
-    }
-
-    async fn put_part(&self, upload: &Upload, number: u32, bytes: Bytes) -> Result<ETag, StoreError> {
-        let bytes = if number == 2 { self.damaged(&bytes) } else { bytes };
-        self.honest.put_part(upload, number, bytes).await
-    }
-
-    async fn complete_new(&self, upload: &Upload, parts: &[ETag]) -> Result<ETag, StoreError> {
-        self.honest.complete_new(upload, parts).await
-    }
-
-    async fn abandon(&self, upload: &Upload) -> Result<(), StoreError> {
-        self.honest.abandon(upload).await
-    }
-
-    async fn unfinished(&self, prefix: &str) -> Result<Vec<Upload>, StoreError> {
-        self.honest.unfinished(prefix).await
-    }
-
-    async fn copy_new(&self, from: &Listed, to: &str) -> Result<ETag, StoreError> {
-        self.honest.copy_new(from, to).await
-    }
-
-    async fn put_if_match(&self, key: &str, body: Bytes, etag: &ETag) -> Result<ETag, StoreError> {
-        self.honest.put_if_match(key, body, etag).await
-    }
-
-    async fn get(&self, key: &str, max: u64) -> Result<Object, StoreError> {
-        self.honest.get(key, max).await
-    }
-
-    async fn get_range(
-        &self,
-        key: &str,
-        range: Range<u64>,
-        etag: Option<&ETag>,
-    ) -> Result<Bytes, StoreError> {
-        self.honest.get_range(key, range, etag).await
-    }
-
-    async fn open(&self, key: &str, etag: Option<&ETag>) -> Result<ObjectReader, StoreError> {
-        self.honest.open(key, etag).await
-    }
-
-    async fn list_after(&self, prefix: &str, after: &str) -> Result<Vec<Listed>, StoreError> {
-        self.honest.list_after(prefix, after).await
-    }
-
-    async fn delete(&self, keys: &[String]) -> Result<(), StoreError> {
-        self.honest.delete(keys).await
-    }
-
-    fn describe(&self) -> String {
-        self.honest.describe()
+    async fn after(&self, store: &Directory, request: Request<'_>) -> Result<(), StoreError> {
+        let Request::PutNew(key) = request else { return Ok(()) };
+        if *self == Self::TakesItAndHasNothing { store.delete(&[key.to_owned()]).await } else { Ok(()) }
     }
 }
 
@@ -141,8 +77,8 @@ fn file(pages: u32, part_bytes: usize) -> DerivedFile {
 
 async fn written(fault: Fault, file: DerivedFile) -> Result<Written, Failure> {
     let folder = tempfile::tempdir().unwrap();
-    let honest = Directory::create(folder.path().into()).await.unwrap();
-    write(&Bucket::new(Arc::new(Faulty { honest, fault }), Layout::Directory), file).await
+    let store = Faulty::new(folder.path(), fault).await;
+    write(&Bucket::new(store, Layout::Directory), file).await
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,27 +1,25 @@
 //! Restores of made-up replicas in a folder that changes while it is read.
 
-use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use lifeboat_ltx::{Checksum, FileName, Header, LtxFile, Mark, PageChecksum, Txid};
 use lifeboat_replica::layout::{Layout, Level};
-use lifeboat_store::{Body, Directory, ETag, Listed, Object, ObjectReader, Store, StoreError, Upload};
+use lifeboat_store::{Directory, StoreError};
 use lifeboat_wal::{PageCount, PageNo, PageSize};
 
 use super::*;
 use crate::args::IntegrityCheck;
+use crate::faulty::{Faults, Faulty, Request};
 
 /// Something that happens once, before a file is read.
 type Event = Box<dyn FnOnce() + Send>;
 
-/// A folder in which something happens while it is read.
+/// Something happens while the replica is read.
 struct Lively {
-    folder: Directory,
-    /// Before a key that ends so is read.
+    /// Before a key, or a list, that ends so is read.
     event: Mutex<Option<(&'static str, Event)>>,
     lists: AtomicUsize,
     under_way: AtomicUsize,
@@ -35,78 +33,30 @@ impl std::fmt::Debug for Lively {
 }
 
 #[async_trait]
-impl Store for Lively {
-    async fn put_new(&self, key: &str, body: Body, time: Option<i64>) -> Result<ETag, StoreError> {
-        self.folder.put_new(key, body, time).await
-    }
-
-    async fn begin_parts(&self, key: &str, bytes: u64, time: Option<i64>) -> Result<Upload, StoreError> {
-        self.folder.begin_parts(key, bytes, time).await
-    }
-
-    async fn put_part(&self, upload: &Upload, number: u32, bytes: Bytes) -> Result<ETag, StoreError> {
-        self.folder.put_part(upload, number, bytes).await
-    }
-
-    async fn complete_new(&self, upload: &Upload, parts: &[ETag]) -> Result<ETag, StoreError> {
-        self.folder.complete_new(upload, parts).await
-    }
-
-    async fn abandon(&self, upload: &Upload) -> Result<(), StoreError> {
-        self.folder.abandon(upload).await
-    }
-
-    async fn unfinished(&self, prefix: &str) -> Result<Vec<Upload>, StoreError> {
-        self.folder.unfinished(prefix).await
-    }
-
-    async fn put_if_match(&self, key: &str, body: Bytes, expected: &ETag) -> Result<ETag, StoreError> {
-        self.folder.put_if_match(key, body, expected).await
-    }
-
-    async fn get(&self, key: &str, max_bytes: u64) -> Result<Object, StoreError> {
-        self.folder.get(key, max_bytes).await
-    }
-
-    async fn get_range(
-        &self,
-        key: &str,
-        range: Range<u64>,
-        etag: Option<&ETag>,
-    ) -> Result<Bytes, StoreError> {
-        let event = {
-            let mut event = self.event.lock().unwrap();
-            event.take_if(|(ending, _)| key.ends_with(*ending))
+impl Faults for Lively {
+    async fn before(&self, _store: &Directory, request: Request<'_>) -> Result<(), StoreError> {
+        let (Request::GetRange(key) | Request::Get(key) | Request::List(key)) = request else {
+            return Ok(());
         };
+        let event = self.event.lock().unwrap().take_if(|(ending, _)| key.ends_with(*ending));
         if let Some((_, happens)) = event {
             happens();
         }
-        let now = self.under_way.fetch_add(1, Ordering::SeqCst) + 1;
-        self.most_under_way.fetch_max(now, Ordering::SeqCst);
-        let read = self.folder.get_range(key, range, etag).await;
-        self.under_way.fetch_sub(1, Ordering::SeqCst);
-        read
+        if matches!(request, Request::GetRange(_)) {
+            let now = self.under_way.fetch_add(1, Ordering::SeqCst) + 1;
+            self.most_under_way.fetch_max(now, Ordering::SeqCst);
+        }
+        if matches!(request, Request::List(_)) {
+            self.lists.fetch_add(usize::from(key.ends_with("/0/")), Ordering::SeqCst);
+        }
+        Ok(())
     }
 
-    async fn open(&self, key: &str, if_match: Option<&ETag>) -> Result<ObjectReader, StoreError> {
-        self.folder.open(key, if_match).await
-    }
-
-    async fn list_after(&self, prefix: &str, after: &str) -> Result<Vec<Listed>, StoreError> {
-        self.lists.fetch_add(usize::from(prefix.ends_with("/0/")), Ordering::SeqCst);
-        self.folder.list_after(prefix, after).await
-    }
-
-    async fn copy_new(&self, from: &Listed, to: &str) -> Result<ETag, StoreError> {
-        self.folder.copy_new(from, to).await
-    }
-
-    async fn delete(&self, keys: &[String]) -> Result<(), StoreError> {
-        self.folder.delete(keys).await
-    }
-
-    fn describe(&self) -> String {
-        self.folder.describe()
+    async fn after(&self, _store: &Directory, request: Request<'_>) -> Result<(), StoreError> {
+        if matches!(request, Request::GetRange(_)) {
+            self.under_way.fetch_sub(1, Ordering::SeqCst);
+        }
+        Ok(())
     }
 }
 
@@ -200,18 +150,18 @@ impl World {
         put(&self.path(level, min, max), &self.encode(min, max, commit, pages, mark));
     }
 
-    async fn store_with(&self, event: Option<(&'static str, Event)>) -> Arc<Lively> {
-        Arc::new(Lively {
-            folder: Directory::open(self.folder.path().join("replica")).await.unwrap(),
+    async fn store_with(&self, event: Option<(&'static str, Event)>) -> Arc<Faulty<Lively>> {
+        let faults = Lively {
             event: Mutex::new(event),
             lists: AtomicUsize::new(0),
             under_way: AtomicUsize::new(0),
             most_under_way: AtomicUsize::new(0),
-        })
+        };
+        Faulty::new(&self.folder.path().join("replica"), faults).await
     }
 
-    async fn restore(&self, store: &Arc<Lively>, wanted: Wanted) -> Result<Restored, Failure> {
-        let bucket = Bucket::new(Arc::<Lively>::clone(store), Layout::Directory);
+    async fn restore(&self, store: &Arc<Faulty<Lively>>, wanted: Wanted) -> Result<Restored, Failure> {
+        let bucket = Bucket::new(Arc::<Faulty<_>>::clone(store), Layout::Directory);
         let finish =
             Finish { overwrite: Overwrite::Force, integrity: IntegrityCheck::None, sums: KeepSums::No };
         let how = How { wanted, parallelism: 4, patience: Duration::ZERO, finish };
@@ -259,7 +209,7 @@ async fn a_file_that_retention_deletes_meanwhile_leads_to_a_new_plan() {
     let store = world.store_with(Some(("2-0000000000000002.ltx", event))).await;
     world.restore(&store, Wanted::Latest).await.unwrap();
     world.is_restored();
-    assert_eq!(store.lists.load(Ordering::SeqCst), 2);
+    assert_eq!(store.faults.lists.load(Ordering::SeqCst), 2);
 }
 
 #[tokio::test]
@@ -271,7 +221,7 @@ async fn a_file_that_is_gone_and_replaced_by_nothing_is_an_error_once_the_lists_
     let failure = world.restore(&store, Wanted::Latest).await.unwrap_err();
     assert_eq!((failure.exit, failure.reason), (crate::exit::Exit::Damaged, Reason::ChainGap));
     assert!(failure.message.contains("gap"), "{failure}");
-    assert!(store.lists.load(Ordering::SeqCst) <= 3);
+    assert!(store.faults.lists.load(Ordering::SeqCst) <= 3);
     assert!(!world.target().exists());
 }
 
@@ -288,7 +238,7 @@ async fn bytes_of_another_file_under_the_same_name_are_never_taken_for_those_tha
     world.restore(&store, Wanted::Latest).await.unwrap();
     world.is_restored();
     assert_eq!(
-        store.lists.load(Ordering::SeqCst),
+        store.faults.lists.load(Ordering::SeqCst),
         2,
         "the replaced file was read as if it were the listed one"
     );
@@ -320,7 +270,7 @@ async fn many_small_files_are_fetched_side_by_side_and_no_more_of_them_than_was_
     let restored = world.restore(&store, Wanted::Latest).await.unwrap();
     world.is_restored();
     assert_eq!(restored.files, 199);
-    let most = store.most_under_way.load(Ordering::SeqCst);
+    let most = store.faults.most_under_way.load(Ordering::SeqCst);
     assert!((2..=4).contains(&most), "{most} requests at once");
 }
 

@@ -1,4 +1,3 @@
-use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -8,7 +7,7 @@ use lifeboat_replica::dirty_pages::DirtyPages;
 use lifeboat_replica::epoch::Epoch;
 use lifeboat_replica::layout::Layout;
 use lifeboat_replica::slot::SlotIdentity;
-use lifeboat_store::{Directory, Listed, Object, ObjectReader, Place, Store, StoreError};
+use lifeboat_store::{Directory, Store, StoreError};
 use lifeboat_wal::{PageCount, PageSize};
 use tokio::sync::mpsc::{Sender, channel};
 use tokio_util::sync::CancellationToken;
@@ -16,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::*;
 use crate::board::Board;
 use crate::config::Config;
+use crate::faulty::{Faults, Faulty, Request, no_answer, place};
 use crate::slot_file::NextSlot;
 use crate::watch::Watcher;
 
@@ -39,124 +39,60 @@ enum Fault {
     BucketIsAway,
 }
 
-/// An honest directory behind a faulty network.
+/// A bucket with which this goes wrong.
 #[derive(Debug)]
-struct Faulty {
-    honest: Directory,
+struct Unlucky {
     fault: Fault,
     asked: AtomicUsize,
 }
 
-impl Faulty {
-    fn place(&self, key: &str) -> Place {
-        Place { key: key.to_owned(), store: self.describe().into() }
-    }
-
-    fn no_answer(&self, key: &str) -> StoreError {
-        StoreError::Unreachable { place: self.place(key), reason: "cut".to_owned() }
-    }
-}
-
 #[async_trait]
-impl Store for Faulty {
-    async fn put_new(&self, key: &str, body: Body, time: Option<i64>) -> Result<ETag, StoreError> {
-        self.honest.put_new(key, body, time).await
-    }
-
-    async fn begin_parts(&self, key: &str, bytes: u64, time: Option<i64>) -> Result<Upload, StoreError> {
-        self.honest.begin_parts(key, bytes, time).await
-    }
-
-    async fn put_part(&self, upload: &Upload, number: u32, bytes: Bytes) -> Result<ETag, StoreError> {
-        match self.fault {
-            Fault::PartsAreSlow if self.asked.fetch_add(1, Ordering::Relaxed) % 3 < 2 => {
-                Err(self.no_answer(&upload.key))
+impl Faults for Unlucky {
+    async fn before(&self, store: &Directory, request: Request<'_>) -> Result<(), StoreError> {
+        let key = if let Request::PutPart(upload, _) | Request::CompleteNew(upload) = request {
+            upload.key.as_str()
+        } else if let Request::Get(key) = request {
+            key
+        } else {
+            return Ok(());
+        };
+        let refused =
+            |reason: &str| Err(StoreError::Refused { place: place(key), reason: reason.to_owned() });
+        match (self.fault, request) {
+            (Fault::PartsAreSlow, Request::PutPart(..))
+                if self.asked.fetch_add(1, Ordering::Relaxed) % 3 < 2 =>
+            {
+                Err(no_answer(key))
             }
-            Fault::PartsAreRefused if number == 3 => {
-                let (place, reason) = (self.place(&upload.key), "too good".to_owned());
-                Err(StoreError::Refused { place, reason })
+            (Fault::PartsAreRefused, Request::PutPart(_, 3)) => refused("too good"),
+            (Fault::CompletionIsRefused, Request::CompleteNew(_)) => refused("not this one"),
+            (Fault::CompletionFails, Request::CompleteNew(_)) | (Fault::BucketIsAway, Request::Get(_)) => {
+                Err(no_answer(key))
             }
-            Fault::None
-            | Fault::PartsAreSlow
-            | Fault::PartsAreRefused
-            | Fault::AnswerIsLost
-            | Fault::AnswerAndUploadAreLost
-            | Fault::CompletionFails
-            | Fault::CompletionIsRefused
-            | Fault::BucketIsAway
-            | Fault::UploadIsLost => self.honest.put_part(upload, number, bytes).await,
+            (Fault::AnswerIsLost, Request::CompleteNew(_)) if self.asked.load(Ordering::Relaxed) > 0 => {
+                Err(StoreError::Exists { place: place(key) })
+            }
+            (Fault::AnswerAndUploadAreLost, Request::CompleteNew(_))
+                if self.asked.load(Ordering::Relaxed) == 0 =>
+            {
+                Ok(())
+            }
+            (Fault::UploadIsLost | Fault::AnswerAndUploadAreLost, Request::CompleteNew(upload)) => {
+                store.abandon(upload).await?;
+                Err(StoreError::UploadGone { place: place(key) })
+            }
+            _ => Ok(()),
         }
     }
 
-    async fn complete_new(&self, upload: &Upload, parts: &[ETag]) -> Result<ETag, StoreError> {
-        let is_first = self.asked.fetch_add(1, Ordering::Relaxed) == 0;
-        match self.fault {
-            Fault::AnswerIsLost | Fault::AnswerAndUploadAreLost if is_first => {
-                self.honest.complete_new(upload, parts).await?;
-                Err(self.no_answer(&upload.key))
+    async fn after(&self, _store: &Directory, request: Request<'_>) -> Result<(), StoreError> {
+        match (self.fault, request) {
+            (Fault::AnswerIsLost | Fault::AnswerAndUploadAreLost, Request::CompleteNew(upload)) => {
+                self.asked.fetch_add(1, Ordering::Relaxed);
+                Err(no_answer(&upload.key))
             }
-            Fault::AnswerIsLost => Err(StoreError::Exists { place: self.place(&upload.key) }),
-            Fault::UploadIsLost | Fault::AnswerAndUploadAreLost => {
-                self.honest.abandon(upload).await?;
-                Err(StoreError::UploadGone { place: self.place(&upload.key) })
-            }
-            Fault::CompletionFails => Err(self.no_answer(&upload.key)),
-            Fault::CompletionIsRefused => {
-                let (place, reason) = (self.place(&upload.key), "not this one".to_owned());
-                Err(StoreError::Refused { place, reason })
-            }
-            Fault::None | Fault::PartsAreSlow | Fault::PartsAreRefused | Fault::BucketIsAway => {
-                self.honest.complete_new(upload, parts).await
-            }
+            _ => Ok(()),
         }
-    }
-
-    async fn abandon(&self, upload: &Upload) -> Result<(), StoreError> {
-        self.honest.abandon(upload).await
-    }
-
-    async fn put_if_match(&self, key: &str, body: Bytes, expected: &ETag) -> Result<ETag, StoreError> {
-        self.honest.put_if_match(key, body, expected).await
-    }
-
-    async fn unfinished(&self, prefix: &str) -> Result<Vec<Upload>, StoreError> {
-        self.honest.unfinished(prefix).await
-    }
-
-    async fn get(&self, key: &str, max_bytes: u64) -> Result<Object, StoreError> {
-        if self.fault == Fault::BucketIsAway {
-            return Err(self.no_answer(key));
-        }
-        self.honest.get(key, max_bytes).await
-    }
-
-    async fn get_range(
-        &self,
-        key: &str,
-        range: Range<u64>,
-        etag: Option<&ETag>,
-    ) -> Result<Bytes, StoreError> {
-        self.honest.get_range(key, range, etag).await
-    }
-
-    async fn open(&self, key: &str, if_match: Option<&ETag>) -> Result<ObjectReader, StoreError> {
-        self.honest.open(key, if_match).await
-    }
-
-    async fn list_after(&self, prefix: &str, after: &str) -> Result<Vec<Listed>, StoreError> {
-        self.honest.list_after(prefix, after).await
-    }
-
-    async fn copy_new(&self, from: &Listed, to: &str) -> Result<ETag, StoreError> {
-        self.honest.copy_new(from, to).await
-    }
-
-    async fn delete(&self, keys: &[String]) -> Result<(), StoreError> {
-        self.honest.delete(keys).await
-    }
-
-    fn describe(&self) -> String {
-        self.honest.describe()
     }
 }
 
@@ -174,8 +110,7 @@ const KEY: &str = "ltx/0/0000000000000002-0000000000000002.ltx";
 impl World {
     async fn new(fault: Fault) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let honest = Directory::create(folder.path().into()).await.unwrap();
-        let store = Arc::new(Faulty { honest, fault, asked: AtomicUsize::new(0) });
+        let store = Faulty::new(folder.path(), Unlucky { fault, asked: AtomicUsize::new(0) }).await;
         let config = Config::parse("dbs: [{path: /a.db, replica: {url: 'file:///x'}}]").unwrap();
         let shared = Shared::new(Arc::new(Config::default()), Watcher::start().unwrap(), Arc::default());
         let post = Board::new(Watcher::start().unwrap()).add(&config.databases[0]);
