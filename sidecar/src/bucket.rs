@@ -234,19 +234,23 @@ impl Bucket {
         Ok(self.store.abandon(upload).await?)
     }
 
-    /// Gives up what killed processes left of slots that they were sending; returns how many. To be called by the owner,
-    /// before it sends a slot of its own: an overtaken writer that still sends one finds its upload gone, as it must.
+    /// Gives up what killed processes left of files of these levels that they were sending; returns how many. To be called
+    /// by the owner, before it sends one of its own there: an overtaken writer that still does finds its upload gone, as it
+    /// must.
     ///
     /// # Errors
     /// [`Failure`] when something may be left.
-    pub async fn sweep(&self) -> Result<usize, Failure> {
-        let level = Level::CAPTURED;
-        let mut left = self.store.unfinished(&self.layout.level_prefix(level)).await?;
-        left.retain(|upload| self.layout.parse_file_key(level, &upload.key).is_some());
-        for upload in &left {
-            self.store.abandon(upload).await?;
+    pub async fn sweep(&self, levels: &[Level]) -> Result<usize, Failure> {
+        let mut count = 0;
+        for level in levels {
+            let mut left = self.store.unfinished(&self.layout.level_prefix(*level)).await?;
+            left.retain(|upload| self.layout.parse_file_key(*level, &upload.key).is_some());
+            for upload in &left {
+                self.store.abandon(upload).await?;
+            }
+            count += left.len();
         }
-        Ok(left.len())
+        Ok(count)
     }
 
     /// Whether a slot sent in parts never replaces another writer's: tried out once for each replica and process.

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use lifeboat_ltx::decode_whole;
+use lifeboat_replica::layout::Level;
 use lifeboat_store::{ETag, Upload};
 use lifeboat_wire::Reason;
 
@@ -78,6 +79,7 @@ impl Sending<'_> {
     async fn put_part(&mut self, file: &DerivedFile, part: Bytes) -> Result<(), Failure> {
         let (bucket, key) = (self.bucket, self.key);
         if self.upload.is_none() {
+            self.sweep().await;
             let (part_bytes, time) = (file.part_bytes, file.header.timestamp_ms);
             self.upload = Some(patiently(|| bucket.begin_file(key, part_bytes, time)).await?);
         }
@@ -100,10 +102,23 @@ impl Sending<'_> {
         patiently(|| bucket.complete_file(upload, parts)).await
     }
 
-    /// Of the file, and of reading it back.
+    /// Of the file, of what was left before it, and of reading it back.
     fn requests(&self) -> u32 {
         let parts = u32::try_from(self.parts.len()).unwrap_or(u32::MAX);
-        if self.upload.is_some() { parts.saturating_add(5) } else { 2 }
+        if self.upload.is_some() { parts.saturating_add(9) } else { 2 }
+    }
+
+    /// Whoever was killed while sending such a file left its parts, which cost money and nothing else. One writer has one of
+    /// these files under way.
+    async fn sweep(&self) {
+        match self.bucket.sweep(&DERIVED).await {
+            Ok(0) => {}
+            Ok(count) => {
+                let bucket = self.bucket;
+                tracing::info!("{bucket}: removed {count} uploads of merged files that were never completed");
+            }
+            Err(failure) => tracing::debug!("uploads that were never completed may be left: {failure}"),
+        }
     }
 
     /// What stays of it costs money and nothing else.
@@ -144,6 +159,11 @@ async fn patiently<T, F: Future<Output = Result<T, Failure>>>(attempt: impl Fn()
     retry::lasting(PATIENCE, attempt).await
 }
 
+/// The levels of the files that are written here.
+const DERIVED: [Level; 4] = {
+    let [first, second, third] = Level::MERGED;
+    [first, second, third, Level::SNAPSHOT]
+};
 const PATIENCE: std::time::Duration = std::time::Duration::from_secs(60);
 
 #[cfg(test)]

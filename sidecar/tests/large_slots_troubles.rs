@@ -10,7 +10,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
-use support::proxy::{Proxy, Refusal};
+use support::proxy::{Hold, Proxy, Refusal, Trap};
 use support::s3::S3Server;
 use support::{Place, Running, dump, eventually, eventually_within, lifeboat};
 
@@ -176,6 +176,50 @@ fn what_a_killed_process_left_of_a_large_slot_is_removed_by_the_next() {
     let (code, log) = again.stop();
     assert_eq!(code, Some(0), "{log}");
     assert!(log.contains("removed 1 uploads"), "{log}");
+    assert_eq!(unfinished(&s3), 0, "{log}");
+    assert_restores(&place, &s3, URL, "app.db");
+}
+
+/// A snapshot in every slot's wake.
+const SNAPSHOTS: &str = "sync-interval: 20ms\nlevels: [{interval: 100ms}, {interval: 200ms}, {interval: 300ms}]\n\
+    snapshot: {interval: 300ms}\n";
+
+#[test]
+fn what_a_killed_process_left_of_a_snapshot_is_removed_by_the_next() {
+    let (place, s3) = (Place::new(), S3Server::start());
+    let road = Proxy::start(s3.port());
+    let app = application(&place, "app.db", 12);
+    let config = place.text("lifeboat.yml");
+    let (db, endpoint) = (place.text("app.db"), road.endpoint());
+    let replica = format!("{{url: '{URL}', endpoint: '{endpoint}'}}");
+    std::fs::write(&config, format!("{SNAPSHOTS}dbs: [{{path: '{db}', replica: {replica}}}]\n")).unwrap();
+    let follow = || {
+        let args = ["--log-level", "debug", "replicate", "--config", &config];
+        let running = place.spawn(lifeboat(&args).envs(s3.credentials()));
+        running.wait_for("following");
+        running
+    };
+    let replicating = follow();
+    stored(&replicating, Duration::from_secs(60), 1);
+    // A part of the snapshot gets no answer for as long as the process lives.
+    road.set(Trap { hold: Hold::Answer, method: "PUT", part: "partNumber=2", nth: 1 });
+    let write = |held: &dyn Fn() -> Option<()>, evidence: &dyn Fn() -> String| {
+        let writes = || {
+            app.execute("UPDATE t SET x = randomblob(1000) WHERE rowid = 1", []).unwrap();
+            std::thread::sleep(Duration::from_millis(50));
+            held()
+        };
+        eventually("the snapshot", writes, evidence);
+    };
+    write(&|| road.is_sprung_within(Duration::from_millis(1)).then_some(()), &|| replicating.log());
+    replicating.kill();
+    road.free();
+    assert!(unfinished(&s3) > 0);
+    let again = follow();
+    write(&|| again.log().contains("level 9 merged").then_some(()), &|| again.log());
+    let (code, log) = again.stop();
+    assert_eq!(code, Some(0), "{log}");
+    assert!(log.contains("removed 1 uploads of merged files"), "{log}");
     assert_eq!(unfinished(&s3), 0, "{log}");
     assert_restores(&place, &s3, URL, "app.db");
 }

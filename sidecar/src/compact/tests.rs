@@ -86,7 +86,7 @@ async fn a_file_counts_when_it_was_read_back_as_it_was_sent() {
     for (pages, part) in [(3, 1 << 20), (3, 100), (9_000, 50_000)] {
         let written = written(Fault::None, file(pages, part)).await.unwrap();
         let parts = u32::try_from(written.size.div_ceil(part as u64)).unwrap();
-        assert_eq!(written.requests, if parts > 1 { parts + 5 } else { 2 });
+        assert_eq!(written.requests, if parts > 1 { parts + 9 } else { 2 });
     }
 }
 

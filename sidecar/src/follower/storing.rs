@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use lifeboat_replica::head::Base;
+use lifeboat_replica::layout::Level;
 
 use super::Follower;
 use crate::board::position;
@@ -124,7 +125,7 @@ impl Follower {
             return;
         }
         let name = &self.database.name;
-        let swept = writer.bucket.sweep().await;
+        let swept = writer.bucket.sweep(&[Level::CAPTURED]).await;
         // A bucket that cannot list them is not asked again, one that did not answer is.
         writer.is_swept = swept.as_ref().err().is_none_or(|failure| failure.exit != Exit::Unavailable);
         match swept {
