@@ -23,6 +23,7 @@ mod jobs;
 mod pages;
 mod source;
 
+pub(crate) use attempt::digest;
 pub use attempt::{How, Wanted, restore};
 pub use gather::WHOLE_BYTES_MAX;
 pub(crate) use pages::failed;

@@ -16,7 +16,7 @@ use crate::bucket::Bucket;
 use crate::exit::Failure;
 use crate::marks::Marks;
 use crate::progress::Progress;
-use crate::restore::Source;
+use crate::restore::{Source, digest};
 use crate::{connect, retry, shutdown};
 
 mod drill;
@@ -120,10 +120,16 @@ impl Verifying<'_> {
         for _ in 0..LISTS_MAX {
             let inventory = retry::lasting(self.args.wait, || self.bucket.inventory()).await?;
             let findings = listing::look(&inventory);
-            if findings.is_empty() || seen.as_ref() == Some(&findings) {
+            if findings.is_empty() {
                 return Ok((inventory, findings));
             }
-            seen = Some(findings);
+            // Lists that are older than the head say the same whatever was given up meanwhile.
+            let outdated = inventory.is_outdated().then(|| digest(&inventory));
+            let found = (findings, outdated);
+            if seen.as_ref() == Some(&found) {
+                return Ok((inventory, found.0));
+            }
+            seen = Some(found);
         }
         Err(Failure::unavailable(format!("{}: its list is another one each time; try again", self.bucket)))
     }
@@ -170,3 +176,6 @@ fn bytes(files: &[FileEntry], depth: Depth) -> u64 {
 
 /// How often a list is read that contradicts itself.
 const LISTS_MAX: usize = 5;
+
+#[cfg(test)]
+mod tests;

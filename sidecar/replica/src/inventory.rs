@@ -77,8 +77,23 @@ impl Inventory {
     /// or nothing that they were merged into. Where both are there, a gap between them tells.
     #[must_use]
     pub fn is_outdated(&self) -> bool {
-        let has_floor = self.head.as_ref().is_some_and(|head| head.floor(Level::CAPTURED) > 0);
-        has_floor && (self.slots().next().is_none() || !self.holds_pages())
+        self.given_up() > 0 && (self.slots().next().is_none() || !self.holds_pages())
+    }
+
+    /// Up to which TXID slots were given up when the head was read; 0 where none were.
+    #[must_use]
+    pub fn given_up(&self) -> u64 {
+        self.head.as_ref().map_or(0, |head| head.floor(Level::CAPTURED))
+    }
+
+    /// Whether a file that ends at `txid` may be stored although none was listed: slots were given up in favour of files that
+    /// were stored after their list was read. Lists that were begun when slots were given up only to `before` tell.
+    #[must_use]
+    pub fn may_lack(&self, txid: Txid, before: u64) -> bool {
+        let is_given_up = txid.get() > before && txid.get() <= self.given_up();
+        let mut others = self.files.iter().filter(|file| file.level != Level::SNAPSHOT);
+        let is_covered = others.any(|file| file.min <= txid && txid <= file.max);
+        (is_given_up && !is_covered) || (txid.get() > self.given_up() && self.is_outdated())
     }
 
     /// The live slots, ascending.
@@ -97,5 +112,27 @@ pub(crate) fn test_file(level: u8, min: u64, max: u64) -> FileEntry {
         size: 1000,
         key: format!("{level}/{min}-{max}"),
         etag: String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::head::test_head;
+
+    #[test]
+    fn a_state_may_be_there_whose_slot_was_given_up_for_a_file_that_was_not_listed() {
+        let may_lack = |files: &[FileEntry], txid, before| {
+            let inventory = Inventory::new(files.to_vec(), Some(test_head(&[(0, 8)])));
+            inventory.may_lack(Txid::try_new(txid).unwrap(), before)
+        };
+        let hole = [test_file(9, 1, 4), test_file(0, 9, 9), test_file(9, 1, 9)];
+        assert!(may_lack(&hole, 8, 0) && may_lack(&hole, 6, 0));
+        assert!(!may_lack(&hole, 8, 8), "lists that were begun later would have it");
+        assert!(!may_lack(&hole, 10, 0), "it is not stored yet, or lost");
+        let merged = [test_file(1, 5, 8), test_file(0, 9, 9)];
+        assert!(!may_lack(&merged, 6, 0), "no file ends in the middle of a merged one any more");
+        assert!(may_lack(&[test_file(1, 5, 8)], 9, 0), "no slot was listed, and the newest always stays");
+        assert!(!Inventory::new(hole.to_vec(), None).may_lack(Txid::try_new(6).unwrap(), 0));
     }
 }

@@ -67,10 +67,9 @@ impl How {
 pub async fn restore(bucket: &Bucket, output: &Path, how: &How) -> Result<Option<Restored>, Failure> {
     let begun = Instant::now();
     let local = local(output, how.finish.overwrite).await?;
-    let (mut detour, mut seen, mut first) = (Detour::default(), None, None);
+    let (mut detour, mut seen, mut first) = (Detour::default(), Seen::default(), None);
     for _ in 0..PLANS_MAX {
-        let (planned, inventory) = list_and_plan(bucket, how, &mut detour).await?;
-        let failure = match planned {
+        let failure = match list_and_plan(bucket, how, &mut detour, &mut seen).await? {
             Ok(None) => return Ok(None),
             Ok(Some(plan)) => match attempt(bucket, plan, output, local.as_ref(), how).await {
                 Ok(restored) => {
@@ -82,9 +81,7 @@ pub async fn restore(bucket: &Bucket, output: &Path, how: &How) -> Result<Option
             Err(failure) => no_other_way(first.take(), failure.about(bucket)),
         };
         // Files may go while they are read, by retention; then a new plan leads there. If nothing moved, it is damage.
-        let is_gone = failure.exit == Exit::Damaged && failure.reason == Reason::ChainGap;
-        let has_moved = seen.replace(inventory) != Some(inventory);
-        if is_gone && has_moved {
+        if is_gone(&failure) && seen.has_moved {
             tracing::debug!("{failure}; listing again");
             first = None;
             continue;
@@ -121,26 +118,79 @@ fn routed_around(detour: &Detour) -> Vec<RoutedAround> {
 /// # Errors
 /// [`Failure`] when there is no plan.
 pub(super) async fn plan_only(bucket: &Bucket, how: &How) -> Result<Option<RestorePlan>, Failure> {
-    list_and_plan(bucket, how, &mut Detour::default()).await?.0.map_err(|failure| failure.about(bucket))
+    let (mut detour, mut seen) = (Detour::default(), Seen::default());
+    loop {
+        match list_and_plan(bucket, how, &mut detour, &mut seen).await? {
+            Err(failure) if is_gone(&failure) && seen.has_moved && seen.lists < PLANS_MAX => {}
+            planned => return planned.map_err(|failure| failure.about(bucket)),
+        }
+    }
 }
 
-/// A plan after a fresh list, and what tells the list from another one.
+/// Whether it is files that are not there: perhaps they went, by retention, while the replica was looked at.
+fn is_gone(failure: &Failure) -> bool {
+    failure.exit == Exit::Damaged && failure.reason == Reason::ChainGap
+}
+
+/// What is known of the lists so far.
+#[derive(Debug, Default)]
+struct Seen {
+    lists: usize,
+    digest: Option<u64>,
+    /// Whether the newest is another one than the one before it.
+    has_moved: bool,
+    /// Up to where slots were given up when the one before it was made.
+    given_up_before: u64,
+    given_up: u64,
+}
+
+impl Seen {
+    fn take(&mut self, inventory: &Inventory) {
+        let digest = digest(inventory);
+        self.lists += 1;
+        self.has_moved = self.digest.replace(digest) != Some(digest);
+        self.given_up_before = std::mem::replace(&mut self.given_up, inventory.given_up());
+    }
+}
+
+/// A plan after a fresh list; after another one where that may have missed what is wanted.
 async fn list_and_plan(
     bucket: &Bucket,
     how: &How,
     detour: &mut Detour,
-) -> Result<(Result<Option<RestorePlan>, Failure>, u64), Failure> {
-    let inventory = retry::lasting(how.patience, || bucket.inventory()).await?;
-    if !inventory.holds_pages() && !inventory.is_outdated() {
-        return Ok((Ok(None), 0));
-    }
+    seen: &mut Seen,
+) -> Result<Result<Option<RestorePlan>, Failure>, Failure> {
     let source = Source::new(bucket.clone(), how.patience, Progress::none());
-    let seen = digest(&inventory);
-    let planned = match target(&source, &inventory, how.wanted, detour).await {
-        Ok(target) => detour.plan(inventory, target).map(Some).map_err(unreachable),
-        Err(failure) => Err(failure),
-    };
-    Ok((planned, seen))
+    loop {
+        let inventory = retry::lasting(how.patience, || bucket.inventory()).await?;
+        if !inventory.holds_pages() && !inventory.is_outdated() {
+            return Ok(Ok(None));
+        }
+        seen.take(&inventory);
+        let target = target(&source, &inventory, how.wanted, detour).await;
+        let missed =
+            missed(how.wanted, &target).filter(|txid| inventory.may_lack(*txid, seen.given_up_before));
+        let is_exact = matches!(how.wanted, Wanted::Txid(_));
+        let planned = target.and_then(|target| detour.plan(inventory, target).map(Some).map_err(unreachable));
+        match missed {
+            Some(txid) if seen.has_moved && seen.lists < PLANS_MAX && !(is_exact && planned.is_ok()) => {
+                tracing::debug!(
+                    "the lists are older than the head, which matters for txid {txid}; listing again"
+                );
+            }
+            Some(_) | None => return Ok(planned),
+        }
+    }
+}
+
+/// The state that would have been better, if only a file ended there: the one that is wanted, or the one after the one that a
+/// point in time seems to mean.
+fn missed(wanted: Wanted, target: &Result<Target, Failure>) -> Option<Txid> {
+    match (wanted, target) {
+        (Wanted::Txid(txid), _) => Some(txid),
+        (Wanted::Time(_), Ok(Target::Txid(found))) => found.next(),
+        (Wanted::Time(_), Ok(Target::Latest) | Err(_)) | (Wanted::Latest, _) => None,
+    }
 }
 
 /// The TXID that a point in time means.
@@ -248,7 +298,7 @@ async fn local(output: &Path, overwrite: Overwrite) -> Result<Option<Local>, Fai
 }
 
 /// What tells one list of files from another.
-fn digest(inventory: &Inventory) -> u64 {
+pub(crate) fn digest(inventory: &Inventory) -> u64 {
     let mut hasher = DefaultHasher::new();
     for file in inventory.files() {
         (&file.key, &file.etag).hash(&mut hasher);

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use lifeboat_ltx::{Checksum, FileName, Header, LtxFile, Mark, PageChecksum, Txid};
+use lifeboat_replica::head::Head;
 use lifeboat_replica::layout::{Layout, Level};
 use lifeboat_store::{Directory, StoreError};
 use lifeboat_wal::{PageCount, PageNo, PageSize};
@@ -348,4 +349,84 @@ async fn the_newest_state_does_not_become_an_older_one_because_its_only_file_is_
         "{failure}"
     );
     assert!(!world.target().exists());
+}
+
+/// A replica that is merged, and whose slots are given up, after it was listed and before its head is read.
+fn merged_behind_the_lists(is_settled: bool) -> (World, Vec<u8>, Option<(&'static str, Event)>) {
+    let mut world = three_slots();
+    let (merged, bytes) = world.merge(2, 3, &[(2, 22), (3, 33)]);
+    let third = world.database.clone();
+    let first = std::fs::read(world.path(Level::CAPTURED, 1, 1)).unwrap();
+    put(&world.path(Level::SNAPSHOT, 1, 1), &first);
+    world.write(Level::CAPTURED, 4, 4, 3, &[(1, 41)]);
+    let (_, snapshot) = world.merge(1, 4, &[(1, 41), (2, 22), (3, 33)]);
+    put(&world.path(Level::SNAPSHOT, 1, 4), &snapshot);
+    let fourth = world.path(Level::CAPTURED, 4, 4);
+    let bytes_of_fourth = std::fs::read(&fourth).unwrap();
+    if !is_settled {
+        std::fs::remove_file(&fourth).unwrap();
+        std::fs::remove_file(world.path(Level::SNAPSHOT, 1, 4)).unwrap();
+    }
+    let head_path = world.folder.path().join("replica").join(Layout::Directory.head_key());
+    let mut head = Head::create("l".to_owned(), pod::new_owner().unwrap());
+    put(&head_path, &head.encode());
+    head.floors.insert(0, 3);
+    let slots: Vec<_> = (1..=3).map(|slot| world.path(Level::CAPTURED, slot, slot)).collect();
+    let event: Event = Box::new(move || {
+        put(&merged, &bytes);
+        if !is_settled {
+            put(&fourth, &bytes_of_fourth);
+        }
+        put(&head_path, &head.encode());
+        slots.iter().for_each(|slot| std::fs::remove_file(slot).unwrap());
+    });
+    (world, third, Some(("head.json", event)))
+}
+
+#[tokio::test]
+async fn a_state_that_was_merged_after_its_list_was_read_is_looked_for_again() {
+    for is_settled in [true, false] {
+        let (world, third, event) = merged_behind_the_lists(is_settled);
+        let store = world.store_with(event).await;
+        world.restore(&store, Wanted::Txid(txid(3))).await.unwrap();
+        assert_eq!(std::fs::read(world.target()).unwrap(), third, "{is_settled}");
+        assert_eq!(store.faults.lists.load(Ordering::SeqCst), 2);
+    }
+}
+
+#[tokio::test]
+async fn a_time_does_not_become_an_older_state_because_the_lists_are_older_than_the_head() {
+    let (world, third, event) = merged_behind_the_lists(true);
+    let store = world.store_with(event).await;
+    let restored = world.restore(&store, Wanted::Time(3500)).await.unwrap();
+    assert_eq!(restored.txid, Some(txid(3).to_string()));
+    assert_eq!(std::fs::read(world.target()).unwrap(), third);
+}
+
+#[tokio::test]
+async fn a_plan_is_shown_only_when_the_lists_are_as_new_as_the_head() {
+    let (world, _, event) = merged_behind_the_lists(false);
+    let store = world.store_with(event).await;
+    let bucket = Bucket::new(Arc::<Faulty<_>>::clone(&store), Layout::Directory);
+    let how = How { wanted: Wanted::Txid(txid(3)), ..How::to_go_on(Duration::ZERO) };
+    let plan = attempt::plan_only(&bucket, &how).await.unwrap().unwrap();
+    assert_eq!(plan.target(), Some(txid(3)));
+}
+
+#[tokio::test]
+async fn a_state_that_is_not_kept_is_refused_after_one_more_look() {
+    let (world, _, event) = merged_behind_the_lists(true);
+    event.into_iter().for_each(|(_, happens)| happens());
+    let store = world.store_with(None).await;
+    let failure = world.restore(&store, Wanted::Txid(txid(2))).await.unwrap_err();
+    assert_eq!((failure.exit, failure.reason), (crate::exit::Exit::Refused, Reason::NothingToRestore));
+    assert!(
+        failure.message.contains("the nearest restorable states are 0000000000000001 before it"),
+        "{failure}"
+    );
+    assert_eq!(store.faults.lists.load(Ordering::SeqCst), 1, "a merged file covers it: no list can have it");
+    std::fs::remove_file(world.path(Level::from_number(1).unwrap(), 2, 3)).unwrap();
+    let failure = world.restore(&store, Wanted::Txid(txid(3))).await.unwrap_err();
+    assert_eq!(failure.reason, Reason::NothingToRestore);
+    assert_eq!(store.faults.lists.load(Ordering::SeqCst), 3);
 }

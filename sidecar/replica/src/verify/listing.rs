@@ -15,7 +15,8 @@ use crate::restore::plan_latest;
 pub fn look(inventory: &Inventory) -> Vec<Finding> {
     let mut findings = inventory.head().map_or_else(Vec::new, |head| slots(inventory, head));
     if findings.is_empty()
-        && let Err(error @ (PlanError::Gap { .. } | PlanError::NoBeginning { .. })) = plan_latest(inventory)
+        && let Err(error @ (PlanError::Gap { .. } | PlanError::NoBeginning { .. } | PlanError::Outdated)) =
+            plan_latest(inventory)
     {
         findings.push(Finding::about(Kind::Missing, error.to_string()));
     }
