@@ -33,9 +33,15 @@ impl FileIdentity {
 
 /// What changes about a file that is written to, as it is now.
 pub(super) fn stamp(path: &Path) -> io::Result<FileStamp> {
+    look(path).map(|(_, stamp)| stamp)
+}
+
+/// Which file the path leads to, and what changes about it: one look at both.
+pub(super) fn look(path: &Path) -> io::Result<(FileIdentity, FileStamp)> {
     let found = fs::metadata(path)?;
     let nanos = u32::try_from(found.mtime_nsec()).unwrap_or_default();
-    Ok(FileStamp { bytes: found.len(), modified: (found.mtime(), nanos) })
+    let stamp = FileStamp { bytes: found.len(), modified: (found.mtime(), nanos) };
+    Ok((FileIdentity { device: found.dev(), inode: found.ino() }, stamp))
 }
 
 /// For how long the file with this stamp was not written to; `None` where its time is in the future.

@@ -17,7 +17,7 @@ use lifeboat_replica::page_log::FileStamp;
 use lifeboat_wal::continuity::Discontinuity;
 use lifeboat_wal::wal_index::{Backfill, IndexHeader};
 
-use super::file_system::{self, FileIdentity};
+use super::file_system;
 use super::{DatabaseError, Followed, WalDatabase};
 
 /// The database file as SQLite left it.
@@ -120,11 +120,10 @@ impl WalDatabase {
     /// checkpoints come further just now, and where another file is in its place, which is no change of this one.
     fn look_at_file(&self, at: &IndexHeader) -> Result<Option<(Backfill, FileStamp)>, DatabaseError> {
         let before = self.read_index()?;
-        let is_ours = FileIdentity::of(&self.path).is_ok_and(|found| found == Some(self.identity));
-        let found = file_system::stamp(&self.path).ok().filter(|_| is_ours);
+        let found = file_system::look(&self.path).ok().filter(|(identity, _)| *identity == self.identity);
         let after = self.read_index()?;
         let is_quiet = before == after && before.header == *at;
-        Ok(found.filter(|_| is_quiet).map(|found| (before.backfill(), found)))
+        Ok(found.filter(|_| is_quiet).map(|(_, stamp)| (before.backfill(), stamp)))
     }
 
     /// Whether a checkpoint is under way, or ended just now. One of an old SQLite says how far it came only at its end.
