@@ -485,8 +485,9 @@ impl Capture {
 impl Drop for Capture {
     /// The thread may be waiting for nothing but us.
     fn drop(&mut self) {
-        self.orders = None;
-        self.watch.call();
+        if self.orders.take().is_some() {
+            self.watch.call();
+        }
     }
 }
 

@@ -117,9 +117,9 @@ fn numbers(chunk: u32, words: &[u64; WORDS_PER_CHUNK]) -> impl Iterator<Item = u
     })
 }
 
-/// 4 KiB of bits: a page of memory.
-const WORDS_PER_CHUNK: usize = 512;
-const PAGES_PER_CHUNK: u32 = 32_768;
+/// Half a kilobyte of bits. Of ten thousand small databases that sleep, some sets each are kept.
+const WORDS_PER_CHUNK: usize = 64;
+const PAGES_PER_CHUNK: u32 = 4_096;
 const _: () = assert!(WORDS_PER_CHUNK * 64 == PAGES_PER_CHUNK as usize, "a chunk is its words");
 
 #[cfg(test)]

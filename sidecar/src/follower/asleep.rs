@@ -1,11 +1,14 @@
 //! A database that sleeps: stored to the last commit, closed, and still claimed. A few hundred bytes are left of it.
 
+use std::sync::Arc;
+
 use lifeboat_ltx::Checksum;
 use lifeboat_replica::slot;
 
 use super::{Capture, Ended, Follower};
 use crate::capture::{Begin, Order};
 use crate::exit::Failure;
+use crate::watch::Watch;
 use crate::writer::Writer;
 
 impl Follower {
@@ -21,13 +24,14 @@ impl Follower {
             }
             tracing::debug!("{}: asleep", self.database.name);
             self.post.falls_asleep();
-            self.sleep(&capture).await;
+            let watch = capture.into_watch();
+            self.sleep(&watch).await;
             self.post.wakes_up();
-            if self.stop.is_cancelled() && self.post.demand().is_met() && capture.watch.is_unchanged() {
+            if self.stop.is_cancelled() && self.post.demand().is_met() && watch.is_unchanged() {
                 return Ok(Ended::Finished);
             }
             // Two watches of one file would be in each other's way.
-            drop(capture);
+            drop(watch);
             match Box::pin(self.wake(writer)).await? {
                 Some(awake) => capture = awake,
                 None => return Ok(Ended::Replaced),
@@ -38,13 +42,13 @@ impl Follower {
     }
 
     /// Until something happens to the file, or somebody wants something.
-    async fn sleep(&self, capture: &Capture) {
+    async fn sleep(&self, watch: &Watch) {
         let demand = self.post.demand();
         // In this order: a demand that comes in between is newer than what counts as met.
         let newest = demand.newest();
         let told = if demand.is_met() { newest } else { 0 };
         tokio::select! {
-            _ = capture.watch.rung() => {}
+            _ = watch.rung() => {}
             _ = demand.newer_than(told) => {}
             () = self.stop.cancelled() => {}
         }
@@ -65,5 +69,13 @@ impl Follower {
             pre_apply: base.checksum.unwrap_or(Checksum::EMPTY),
         }));
         Ok(Some(database.capture))
+    }
+}
+
+impl Capture {
+    /// What is left when the thread has ended: the channels to it would be kilobytes for each database that sleeps.
+    fn into_watch(mut self) -> Arc<Watch> {
+        self.orders = None;
+        Arc::clone(&self.watch)
     }
 }
