@@ -232,8 +232,8 @@ fn turn(shared: &Shared) {
     *shared.turned.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
 }
 
-/// A little more than a second, so that the whole idle process wakes less than once a second, whatever else wakes it.
-const TURN: Duration = Duration::from_millis(1_100);
+/// So much more than a second that the whole idle process wakes less than once a second, whatever else wakes it.
+const TURN: Duration = Duration::from_millis(1_250);
 /// A watcher that has not looked around for this long is stuck.
 const TURN_MAX: Duration = Duration::from_secs(20);
 /// Space for many events; an event needs 16 bytes and a file name of at most 256.
