@@ -5,30 +5,36 @@
 //! when the WAL is settled and everything is stored. It costs a read of at most as many pages as
 //! [`Audit`](lifeboat_replica::audit) keeps, never a wake-up, and never any time of the application's.
 
+use lifeboat_replica::audit::Extent;
 use lifeboat_replica::dirty_pages::DirtyPages;
 use lifeboat_wal::PageNo;
+use lifeboat_wal::wal_index::IndexHeader;
 use rusqlite::Connection;
 
 use super::view::Pages;
 use super::{DatabaseError, Followed, WalDatabase};
 
 impl WalDatabase {
-    /// Refuses what the current pin shows, if a page is not what the WAL said. `later` are pages of frames that the pin may
-    /// not show yet.
+    /// Refuses what the current pin shows, if a page is not what the WAL said. It shows the state of `header` or a newer one;
+    /// `later` are pages of frames that it may not show yet.
     pub(super) fn audit_pin(
         &mut self,
         dirty: &mut DirtyPages,
+        header: &IndexHeader,
         later: &DirtyPages,
     ) -> Result<(), DatabaseError> {
-        let lost = self.find_lost_page(self.current().connection(), later)?;
-        self.require_not_lost(lost, dirty)
+        let lost = self.find_lost_page(self.current().connection(), later, Extent::Due)?;
+        self.require_not_lost(lost, dirty)?;
+        self.follower.said_held(header);
+        Ok(())
     }
 
     /// The settled pin shows the database file and nothing else. Once that holds what the WAL said, there is nothing left
     /// to prove. While pages wait to be read, that is left to whoever reads them.
     pub(super) fn audit_settled(&mut self, dirty: &mut DirtyPages) -> Result<(), DatabaseError> {
         if dirty.is_empty() {
-            self.audit_pin(dirty, &DirtyPages::new())?;
+            let lost = self.find_lost_page(self.current().connection(), &DirtyPages::new(), Extent::Whole)?;
+            self.require_not_lost(lost, dirty)?;
             self.follower.forget_said();
         }
         Ok(())
@@ -39,12 +45,13 @@ impl WalDatabase {
         &self,
         connection: &Connection,
         later: &DirtyPages,
+        extent: Extent,
     ) -> Result<Option<PageNo>, DatabaseError> {
         if self.follower.said().is_empty() {
             return Ok(None);
         }
         let pages = Pages::open(connection, &self.path, self.page_size, false)?;
-        let said = self.follower.said().pages().filter(|(page, _)| !later.contains(*page));
+        let said = self.follower.said().pages(extent).filter(|(page, _)| !later.contains(*page));
         pages.find_other(said)
     }
 
@@ -121,6 +128,26 @@ mod tests {
     fn a_page_that_was_stored_from_the_wal_and_then_not_copied_is_found_when_the_wal_is_settled() {
         let (_folder, _application, mut database, _) = lost(false);
         assert!(is_page_two(database.settle(&mut DirtyPages::new())));
+    }
+
+    #[test]
+    fn a_page_that_a_later_run_showed_and_somebody_took_back_is_found_within_sixteen_views() {
+        let (_folder, path, application) = application();
+        application.execute_batch("CREATE TABLE other(x)").unwrap();
+        insert(&application);
+        assert_eq!(checkpoint(&application, "TRUNCATE"), 0);
+        let before = std::fs::read(&path).unwrap();
+        let mut database = WalDatabase::open(&path, EnforceWal::No).unwrap();
+        let mut dirty = DirtyPages::new();
+        insert(&application);
+        database.follow(&mut dirty).unwrap();
+        // With a page that waits to be read nothing is forgotten when the WAL is settled.
+        assert_eq!(database.settle(&mut dirty).unwrap(), Settled::Yes);
+        application.execute_batch("INSERT INTO other VALUES (1)").unwrap();
+        database.view(&mut dirty).unwrap();
+        take_back(&path, &before[4096..8192], 4096);
+        let found = (0..16).position(|_| is_page_two(database.view(&mut dirty)));
+        assert!(found.is_some_and(|views| views > 0), "{found:?}");
     }
 
     #[test]

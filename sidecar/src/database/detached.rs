@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::{Arc, Weak};
 
+use lifeboat_replica::audit::Extent;
 use lifeboat_replica::dirty_pages::DirtyPages;
 use lifeboat_replica::page_log::Anchor;
 use lifeboat_wal::PageSize;
@@ -88,7 +89,7 @@ impl WalDatabase {
         let followed = self.follow_to_header(&mut still_dirty);
         dirty.merge(still_dirty.clone());
         followed?;
-        let lost = self.find_lost_page(pin.connection(), &still_dirty)?;
+        let lost = self.find_lost_page(pin.connection(), &still_dirty, Extent::Due)?;
         self.require_not_lost(lost, dirty)?;
         // Nothing can be copied into the file, nor cut off it, past the view.
         let is_all_in_file = self.read_index()?.is_backfilled();

@@ -10,11 +10,11 @@ use std::path::Path;
 
 use lifeboat_replica::audit::Audit;
 use lifeboat_replica::dirty_pages::DirtyPages;
-use lifeboat_wal::PageSize;
 use lifeboat_wal::continuity::{Discontinuity, NextRead, Reading, Tally, WalPlace};
 use lifeboat_wal::frame::{FRAME_HEADER_BYTES, FrameHeader, FrameNo, frame_bytes};
 use lifeboat_wal::header::{WAL_HEADER_BYTES, WalHeader};
 use lifeboat_wal::wal_index::IndexHeader;
+use lifeboat_wal::{PageNo, PageSize};
 
 /// Reads the WAL and knows how far it has come.
 #[derive(Debug)]
@@ -57,7 +57,10 @@ impl Follower {
                 return Ok(tally);
             }
             NextRead::After(scanner) => Reading::resume(self.place, *to, scanner),
-            NextRead::FromStart => Reading::begin(self.place, *to, &self.read_header()?)?,
+            NextRead::FromStart => {
+                self.said.begin_run();
+                Reading::begin(self.place, *to, &self.read_header()?)?
+            }
         };
         while self.read_frames(&mut reading, dirty)? > 0 {}
         let (place, tally) = reading.finish()?;
@@ -103,6 +106,11 @@ impl Follower {
     /// What the frames read said of their pages, as of the place reached.
     pub(super) const fn said(&self) -> &Audit {
         &self.said
+    }
+
+    /// A view of the run that `header` names showed every page that was due as it was said.
+    pub(super) fn said_held(&mut self, header: &IndexHeader) {
+        self.said.held(self.place.is_in_run_of(header));
     }
 
     /// Forgets what frames said: it is proved, or no longer true.
@@ -156,12 +164,11 @@ impl Follower {
         }
         let unfilled = space.len();
         let mut filled = self.buffer.get(..frames * frame_bytes(size) - unfilled).unwrap_or_default();
-        let said = &mut self.said;
-        reading.take(&mut filled, &mut |page, image| {
-            dirty.insert(page);
-            said.says(page, image);
-        })?;
-        Ok(reading.last().since(from))
+        reading.take(&mut filled, &mut |page| dirty.insert(page))?;
+        let taken = reading.last().since(from);
+        let frames = self.buffer.chunks_exact(frame_bytes(size)).take(taken as usize);
+        self.said.say(frames.rev().filter_map(page_of));
+        Ok(taken)
     }
 }
 
@@ -169,6 +176,12 @@ impl From<Discontinuity> for Unread {
     fn from(why: Discontinuity) -> Self {
         Self::Lost(why)
     }
+}
+
+/// What a whole frame says of its page.
+fn page_of(frame: &[u8]) -> Option<(PageNo, &[u8])> {
+    let (header, image) = frame.split_first_chunk()?;
+    Some((PageNo::try_new(FrameHeader::decode(header).page)?, image))
 }
 
 /// How much of the WAL is read at once, unless a frame is larger.

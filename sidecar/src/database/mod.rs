@@ -265,8 +265,8 @@ impl WalDatabase {
     pub fn view(&mut self, dirty: &mut DirtyPages) -> Result<View<'_>, DatabaseError> {
         // Reading it may take long.
         self.keeper.unguard();
-        let (_, rolled) = self.roll(dirty)?;
-        self.audit_pin(dirty, &rolled.later)?;
+        let (header, rolled) = self.roll(dirty)?;
+        self.audit_pin(dirty, &header, &rolled.later)?;
         // Nothing can be copied into the file, nor cut off it, past the new pin.
         let is_all_in_file = self.read_index()?.is_backfilled();
         let pages = Pages::open(self.current().connection(), &self.path, self.page_size, is_all_in_file)?;

@@ -226,18 +226,14 @@ impl Reading {
     }
 
     /// Takes frames off the front of `bytes` until the header is reached or no whole frame is left, and passes on the
-    /// page of each and its image.
+    /// page of each.
     ///
     /// Frames beyond the header are never taken, commit frames or not: their transaction may still be rolled back.
     ///
     /// # Errors
     ///
     /// [`Discontinuity::Chain`] when a frame is not the continuation of those before it.
-    pub fn take(
-        &mut self,
-        bytes: &mut &[u8],
-        changed: &mut dyn FnMut(PageNo, &[u8]),
-    ) -> Result<(), Discontinuity> {
+    pub fn take(&mut self, bytes: &mut &[u8], changed: &mut dyn FnMut(PageNo)) -> Result<(), Discontinuity> {
         while self.remaining() > 0 {
             match self.scanner.next_frame(bytes) {
                 Ok(frame) => self.count(&frame, changed),
@@ -281,8 +277,8 @@ impl Reading {
         Ok(())
     }
 
-    fn count(&mut self, frame: &Frame<'_>, changed: &mut dyn FnMut(PageNo, &[u8])) {
-        changed(frame.page, frame.image);
+    fn count(&mut self, frame: &Frame<'_>, changed: &mut dyn FnMut(PageNo)) {
+        changed(frame.page);
         self.tally.frames += 1;
         self.is_at_commit = frame.commit_size.is_some();
         match frame.commit_size {

@@ -33,7 +33,7 @@ fn read(from: WalPlace, to: IndexHeader, file: &[u8]) -> Result<(WalPlace, Vec<u
     };
     let start = usize::try_from(reading.last().end_offset(PageSize::MIN)).unwrap();
     let mut pages = Vec::new();
-    reading.take(&mut file.get(start..).unwrap_or_default(), &mut |page, _| pages.push(page.get()))?;
+    reading.take(&mut file.get(start..).unwrap_or_default(), &mut |page| pages.push(page.get()))?;
     Ok((reading.finish()?.0, pages))
 }
 
