@@ -29,7 +29,7 @@ use crate::notes::Notes;
 use crate::opening::{self, Opened};
 use crate::pace::Pace;
 use crate::places::Place;
-use crate::slot_file::{NextSlot, SlotFile};
+use crate::slot_file::{NextSlot, Reserve, SlotFile};
 use crate::streaming::StreamedSlot;
 use crate::trouble::Trouble;
 use crate::watch::Watch;
@@ -119,6 +119,8 @@ pub enum Report {
     Slot(Box<SlotFile>),
     /// The next slot is too large for memory. How it is to be sent?
     Large,
+    /// The next slot must go through a file beside the database. Does the bucket answer?
+    Spool,
     /// A slot to store while its pages are read.
     Streamed(Box<StreamedSlot>),
     /// A merged file or a snapshot, while its pages are read; `None` where there was no view to read it from.
@@ -152,6 +154,8 @@ pub struct Task {
     pub boot_id: String,
     /// Where large slots are spooled, and the page log is kept.
     pub folder: PathBuf,
+    /// What of the disk no spooled slot takes.
+    pub reserve: Reserve,
 }
 
 /// Runs the loop until it is told to finish, or cannot go on.

@@ -317,6 +317,7 @@ impl Follower {
                 Some(
                     Report::Slot(_)
                     | Report::Large
+                    | Report::Spool
                     | Report::Streamed(_)
                     | Report::Derived(_)
                     | Report::Replaced
@@ -343,6 +344,7 @@ impl Follower {
             place,
             boot_id: marks::boot_id()?,
             folder: self.marks.folder().to_owned(),
+            reserve: self.shared.config.disk_reserve,
         };
         let post = self.post.clone();
         std::thread::Builder::new()
@@ -432,6 +434,7 @@ impl Follower {
                     let orders = match report {
                         Some(Report::Slot(slot)) => Box::pin(self.store(writer, &slot)).await?,
                         Some(Report::Large) => Box::pin(self.large(writer)).await?,
+                        Some(Report::Spool) => Box::pin(self.spool(writer)).await?,
                         Some(Report::Streamed(slot)) => Box::pin(self.store_streamed(writer, *slot)).await?,
                         Some(Report::Derived(file)) => {
                             writer.history.write(file);

@@ -5,6 +5,7 @@
 
 mod reserving;
 
+use std::cell::Cell;
 use std::io::{self, BufWriter, IntoInnerError, Seek, SeekFrom, Write};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -18,7 +19,8 @@ use lifeboat_replica::page_sums::{Change, Draft, PageSums, Undo};
 use lifeboat_replica::slot::SlotIdentity;
 use lifeboat_store::Body;
 
-use self::reserving::{Reserving, leaves_reserve};
+pub use self::reserving::Reserve;
+use self::reserving::Reserving;
 use crate::clock::wall_ms;
 use crate::database::Pages;
 use crate::disk;
@@ -64,26 +66,76 @@ pub struct NextSlot {
     pub pre_apply: Checksum,
 }
 
-/// Cuts the slot that brings the bucket to what `view` shows; `None` when the bucket already has exactly that.
+/// What came of cutting a slot.
+#[derive(Debug)]
+pub enum Cut {
+    /// The slot.
+    Slot(Box<SlotFile>),
+    /// The bucket has exactly that already.
+    Nothing,
+    /// It does not fit into memory, and there is nowhere to spool it.
+    TooLarge,
+}
+
+/// Where a slot goes that is too large for memory.
+#[derive(Clone, Copy, Debug)]
+pub struct Spool<'f> {
+    /// The folder of the file, which has no name.
+    pub folder: &'f Path,
+    /// What it must leave of the disk.
+    pub reserve: Reserve,
+}
+
+/// Cuts the slot that brings the bucket to what `view` shows.
 ///
 /// # Errors
-/// [`Failure`] when a page cannot be read, or the file cannot be spooled in `folder`. Then `sums` are as before.
+/// [`Failure`] when a page cannot be read, or the file cannot be spooled. After that, and without a slot, `sums` are as before.
 pub fn cut(
     view: &Pages<'_>,
     dirty: DirtyPages,
     sums: &mut PageSums,
     next: NextSlot,
-    folder: &Path,
-) -> Result<Option<SlotFile>, Failure> {
+    spool: Option<Spool<'_>>,
+) -> Result<Cut, Failure> {
     let candidates = sums.candidates(dirty, view.page_count());
-    if raw_bytes(&candidates, view) > MEMORY_BYTES_MAX {
-        return spooled(view, &candidates, sums, next, folder);
+    let may_be_large = raw_bytes(&candidates, view) > MEMORY_BYTES_MAX;
+    if let Some(spool) = spool.filter(|_| may_be_large) {
+        return spooled(view, &candidates, sums, next, spool);
     }
-    let front = Vec::from([0; HEADER_SIZE]);
-    let Some(mut encoded) = encode(view, &candidates, sums, next, front, || true)? else { return Ok(None) };
-    let mut bytes = std::mem::take(&mut encoded.out);
+    let is_full = Cell::new(false);
+    let max = if may_be_large { MEMORY_BYTES_MAX } else { u64::MAX };
+    let front = Limited { bytes: Vec::from([0; HEADER_SIZE]), max, is_full: &is_full };
+    let mut encoded = match encode(view, &candidates, sums, next, front, || true) {
+        Ok(Some(encoded)) => encoded,
+        Ok(None) => return Ok(Cut::Nothing),
+        Err(_) if is_full.get() => return Ok(Cut::TooLarge),
+        Err(failure) => return Err(failure),
+    };
+    let mut bytes = std::mem::take(&mut encoded.out.bytes);
     bytes.splice(..HEADER_SIZE, encoded.identity.header.iter().copied());
-    Ok(Some(encoded.with_body(Body::from(bytes)).0))
+    Ok(Cut::Slot(Box::new(encoded.with_body(Body::from(bytes)).0)))
+}
+
+/// Memory that is full after so many bytes.
+struct Limited<'c> {
+    bytes: Vec<u8>,
+    max: u64,
+    is_full: &'c Cell<bool>,
+}
+
+impl Write for Limited<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if (self.bytes.len() + bytes.len()) as u64 > self.max {
+            self.is_full.set(true);
+            return Err(io::ErrorKind::OutOfMemory.into());
+        }
+        self.bytes.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// How many bytes a slot would have at most, as far as is known before its pages are read.
@@ -152,14 +204,16 @@ fn spooled(
     candidates: &DirtyPages,
     sums: &mut PageSums,
     next: NextSlot,
-    folder: &Path,
-) -> Result<Option<SlotFile>, Failure> {
+    Spool { folder, reserve }: Spool<'_>,
+) -> Result<Cut, Failure> {
     let refuse = |error: io::Error| no_room(&format!("{}: {error}", folder.display()));
     let mut file = tempfile::tempfile_in(folder).map_err(refuse)?;
     file.seek(SeekFrom::Start(HEADER_SIZE as u64)).map_err(refuse)?;
-    let has_room = || leaves_reserve(disk::total_and_free_bytes(folder));
+    let has_room = || reserve.is_left(disk::total_and_free_bytes(folder));
     let out = BufWriter::with_capacity(SPOOL_BUFFER, Reserving::new(file, has_room));
-    let Some(encoded) = encode(view, candidates, sums, next, out, || true)? else { return Ok(None) };
+    let Some(encoded) = encode(view, candidates, sums, next, out, || true)? else {
+        return Ok(Cut::Nothing);
+    };
     let Encoded { out, undo, header, post_apply, identity, changed } = encoded;
     let placed = out.into_inner().map_err(IntoInnerError::into_error);
     let placed = placed.map(Reserving::into_inner);
@@ -167,7 +221,7 @@ fn spooled(
     match placed {
         Ok(file) => {
             let body = Body::File { file: Arc::new(file), len: identity.size };
-            Ok(Some(SlotFile { header, post_apply, body, identity, changed }))
+            Ok(Cut::Slot(Box::new(SlotFile { header, post_apply, body, identity, changed })))
         }
         Err(error) => {
             sums.undo(undo);

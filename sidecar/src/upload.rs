@@ -37,6 +37,23 @@ pub async fn store(bucket: &Bucket, slot: &SlotFile, post: &Post, shared: &Share
     }
 }
 
+/// Returns when the bucket answers: until then nothing is kept ready for it.
+///
+/// # Errors
+/// A refusal that time does not heal.
+pub(crate) async fn await_answer(bucket: &Bucket, post: &Post) -> Result<(), Failure> {
+    let mut trying = Trying::forever();
+    while let Err(failure) = bucket.head().await {
+        if !is_passing(&failure) {
+            return Err(failure);
+        }
+        post.away();
+        post.troubled(&failure);
+        trying.again(failure).await?;
+    }
+    Ok(())
+}
+
 /// What one attempt brought.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Attempt {

@@ -189,15 +189,7 @@ impl Sending<'_> {
                 !is_brief(&failure)
             }
         };
-        let mut trying = Trying::forever();
-        while let Err(failure) = self.bucket.head().await {
-            if !is_passing(&failure) {
-                return Err(failure);
-            }
-            self.post.away();
-            self.post.troubled(&failure);
-            trying.again(failure).await?;
-        }
+        upload::await_answer(self.bucket, self.post).await?;
         if let Some(upload) = &self.upload
             && let Err(failure) = self.bucket.abandon(upload).await
         {

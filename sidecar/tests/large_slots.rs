@@ -159,6 +159,62 @@ fn while_the_bucket_is_away_the_wal_stays_short_and_one_slot_brings_everything_b
     assert_restores(&place, &s3);
 }
 
+/// What the process has in files without a name.
+fn spooled(running: &Running) -> u64 {
+    let open = std::fs::read_dir(format!("/proc/{}/fd", running.pid())).unwrap();
+    let nameless = open.flatten().map(|entry| entry.path()).filter(|path| {
+        std::fs::read_link(path).is_ok_and(|file| file.to_string_lossy().ends_with("(deleted)"))
+    });
+    nameless.map(|path| size(&path)).sum()
+}
+
+/// A database with a rollback journal, of which every slot of some size goes through a file.
+fn without_a_wal(place: &Place) -> Connection {
+    let app = place.open("app.db");
+    app.execute_batch("PRAGMA journal_mode=DELETE; CREATE TABLE t (x BLOB)").unwrap();
+    grow(&app, 8);
+    app
+}
+
+#[test]
+fn while_the_bucket_is_away_no_slot_without_a_wal_waits_on_the_disk_and_one_brings_everything_back() {
+    let (place, mut s3) = (Place::new(), S3Server::start());
+    let app = without_a_wal(&place);
+    let args = ["replicate", "--enforce-wal=false", &place.text("app.db"), URL, "--log-level", "debug"];
+    let replicating = place.start_with(&args, "stored txid 0000000000000001", Some(&s3));
+    s3.stop();
+    grow(&app, 10);
+    replicating.wait_for("trying again");
+    for _ in 0..3 {
+        grow(&app, 10);
+        assert_eq!(spooled(&replicating), 0, "{}", replicating.log());
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    s3.start_again();
+    replicating.wait_for("stored txid 0000000000000002");
+    let (code, log) = replicating.stop();
+    assert_eq!(code, Some(0), "{log}");
+    assert_eq!(newest(&s3), 2, "one slot for everything that was committed meanwhile: {log}");
+    assert_restores(&place, &s3);
+}
+
+#[test]
+fn no_slot_takes_of_the_disk_what_the_config_leaves_to_the_application() {
+    let place = Place::new();
+    let app = without_a_wal(&place);
+    let config = place.text("lifeboat.yml");
+    let (db, url) = (place.text("app.db"), place.url("replica"));
+    let entry = format!("enforce-wal: false\ndbs: [{{path: '{db}', replica: {{url: '{url}'}}}}]");
+    std::fs::write(&config, format!("disk-reserve: 1PiB\n{entry}")).unwrap();
+    let replicating = place.start(&["replicate", "--config", &config], "is left to the application");
+    assert!(!place.path("replica/ltx/0").exists(), "{}", replicating.kill_and_read());
+    replicating.kill();
+    std::fs::write(&config, entry).unwrap();
+    let replicating = place.start(&["replicate", "--config", &config], "stored txid");
+    assert_eq!(replicating.stop().0, Some(0));
+    drop(app);
+}
+
 /// Whether the next writer restarts the WAL: then it is no longer than it was.
 fn settled(app: &Connection, place: &Place) -> Option<()> {
     let before = size(&place.path("app.db-wal"));

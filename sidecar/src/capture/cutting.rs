@@ -15,12 +15,13 @@ use crate::disk;
 use crate::exit::{Exit, Failure};
 use crate::limits::Turn;
 use crate::show;
-use crate::slot_file::{NextSlot, SlotFile, bytes_at_most, cut};
+use crate::slot_file::{Cut, NextSlot, SlotFile, Spool, bytes_at_most, cut};
 
 /// What a view was good for.
 enum Viewed {
     Cut(Result<Option<Box<SlotFile>>, Failure>),
     MustAsk,
+    MustSpool,
     MustStream { turn: Turn, fits_in_file: bool },
 }
 
@@ -49,17 +50,27 @@ impl Capture<'_> {
                 let pages = view.pages();
                 tell_version(&pages, &self.task.path, self.post, &mut self.is_version_known);
                 // A view that keeps the application from committing must not wait for the network.
-                let can_wait = !view.blocks_writers();
-                let bytes = if can_wait { bytes_at_most(&pages, &self.dirty, &self.sums) } else { 0 };
-                let viewed = match self.large.route(bytes, disk::free_bytes(&self.task.folder)) {
-                    Route::Local => {
+                let bytes = bytes_at_most(&pages, &self.dirty, &self.sums);
+                let route = if view.blocks_writers() {
+                    self.large.route_blocking(bytes)
+                } else {
+                    self.large.route(bytes, disk::free_bytes(&self.task.folder))
+                };
+                let viewed = match route {
+                    Route::Local | Route::Memory => {
                         let dirty = self.dirty.clone();
-                        let slot = cut(&pages, dirty, &mut self.sums, next, &self.task.folder);
-                        if let Ok(Some(slot)) = &slot {
-                            let changed = &slot.changed;
-                            self.notes.cut(next.txid.get(), &self.sums, changed, &self.dirty, &view);
+                        let spool = Spool { folder: &self.task.folder, reserve: self.task.reserve };
+                        let spool = matches!(route, Route::Local).then_some(spool);
+                        match cut(&pages, dirty, &mut self.sums, next, spool) {
+                            Ok(Cut::TooLarge) => Viewed::MustSpool,
+                            Ok(Cut::Nothing) => Viewed::Cut(Ok(None)),
+                            Ok(Cut::Slot(slot)) => {
+                                let changed = &slot.changed;
+                                self.notes.cut(next.txid.get(), &self.sums, changed, &self.dirty, &view);
+                                Viewed::Cut(Ok(Some(slot)))
+                            }
+                            Err(failure) => Viewed::Cut(Err(failure)),
                         }
-                        Viewed::Cut(slot.map(|slot| slot.map(Box::new)))
                     }
                     Route::Ask => Viewed::MustAsk,
                     Route::Stream { turn, fits_in_file } => Viewed::MustStream { turn, fits_in_file },
@@ -71,6 +82,10 @@ impl Capture<'_> {
         match viewed {
             Ok((Viewed::MustStream { turn, fits_in_file }, _)) => self.stream(next, turn, fits_in_file),
             Ok((Viewed::MustAsk, _)) => Ok(Some(Report::Large)),
+            Ok((Viewed::MustSpool, _)) => {
+                self.large.ask();
+                Ok(Some(Report::Spool))
+            }
             Ok((Viewed::Cut(Ok(slot)), still_dirty)) => {
                 self.dirty = still_dirty;
                 self.healed();

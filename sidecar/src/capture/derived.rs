@@ -12,7 +12,7 @@ use crate::database::DetachedView;
 use crate::deriving::{self, Deriving};
 use crate::disk;
 use crate::exit::Failure;
-use crate::slot_file::{MEMORY_BYTES_MAX, NextSlot, bytes_at_most, cut};
+use crate::slot_file::{Cut, MEMORY_BYTES_MAX, NextSlot, bytes_at_most, cut};
 use crate::view_bounds::{ViewBounds, WATCH_PAUSE};
 
 /// What is kept open for a file that no restore needs yet.
@@ -94,8 +94,10 @@ impl Capture<'_> {
             drop(view);
             return self.cut(next);
         }
-        let slot = match cut(&pages, self.dirty.clone(), &mut self.sums, next, &self.task.folder) {
-            Ok(slot) => slot,
+        let slot = match cut(&pages, self.dirty.clone(), &mut self.sums, next, None) {
+            Ok(Cut::Slot(slot)) => Some(slot),
+            Ok(Cut::Nothing) => None,
+            Ok(Cut::TooLarge) => return Err(Failure::bug("a small slot does not fit into memory")),
             Err(failure) => return self.give_up_cut(failure).map(|()| None),
         };
         if let Some(slot) = &slot {
@@ -116,7 +118,7 @@ impl Capture<'_> {
             self.dirty = view.still_dirty().clone();
         }
         self.healed();
-        self.is_cut(next, slot.map(Box::new))
+        self.is_cut(next, slot)
     }
 
     /// Reads a file that ends at the slot on its way, which is stored. Without one the view is closed.

@@ -33,6 +33,8 @@ pub(super) struct LargeSlots {
 pub(super) enum Route {
     /// Into memory, or into a file.
     Local,
+    /// Into memory as far as it fits; else whoever talks to the bucket must say.
+    Memory,
     /// Whoever talks to the bucket must say.
     Ask,
     /// To the bucket while it is read.
@@ -72,10 +74,21 @@ impl LargeSlots {
             Some(Way::InParts(turn)) => Route::Stream { turn, fits_in_file },
             Some(Way::Whole) => Route::Local,
             None => {
-                self.is_asked = true;
+                self.ask();
                 Route::Ask
             }
         }
+    }
+
+    /// The same of a view that keeps the application from committing: it must not wait for the network, and nobody knows
+    /// before it is read how much of it changed.
+    pub(super) fn route_blocking(&mut self, bytes: u64) -> Route {
+        if bytes <= MEMORY_BYTES_MAX || self.answer.take().is_some() { Route::Local } else { Route::Memory }
+    }
+
+    /// It does not fit into memory. Nothing is cut until there is an [`answer`](Self::answer).
+    pub(super) const fn ask(&mut self) {
+        self.is_asked = true;
     }
 
     pub(super) const fn is_asked(&self) -> bool {
@@ -93,7 +106,7 @@ impl LargeSlots {
 
     /// A turn that is not used at once is given to others, who wait for it.
     pub(super) fn forget_answer(&mut self) {
-        self.answer = None;
+        self.answer.take_if(|answer| matches!(answer, Way::InParts(_)));
     }
 
     /// A slot was given up, and is not in the bucket.
@@ -242,6 +255,21 @@ mod tests {
         assert!(asked(&mut slots, LARGE));
         slots.answer(Way::Whole);
         assert!(matches!(slots.route(LARGE, None), Route::Local));
+    }
+
+    #[test]
+    fn a_view_that_keeps_the_application_waiting_asks_only_for_what_does_not_fit_into_memory() {
+        let mut slots = LargeSlots::new();
+        assert!(matches!(slots.route_blocking(MEMORY_BYTES_MAX), Route::Local));
+        assert!(matches!(slots.route_blocking(LARGE), Route::Memory) && !slots.is_asked());
+        slots.ask();
+        slots.answer(Way::Whole);
+        slots.forget_answer();
+        assert!(
+            matches!(slots.route_blocking(LARGE), Route::Local),
+            "it may have to rest before the next view"
+        );
+        assert!(matches!(slots.route_blocking(LARGE), Route::Memory), "an answer holds for one");
     }
 
     #[test]

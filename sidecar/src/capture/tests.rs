@@ -65,6 +65,7 @@ impl Scene {
             expected,
             place: runtime.block_on(Places::new(1).take()),
             boot_id: String::new(),
+            reserve: Reserve::default(),
             folder: self.folder.path().to_owned(),
         }
     }

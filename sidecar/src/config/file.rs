@@ -26,6 +26,7 @@ pub(super) struct File {
     pub(super) max_open_databases: Option<String>,
     pub(super) max_concurrent_uploads: Option<String>,
     pub(super) metrics_databases_max: Option<String>,
+    pub(super) disk_reserve: Option<String>,
     pub(super) exec: Option<String>,
     pub(super) levels: Option<Vec<Level>>,
     pub(super) l0_retention: Option<String>,

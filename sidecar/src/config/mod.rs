@@ -18,6 +18,7 @@ use crate::args::{ConfigArgs, ReplicateArgs, StoreArgs};
 use crate::database::{EnforceWal, Synchronous};
 use crate::exit::Failure;
 use crate::location::{Location, is_url};
+use crate::slot_file::Reserve;
 use crate::socket::Socket;
 
 pub use folder::FolderConfig;
@@ -44,6 +45,8 @@ pub struct Config {
     pub max_concurrent_uploads: usize,
     /// Of how many databases at most there are metrics one by one, and not of all together.
     pub metrics_databases_max: usize,
+    /// What of the disk beside a database is left to its application.
+    pub disk_reserve: Reserve,
     /// The application to run while its databases are replicated.
     pub exec: Option<String>,
     /// The databases that are named one by one, in order.
@@ -207,6 +210,7 @@ impl Default for Config {
             max_open_databases: 32,
             max_concurrent_uploads: 8,
             metrics_databases_max: 200,
+            disk_reserve: Reserve::default(),
             exec: None,
             databases: Vec::new(),
             folders: Vec::new(),

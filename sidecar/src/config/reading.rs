@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use bytesize::ByteSize;
 use clap::ValueEnum;
 use lifeboat_store::Keys;
 use serde::Deserialize;
@@ -13,6 +14,7 @@ use crate::args::{StoreArgs, parse_duration};
 use crate::database::Synchronous;
 use crate::exit::Failure;
 use crate::location::{Location, S3Location, clean_prefix};
+use crate::slot_file::Reserve;
 use crate::socket::Socket;
 
 impl Config {
@@ -118,6 +120,7 @@ impl Reading<'_> {
         self.set("metrics-databases-max", &file.metrics_databases_max, parse_size, |config| {
             &mut config.metrics_databases_max
         });
+        self.set("disk-reserve", &file.disk_reserve, parse_reserve, |config| &mut config.disk_reserve);
         self.config.exec.clone_from(&file.exec);
         self.config.handover_dir = file.handover_dir.clone().map(PathBuf::from);
     }
@@ -379,6 +382,13 @@ fn parse_number(text: &str) -> Result<u32, String> {
 
 fn parse_size(text: &str) -> Result<usize, String> {
     usize::try_from(parse_number(text)?).map_err(|error| error.to_string())
+}
+
+fn parse_reserve(text: &str) -> Result<Reserve, String> {
+    let bytes = text.parse::<ByteSize>();
+    bytes
+        .map(|bytes| Reserve::of(bytes.as_u64()))
+        .map_err(|_| format!("'{text}' is no size; write it like 512MiB or 2GB"))
 }
 
 fn at_least_one(text: &str) -> Result<usize, String> {

@@ -152,6 +152,10 @@ fn every_kind_of_mistake_is_told_with_its_line_its_key_and_what_to_do() {
             entry("      force-path-style: 2\n"),
             "line 5: dbs[0].replica.force-path-style: '2' is neither true nor false",
         ),
+        (
+            "disk-reserve: much\n".to_owned(),
+            "line 1: disk-reserve: 'much' is no size; write it like 512MiB or 2GB",
+        ),
         ("max-open-databases: 0\n".to_owned(), "line 1: max-open-databases: this is at least 1"),
         ("\ndbs:\n- path: /a\n".to_owned(), "line 3: dbs[0]: /a: the key 'replica' is missing"),
         ("dbs:\n- replica: {url: 'file:///x'}\n".to_owned(), "line 2: dbs[0]: the key 'path' is missing"),
@@ -180,6 +184,15 @@ fn all_mistakes_of_a_file_are_told_at_once_and_the_first_says_how_many_there_are
     assert_eq!(told.len(), 4, "{told:#?}");
     assert!(refusal(text).starts_with("line 2: flush-timeout: 'soon'"), "{}", refusal(text));
     assert!(refusal(text).ends_with("3 more: see `lifeboat config check`"), "{}", refusal(text));
+}
+
+#[test]
+fn a_reserve_is_a_size_with_or_without_a_unit() {
+    let reserve = |text: &str| parse(&format!("disk-reserve: {text}")).disk_reserve;
+    assert_eq!(parse("# nothing").disk_reserve, Reserve::default());
+    for (text, bytes) in [("0", 0), ("4096", 4096), ("2GB", 2_000_000_000), ("512MiB", 512 << 20)] {
+        assert_eq!(reserve(text), Reserve::of(bytes), "{text}");
+    }
 }
 
 #[test]

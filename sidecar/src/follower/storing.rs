@@ -77,8 +77,16 @@ impl Follower {
     pub(super) async fn large(&self, writer: &mut Writer) -> Result<Vec<Order>, Failure> {
         let in_parts = self.parts.may_be_used() && self.takes_parts(&writer.bucket).await?;
         self.sweep(writer).await;
-        let way = if in_parts { Way::InParts(self.turn().await) } else { Way::Whole };
-        Ok(vec![Order::Large(way)])
+        if !in_parts {
+            return self.spool(writer).await;
+        }
+        Ok(vec![Order::Large(Way::InParts(self.turn().await))])
+    }
+
+    /// A slot may go through a file when the bucket answers: while it is away, the disk is the application's.
+    pub(super) async fn spool(&self, writer: &Writer) -> Result<Vec<Order>, Failure> {
+        upload::await_answer(&writer.bucket, &self.post).await?;
+        Ok(vec![Order::Large(Way::Whole)])
     }
 
     /// A bucket that answers, but not to this question, is not asked for ever: it may yet take the slot whole.

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 /// Bytes that are written between two questions for room.
 const ASK_EVERY: usize = 4 * 1024 * 1024;
-/// At most so many bytes are left to the application, and at most this part of a small disk.
+/// Unless it is said otherwise, so many bytes are left to the application, and at most this part of a small disk.
 const RESERVE_BYTES: u64 = 256 * 1024 * 1024;
 const RESERVE_PART: u64 = 16;
 
@@ -46,10 +46,27 @@ impl<W: Write, F: Fn() -> bool> Write for Reserving<W, F> {
     }
 }
 
-/// Whether a disk with so many bytes in all and so many free has room for some more of ours. A disk that says neither is
-/// taken to have it.
-pub(super) fn leaves_reserve(disk: Option<(u64, u64)>) -> bool {
-    disk.is_none_or(|(total, free)| free >= (total / RESERVE_PART).min(RESERVE_BYTES) + ASK_EVERY as u64)
+/// What of a disk is left to the application, whatever we would like to write.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Reserve {
+    bytes: Option<u64>,
+}
+
+impl Reserve {
+    /// So many bytes. The default is a sixteenth of the disk, and at most 256 MiB.
+    #[must_use]
+    pub const fn of(bytes: u64) -> Self {
+        Self { bytes: Some(bytes) }
+    }
+
+    /// Whether a disk with so many bytes in all and so many free has room for some more of ours. A disk that says neither is
+    /// taken to have it.
+    pub(super) fn is_left(self, disk: Option<(u64, u64)>) -> bool {
+        disk.is_none_or(|(total, free)| {
+            let reserve = self.bytes.unwrap_or_else(|| (total / RESERVE_PART).min(RESERVE_BYTES));
+            free >= reserve.saturating_add(ASK_EVERY as u64)
+        })
+    }
 }
 
 #[cfg(test)]
@@ -72,9 +89,19 @@ mod tests {
     fn a_large_disk_keeps_a_quarter_of_a_gigabyte_and_a_small_one_its_sixteenth() {
         const MB: u64 = 1024 * 1024;
         for (total, enough) in [(1 << 40, 260 * MB), (160 * MB, 14 * MB)] {
-            assert!(leaves_reserve(Some((total, enough))));
-            assert!(!leaves_reserve(Some((total, enough - 1))));
+            assert!(Reserve::default().is_left(Some((total, enough))));
+            assert!(!Reserve::default().is_left(Some((total, enough - 1))));
         }
-        assert!(leaves_reserve(None));
+        assert!(Reserve::default().is_left(None));
+    }
+
+    #[test]
+    fn what_is_said_to_be_left_is_left_on_every_disk() {
+        let enough = 1000 + ASK_EVERY as u64;
+        for total in [enough, 1 << 40] {
+            assert!(Reserve::of(1000).is_left(Some((total, enough))));
+            assert!(!Reserve::of(1000).is_left(Some((total, enough - 1))));
+        }
+        assert!(!Reserve::of(u64::MAX).is_left(Some((1 << 40, 1 << 40))));
     }
 }

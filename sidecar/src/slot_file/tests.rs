@@ -35,7 +35,12 @@ impl Place {
         folder: &Path,
     ) -> Result<Option<SlotFile>, Failure> {
         let view = self.database.view(&mut self.dirty).unwrap();
-        cut(&view.pages(), self.dirty.clone(), sums, next, folder)
+        let spool = Some(Spool { folder, reserve: Reserve::default() });
+        Ok(match cut(&view.pages(), self.dirty.clone(), sums, next, spool)? {
+            Cut::Slot(slot) => Some(*slot),
+            Cut::Nothing => None,
+            Cut::TooLarge => panic!("there is a folder"),
+        })
     }
 
     fn folder(&self) -> PathBuf {
@@ -109,6 +114,27 @@ fn a_slot_that_could_not_be_written_down_is_cut_again_the_same() {
     assert_eq!(sums, before);
     let second = place.cut(&mut sums, next(2, first.post_apply), &folder).unwrap().unwrap();
     assert!(decoded(&second).len() > 1000);
+}
+
+#[test]
+fn without_a_folder_a_slot_is_cut_as_far_as_what_changed_fits_into_memory() {
+    let mut place = place(&[6 << 20]);
+    let (mut sums, folder) = (PageSums::unknown(), place.folder());
+    let first = place.cut(&mut sums, next(1, Checksum::EMPTY), &folder).unwrap().unwrap();
+    place.application.execute_batch("INSERT INTO t VALUES (randomblob(1000))").unwrap();
+    let mut all = DirtyPages::new();
+    all.insert_all();
+    let mut cut_in_memory = |place: &mut Place, next| {
+        let view = place.database.view(&mut place.dirty).unwrap();
+        cut(&view.pages(), all.clone(), &mut sums, next, None).map(|cut| (cut, sums.clone())).unwrap()
+    };
+    let (small, before) = cut_in_memory(&mut place, next(2, first.post_apply));
+    let Cut::Slot(small) = small else { panic!("few pages of many changed: {small:?}") };
+    assert!(decoded(&small).len() < 10 && matches!(small.body, Body::Bytes(_)));
+    place.application.execute_batch("UPDATE t SET x = randomblob(6000000) WHERE rowid = 1").unwrap();
+    let (large, after) = cut_in_memory(&mut place, next(3, small.post_apply));
+    assert!(matches!(large, Cut::TooLarge), "{large:?}");
+    assert_eq!(after, before);
 }
 
 /// Fails like a disk that is full after so many bytes.

@@ -15,7 +15,7 @@ use lifeboat::notes::Notes;
 use lifeboat::page_log_file;
 use lifeboat::rebuild::{Finish, KeepSums, Overwrite};
 use lifeboat::restore::{How, Wanted, restore};
-use lifeboat::slot_file::{NextSlot, SlotFile, cut};
+use lifeboat::slot_file::{Cut, NextSlot, Reserve, SlotFile, Spool, cut};
 use lifeboat_ltx::{Checksum, Decoder, PageChecksum, Txid};
 use lifeboat_replica::adoption::Content;
 use lifeboat_replica::dirty_pages::DirtyPages;
@@ -182,8 +182,13 @@ impl Replica {
         let session = self.session.as_mut().unwrap();
         let view = session.database.view(&mut self.dirty).unwrap();
         assert_eq!(view.lost(), None);
-        let folder = self.path.parent().unwrap();
-        let slot = cut(&view.pages(), self.dirty.clone(), &mut self.sums, self.next, folder).unwrap();
+        let spool = Spool { folder: self.path.parent().unwrap(), reserve: Reserve::default() };
+        let slot =
+            match cut(&view.pages(), self.dirty.clone(), &mut self.sums, self.next, Some(spool)).unwrap() {
+                Cut::Slot(slot) => Some(*slot),
+                Cut::Nothing => None,
+                Cut::TooLarge => panic!("there is a folder"),
+            };
         if let Some(slot) = &slot {
             session.notes.cut(self.next.txid.get(), &self.sums, &slot.changed, &self.dirty, &view);
         }
