@@ -69,7 +69,7 @@ impl Audit {
 
     /// A view showed what is due as it was said. A view of the present run shows the pages of earlier runs from the database
     /// file: they got there, and no checkpoint can lose them any more. But a file that somebody copies over the database can
-    /// still take their place, so they are held against it with every [some](PROVED_EVERY) views.
+    /// still take their place, so they are held against it with every few views.
     pub const fn held(&mut self, is_of_present_run: bool) {
         self.views = self.views.wrapping_add(1);
         if is_of_present_run {
