@@ -6,6 +6,8 @@
 //! A view is read by a thread of its own, and meanwhile the database is followed. Before the view hurts the application, it
 //! is given up, and what was read of it is kept: a page that nobody changed since is in the next view what it was in this
 //! one. So only what was not read yet, or has changed, is read from the next, and all of it together is that view.
+//!
+//! Of a large database two threads read half each, through two views of the same commit.
 
 use std::ops::ControlFlow;
 use std::panic;
@@ -14,6 +16,7 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use lifeboat_ltx::PageChecksum;
 use lifeboat_replica::dirty_pages::DirtyPages;
 use lifeboat_replica::page_log::Anchor;
 use lifeboat_replica::page_sums::PageSums;
@@ -38,7 +41,8 @@ pub struct Scanned {
 /// What SQLite says. Then `dirty` says nothing.
 pub fn scan(database: &mut Database, dirty: &mut DirtyPages) -> Result<Scanned, DatabaseError> {
     let path = database.path().to_owned();
-    scan_in(database, dirty, &Surroundings { free: &|| disk::free_bytes(&path), before_page: &|| {} })
+    let free = || disk::free_bytes(&path);
+    scan_in(database, dirty, &Surroundings { free: &free, before_page: &|| {}, large: LARGE })
 }
 
 /// What a scan meets besides the database.
@@ -47,6 +51,8 @@ struct Surroundings<'s> {
     free: &'s dyn Fn() -> Option<u64>,
     /// Happens before each page is read.
     before_page: &'s (dyn Fn() + Sync),
+    /// How many bytes are worth a second thread.
+    large: u64,
 }
 
 /// How far a scan has come.
@@ -65,7 +71,8 @@ fn scan_in(
     while let Some(view) = database.detached_view(dirty)? {
         // What changed since the last view is not what was read of it.
         scan.unread.merge(std::mem::replace(dirty, view.still_dirty().clone()));
-        match scan.read_beside(view, database, dirty, surroundings)? {
+        let twin = scan.twin(&view, database, dirty, surroundings.large)?;
+        match scan.read_beside(view, twin, database, dirty, surroundings)? {
             ControlFlow::Break(anchor) => return Ok(Scanned { sums: scan.sums, anchor }),
             ControlFlow::Continue(why) => {
                 let path = database.path().display();
@@ -79,7 +86,7 @@ fn scan_in(
     // Without a WAL whoever reads keeps everybody from committing, and there is nothing to watch over.
     let view = database.view(dirty)?;
     scan.unread.merge(std::mem::replace(dirty, view.still_dirty().clone()));
-    scan.read(&view.pages(), || true)?;
+    scan.read(&view.pages(), None, || true)?;
     Ok(Scanned { sums: scan.sums, anchor: view.anchor() })
 }
 
@@ -97,10 +104,28 @@ impl From<DatabaseError> for Stopped {
 }
 
 impl Scan {
+    /// A second view of what `view` shows, while nothing of a large database is read. There is none where something was
+    /// committed in between.
+    fn twin(
+        &self,
+        view: &DetachedView,
+        database: &mut Database,
+        dirty: &mut DirtyPages,
+        large: u64,
+    ) -> Result<Option<DetachedView>, DatabaseError> {
+        let pages = view.pages()?;
+        let bytes = u64::from(pages.page_count().get()) * u64::from(pages.page_size().get());
+        if bytes < large || self.sums.checksum().is_some() {
+            return Ok(None);
+        }
+        Ok(database.detached_view(dirty)?.filter(|twin| twin.is_twin_of(view)))
+    }
+
     /// Reads on through a view, while the database is followed: to the end, or until the view has to go, which it says why.
     fn read_beside(
         &mut self,
         view: DetachedView,
+        twin: Option<DetachedView>,
         database: &mut Database,
         dirty: &mut DirtyPages,
         surroundings: &Surroundings<'_>,
@@ -116,7 +141,7 @@ impl Scan {
         let scan = &mut *self;
         let read = move || {
             let _ended = ended;
-            scan.read(&view.pages()?, is_wanted)?;
+            scan.read(&view.pages()?, twin, is_wanted)?;
             Ok(view.anchor())
         };
         let (watched, read) = thread::scope(|scope| {
@@ -136,30 +161,81 @@ impl Scan {
         })
     }
 
-    /// Reads what was not read yet, for as long as somebody wants it.
-    fn read(&mut self, pages: &Pages<'_>, is_wanted: impl Fn() -> bool) -> Result<(), DatabaseError> {
+    /// Reads what was not read yet, for as long as somebody wants it; with a twin, which is for a database of which nothing
+    /// was read, the second half through that.
+    fn read(
+        &mut self,
+        pages: &Pages<'_>,
+        twin: Option<DetachedView>,
+        is_wanted: impl Fn() -> bool + Copy + Send,
+    ) -> Result<(), DatabaseError> {
         let (page_count, page_size) = (pages.page_count(), pages.page_size());
         let unread = self.sums.candidates(self.unread.take(), page_count);
         let mut draft = self.sums.begin(page_count);
-        let read = pages.for_each(&unread, |page, image| {
+        let mut use_page = |page, image: &[u8]| {
             if !is_wanted() {
                 return Err(Stopped::Before(page));
             }
             draft.look(page, image);
             Ok(())
+        };
+        let half = page_count.get() / 2;
+        let (read, first, rest) = match twin {
+            None => (pages.for_each(&unread, use_page), page_count.get(), Ok(Vec::new())),
+            Some(twin) => thread::scope(|scope| {
+                let read_rest = move || sums_after(half, &twin.pages()?, is_wanted);
+                let reader = thread::Builder::new().name("scan".to_owned()).spawn_scoped(scope, read_rest);
+                let read = pages.for_each_of(1..=half, &mut use_page);
+                let rest = match reader {
+                    Ok(reader) => reader.join().unwrap_or_else(|why| panic::resume_unwind(why)),
+                    Err(_) => sums_after(half, pages, is_wanted),
+                };
+                (read, half, rest)
+            }),
+        };
+        let rest = rest?;
+        let rest_end = (first + 1..).zip(&rest).fold(first, |_, (number, sum)| {
+            let page = PageNo::try_new(number).filter(|page| *page != page_size.lock_page());
+            let _ = page.map(|page| draft.look_at_sum(page, *sum));
+            number
         });
         let _ = draft.finish();
-        match read {
-            Ok(()) => Ok(()),
-            Err(Stopped::Before(first)) => {
-                let rest = unread.iter(page_count, page_size).skip_while(|page| *page < first);
-                rest.for_each(|page| self.unread.insert(page));
-                // It may have been cut short while it was read.
-                pages.require_whole_file()
-            }
-            Err(Stopped::Failed(error)) => Err(error),
-        }
+        let first_end = match read {
+            Ok(()) => first,
+            Err(Stopped::Failed(error)) => return Err(error),
+            Err(Stopped::Before(page)) => page.get() - 1,
+        };
+        let is_unread = |number: u32| number > first_end && number <= first || number > rest_end;
+        let unread = unread.iter(page_count, page_size).filter(|page| is_unread(page.get()));
+        unread.for_each(|page| self.unread.insert(page));
+        // It may have been cut short while it was read.
+        pages.require_whole_file()
     }
+}
+
+/// The checksums of the pages after this one, as many as somebody wants, that of the lock page 0.
+fn sums_after(
+    page: u32,
+    pages: &Pages<'_>,
+    is_wanted: impl Fn() -> bool,
+) -> Result<Vec<PageChecksum>, DatabaseError> {
+    const NONE: PageChecksum = PageChecksum::from_bits(0);
+    let count = pages.page_count().get();
+    let mut sums = Vec::with_capacity((count - page) as usize);
+    let read = pages.for_each_of(page + 1..=count, |number, image| {
+        if !is_wanted() {
+            return Err(Stopped::Before(number));
+        }
+        sums.resize((number.get() - page - 1) as usize, NONE);
+        sums.push(PageChecksum::of(number, image));
+        Ok(())
+    });
+    match read {
+        Ok(()) => sums.resize((count - page) as usize, NONE),
+        Err(Stopped::Before(_)) => pages.require_whole_file()?,
+        Err(Stopped::Failed(error)) => return Err(error),
+    }
+    Ok(sums)
 }
 
 /// Follows the database until its view was read, or has to go, and why.
@@ -210,6 +286,8 @@ fn no_thread(database: &Database, source: std::io::Error) -> DatabaseError {
     DatabaseError::Io { path: database.path().to_owned(), doing: "start a thread that reads", source }
 }
 
+/// Less is read by one thread sooner than by two.
+const LARGE: u64 = 64 << 20;
 /// How often is looked while a view is read.
 const LOOK_PAUSE: Duration = Duration::from_millis(10);
 /// So long a view is waited with at most, however the application goes on.

@@ -145,10 +145,14 @@ impl PageSums {
 impl Draft<'_> {
     /// Looks at the present image of a page; pages in any order, each at most once. Says whether the slot must hold it.
     pub fn look(&mut self, page: PageNo, image: &[u8]) -> bool {
+        self.look_at_sum(page, PageChecksum::of(page, image))
+    }
+
+    /// The same, of a page whose present checksum is known already.
+    pub fn look_at_sum(&mut self, page: PageNo, now: PageChecksum) -> bool {
         let Some(slot) = self.sums.sums.get_mut(page.get() as usize - 1) else {
             return false;
         };
-        let now = PageChecksum::of(page, image);
         if *slot == now && self.sums.is_known {
             return false;
         }

@@ -27,6 +27,8 @@ pub struct DetachedView {
     still_dirty: DirtyPages,
     /// A committed state of the WAL that the view shows, or that is a little older.
     header: IndexHeader,
+    /// Whether the view shows just that state.
+    is_exact: bool,
     /// Ends with the view, after its read transaction, and tells whoever asks.
     open: Arc<()>,
 }
@@ -65,6 +67,13 @@ impl DetachedView {
         resume::anchor_at(&self.header, &self.path)
     }
 
+    /// Whether it shows exactly what `older` shows, which was opened before it: so it is if nothing was committed from before
+    /// the one began until after the other did.
+    #[must_use]
+    pub fn is_twin_of(&self, older: &Self) -> bool {
+        self.is_exact && self.header == older.header
+    }
+
     /// What stays here when the view itself goes to another thread.
     #[must_use]
     pub fn from_outside(&self) -> ViewFromOutside {
@@ -88,14 +97,14 @@ impl WalDatabase {
         let mut still_dirty = DirtyPages::new();
         let followed = self.follow_to_header(&mut still_dirty);
         dirty.merge(still_dirty.clone());
-        followed?;
+        let (newest, _) = followed?;
         let lost = self.find_lost_page(pin.connection(), &still_dirty, Extent::Due)?;
         self.require_not_lost(lost, dirty)?;
         // Nothing can be copied into the file, nor cut off it, past the view.
         let is_all_in_file = self.read_index()?.is_backfilled();
-        let (path, page_size) = (self.path.clone(), self.page_size);
-        let open = Arc::new(());
-        let view = DetachedView { pin, path, page_size, is_all_in_file, still_dirty, header, open };
+        let (path, page_size, open) = (self.path.clone(), self.page_size, Arc::new(()));
+        let is_exact = header == newest;
+        let view = DetachedView { pin, path, page_size, is_all_in_file, still_dirty, header, is_exact, open };
         self.detached.push(view.from_outside());
         Ok(view)
     }

@@ -1,5 +1,6 @@
 //! A consistent view of the live database: every page as of one commit.
 
+use std::ops::RangeInclusive;
 use std::path::Path;
 
 use lifeboat_ltx::PageChecksum;
@@ -193,13 +194,28 @@ impl<'c> Pages<'c> {
         mut use_page: impl FnMut(PageNo, &[u8]) -> Result<(), E>,
     ) -> Result<(), E> {
         if pages.is_all() {
-            self.for_every_page(&mut use_page)?;
+            self.for_pages(1..=self.page_count.get(), &mut use_page)?;
         } else {
             let mut statement = self.one_page()?;
             for page in pages.iter(self.page_count, self.page_size) {
                 self.with_page(&mut statement, page, &mut use_page)?;
             }
         }
+        // It may have become shorter while it was read.
+        Ok(self.require_whole_file()?)
+    }
+
+    /// Passes on the pages with these numbers, which the database has, ascending, without the lock page.
+    ///
+    /// # Errors
+    ///
+    /// The first error of `use_page`, or what SQLite says.
+    pub fn for_each_of<E: From<DatabaseError>>(
+        &self,
+        numbers: RangeInclusive<u32>,
+        mut use_page: impl FnMut(PageNo, &[u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        self.for_pages(numbers, &mut use_page)?;
         // It may have become shorter while it was read.
         Ok(self.require_whole_file()?)
     }
@@ -223,15 +239,17 @@ impl<'c> Pages<'c> {
         Ok(None)
     }
 
-    /// One scan over all pages: one statement instead of one for each page.
-    fn for_every_page<E: From<DatabaseError>>(
+    /// One scan over many pages: one statement instead of one for each page. What it skips is not read.
+    fn for_pages<E: From<DatabaseError>>(
         &self,
+        numbers: RangeInclusive<u32>,
         use_page: &mut impl FnMut(PageNo, &[u8]) -> Result<(), E>,
     ) -> Result<(), E> {
-        let all = self.connection.prepare("SELECT data FROM sqlite_dbpage");
+        let all = self.connection.prepare("SELECT data FROM sqlite_dbpage LIMIT -1 OFFSET ?1");
         let mut all = all.map_err(|error| self.failed(error))?;
-        let mut rows = all.query([]).map_err(|error| self.failed(error))?;
-        for number in 1..=self.page_count.get() {
+        let before = numbers.start().saturating_sub(1);
+        let mut rows = all.query([before]).map_err(|error| self.failed(error))?;
+        for number in numbers {
             let Some(page) = PageNo::try_new(number) else { continue };
             let row = rows.next().and_then(|row| row.ok_or(rusqlite::Error::QueryReturnedNoRows));
             let row = row.map_err(|error| self.failed(error))?;

@@ -1,7 +1,8 @@
+use std::collections::BTreeSet;
 use std::path::Path;
+use std::sync::Mutex;
 use std::sync::atomic::AtomicU32;
 
-use lifeboat_ltx::PageChecksum;
 use lifeboat_wal::PageCount;
 use rusqlite::Connection;
 use tempfile::TempDir;
@@ -58,6 +59,10 @@ fn assert_right(scanned: &Scanned, dirty: &DirtyPages, application: &Connection)
 
 #[test]
 fn a_checkpoint_of_the_application_does_not_wait_until_everything_is_read() {
+    [0, u64::MAX].into_iter().for_each(a_checkpoint_does_not_wait);
+}
+
+fn a_checkpoint_does_not_wait(large: u64) {
     const ROWS: u32 = 6000;
     let (folder, application, mut database) = application(ROWS);
     let path = folder.path().join("app.db");
@@ -85,7 +90,7 @@ fn a_checkpoint_of_the_application_does_not_wait_until_everything_is_read() {
             is_through.store(true, Ordering::Relaxed);
             busy
         });
-        let surroundings = Surroundings { free: &|| None, before_page: &before_page };
+        let surroundings = Surroundings { free: &|| None, before_page: &before_page, large };
         let scanned = scan_in(&mut database, &mut dirty, &surroundings).unwrap();
         assert_eq!(checkpointing.join().unwrap(), 0, "the checkpoint waited in vain");
         scanned
@@ -121,7 +126,7 @@ fn while_everything_is_read_the_wal_of_an_application_that_writes_on_stays_bound
             (application, longest)
         });
         // Half of it may be committed while a view is open.
-        let surroundings = Surroundings { free: &|| Some(2 * MIB), before_page: &before_page };
+        let surroundings = Surroundings { free: &|| Some(2 * MIB), before_page: &before_page, large: 0 };
         let scanned = scan_in(&mut database, &mut dirty, &surroundings).unwrap();
         let (application, longest) = writing.join().unwrap();
         assert_right(&scanned, &dirty, &application);
@@ -141,4 +146,31 @@ fn without_a_wal_everything_is_read_at_once() {
     let scanned = scan(&mut database, &mut dirty).unwrap();
     assert_eq!((scanned.sums.all(), scanned.anchor), (sums_now(&application).as_slice(), None));
     assert!(dirty.is_empty());
+}
+
+#[test]
+fn two_threads_read_what_one_reads() {
+    let (_folder, application, mut database) = application(301);
+    for large in [0, u64::MAX] {
+        let threads = Mutex::new(BTreeSet::new());
+        let before_page = || {
+            threads.lock().unwrap().insert(format!("{:?}", thread::current().id()));
+        };
+        let mut dirty = DirtyPages::new();
+        let surroundings = Surroundings { free: &|| None, before_page: &before_page, large };
+        let scanned = scan_in(&mut database, &mut dirty, &surroundings).unwrap();
+        assert_eq!(scanned.sums.all(), sums_now(&application));
+        assert_eq!(threads.lock().unwrap().len(), if large == 0 { 2 } else { 1 });
+    }
+}
+
+#[test]
+fn a_view_of_another_commit_is_no_twin() {
+    let (_folder, application, mut database) = application(20);
+    let mut dirty = DirtyPages::new();
+    let mut view = || database.detached_view(&mut dirty).unwrap().unwrap();
+    let older = view();
+    assert!(view().is_twin_of(&older));
+    change(&application, 1);
+    assert!(!view().is_twin_of(&older));
 }
