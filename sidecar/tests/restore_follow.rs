@@ -5,8 +5,10 @@
 mod support;
 
 use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use lifeboat_ltx::{Checksum, LtxFile, PageChecksum, Txid, decode_whole};
 use rusqlite::{Connection, OpenFlags};
 use support::{Place, Running, dump, eventually};
 
@@ -18,11 +20,11 @@ const BANK: &str = "CREATE TABLE account (id INTEGER PRIMARY KEY, money INTEGER 
 struct World {
     place: Place,
     url: String,
-    replicating: Running,
 }
 
 impl World {
-    fn new() -> Self {
+    /// With a writer that has stored the first slot.
+    fn new() -> (Self, Running) {
         let place = Place::new();
         place.open("app.db").execute_batch(BANK).unwrap();
         let url = place.url("replica");
@@ -34,7 +36,7 @@ impl World {
             files.any(|file| file.metadata().is_ok_and(|file| file.len() > 131)).then_some(())
         };
         eventually("the first slot", is_stored, || replicating.log());
-        Self { place, url, replicating }
+        (Self { place, url }, replicating)
     }
 
     fn follow(&self) -> Running {
@@ -77,7 +79,7 @@ fn is_sound(reader: &Connection) {
 
 #[test]
 fn readers_of_a_copy_that_follows_always_see_a_sound_database() {
-    let world = World::new();
+    let (world, replicating) = World::new();
     let following = world.follow();
     let (reader, app) = (world.reader(), world.place.open("app.db"));
     let begun = Instant::now();
@@ -99,13 +101,13 @@ fn readers_of_a_copy_that_follows_always_see_a_sound_database() {
     is_sound(&reader);
     drop(reader);
     assert_eq!(following.stop().0, Some(0));
-    assert_eq!(world.replicating.stop().0, Some(0));
+    assert_eq!(replicating.stop().0, Some(0));
     assert!(dump(&copy) == dump(&source), "another copy than the one before the end");
 }
 
 #[test]
 fn a_follower_that_is_killed_again_and_again_goes_on_with_the_same_file() {
-    let world = World::new();
+    let (world, _replicating) = World::new();
     let following = world.follow();
     let reader = world.reader();
     world.arrives(&reader, &following, 500);
@@ -130,11 +132,11 @@ fn a_follower_that_is_killed_again_and_again_goes_on_with_the_same_file() {
 
 #[test]
 fn a_database_that_is_replicated_itself_is_never_followed_into() {
-    let world = World::new();
+    let (world, replicating) = World::new();
     let (app, copy) = (world.place.text("app.db"), world.place.text("copy.db"));
     let other = world.place.url("other");
     world.place.run(&["restore", "-f", "--force", "-o", &app, &world.url]).says(4, &["app.db"]);
-    assert_eq!(world.replicating.stop().0, Some(0));
+    assert_eq!(replicating.stop().0, Some(0));
     world.place.run(&["restore", "-f", "--force", "-o", &app, &world.url]).says(4, &["is replicated itself"]);
     let replicating = world.place.start(&["replicate", &app, &world.url], "following");
     let args = ["restore", "-f", "-o", &copy, &world.url];
@@ -148,7 +150,7 @@ fn a_database_that_is_replicated_itself_is_never_followed_into() {
 
 #[test]
 fn a_copy_that_somebody_else_wrote_to_is_refused_and_not_mixed() {
-    let world = World::new();
+    let (world, _replicating) = World::new();
     let following = world.follow();
     let reader = world.reader();
     // Only after a step of its own it is surely beyond its look at the whole copy.
@@ -165,4 +167,120 @@ fn a_copy_that_somebody_else_wrote_to_is_refused_and_not_mixed() {
     assert!(status.code() == Some(4) && log.contains("changed by somebody else"), "{log}");
     let (again, _) = world.follow().ends();
     assert_eq!(again.code(), Some(4));
+}
+
+/// A copy at the state in which account 1 has 500, and a replica that has gone on by these payments, one slot each. Nobody
+/// writes any more; the slots are returned, oldest first.
+fn left_behind(payments: &[i64]) -> (World, Vec<PathBuf>) {
+    let (world, replicating) = World::new();
+    let following = world.follow();
+    let reader = world.reader();
+    world.arrives(&reader, &following, 500);
+    drop(reader);
+    assert_eq!(following.stop().0, Some(0));
+    let slots = world.place.path("replica/ltx/0");
+    let names = || {
+        let entries = std::fs::read_dir(&slots).unwrap().map(|entry| entry.unwrap().path());
+        let mut paths: Vec<_> = entries.filter(|path| path.extension().is_some()).collect();
+        paths.sort();
+        paths
+    };
+    let before = names();
+    for money in payments {
+        let count = names().len();
+        pay(&world.place, *money);
+        eventually("a slot of its own", || (names().len() > count).then_some(()), || replicating.log());
+    }
+    assert_eq!(replicating.stop().0, Some(0));
+    let more = names().split_off(before.len());
+    assert_eq!(more.len(), payments.len());
+    (world, more)
+}
+
+fn pay(place: &Place, money: i64) {
+    let sql = format!(
+        "UPDATE account SET money = {money} WHERE id = 1; UPDATE account SET money = 1000 - {money} WHERE id = 2"
+    );
+    place.open("app.db").execute_batch(&format!("BEGIN; {sql}; COMMIT")).unwrap();
+}
+
+/// Merges and snapshots within seconds.
+const LIVELY: &str = "levels: [{interval: 100ms}, {interval: 500ms}, {interval: 1s}]\nsnapshot: {interval: 1s}\n\
+    sync-interval: 20ms\n";
+
+#[test]
+fn a_damaged_file_on_the_way_of_a_copy_is_waited_out_and_gone_around_and_never_believed() {
+    let (world, slots) = left_behind(&[499, 498, 497]);
+    let mut bytes = std::fs::read(&slots[1]).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 0x10;
+    std::fs::write(&slots[1], bytes).unwrap();
+    let following = world.follow();
+    following.wait_for("the copy stays at txid");
+    let reader = world.reader();
+    world.arrives(&reader, &following, 499);
+    is_sound(&reader);
+    let config = world.place.path("lively.yml");
+    let db = world.place.text("app.db");
+    std::fs::write(&config, format!("{LIVELY}dbs: [{{path: '{db}', replica: {{url: '{}'}}}}]\n", world.url))
+        .unwrap();
+    let replicating =
+        world.place.start(&["replicate", "--config", &config.display().to_string()], "following");
+    let mut money = 490;
+    let goes_on = || {
+        pay(&world.place, money);
+        money = if money == 490 { 480 } else { 490 };
+        std::thread::sleep(Duration::from_millis(50));
+        let found =
+            reader.query_row("SELECT money FROM account WHERE id = 1", [], |row| row.get::<_, i64>(0));
+        found.is_ok_and(|money| money < 497).then_some(())
+    };
+    eventually("the copy to go on", goes_on, || following.log());
+    assert_eq!(replicating.stop().0, Some(0));
+    let (copy, source) = (world.place.path("copy.db"), world.place.path("app.db"));
+    eventually("the last commit", || (dump(&copy) == dump(&source)).then_some(()), || following.log());
+    is_sound(&reader);
+    drop(reader);
+    assert_eq!(following.stop().0, Some(0));
+}
+
+#[test]
+fn another_databases_snapshot_under_the_name_of_ours_does_not_become_the_copy() {
+    let (world, slots) = left_behind(&[499, 498, 497]);
+    // All that leads on is a snapshot, whole in itself, of which the slot after it knows better.
+    let first = world.place.path("replica/ltx/0/0000000000000001-0000000000000001.ltx");
+    let mut files =
+        std::fs::read_dir(world.place.path("replica/ltx/0")).unwrap().map(|entry| entry.unwrap().path());
+    let whole = files.find(|path| *path == first || path.metadata().unwrap().len() > 1000).unwrap();
+    let mut snapshot = decode_whole(&std::fs::read(whole).unwrap()).unwrap();
+    let last = decode_whole(&std::fs::read(&slots[1]).unwrap()).unwrap().header;
+    (snapshot.header.min_txid, snapshot.header.max_txid) = (Txid::FIRST, last.max_txid);
+    let sum = |file: &LtxFile| {
+        let pages = file.pages.iter();
+        pages.fold(Checksum::EMPTY, |sum, (page, image)| sum.toggle(PageChecksum::of(*page, image)))
+    };
+    let mark = lifeboat_ltx::Mark { pre_apply: Checksum::EMPTY, post_apply: sum(&snapshot) };
+    snapshot.header.mark = Some(mark);
+    let name = format!("{}-{}.ltx", Txid::FIRST, last.max_txid);
+    std::fs::create_dir_all(world.place.path("replica/ltx/9")).unwrap();
+    std::fs::write(world.place.path("replica/ltx/9").join(name), snapshot.encode().unwrap()).unwrap();
+    slots[..2].iter().for_each(|slot| std::fs::remove_file(slot).unwrap());
+    let before = dump(&world.place.path("copy.db"));
+    let following = world.follow();
+    following.wait_for("one of them is foreign");
+    following.wait_for("the copy stays at txid");
+    assert!(dump(&world.place.path("copy.db")) == before);
+    assert_eq!(following.stop().0, Some(0));
+}
+
+#[test]
+fn a_copy_that_is_ahead_of_its_replica_is_not_called_up_to_date() {
+    let (world, slots) = left_behind(&[499, 498]);
+    let following = world.follow();
+    let reader = world.reader();
+    world.arrives(&reader, &following, 498);
+    drop(reader);
+    slots.iter().for_each(|slot| std::fs::remove_file(slot).unwrap());
+    let (status, log) = following.ends();
+    assert!(status.code() == Some(4) && log.contains("and the copy is at"), "{log}");
 }

@@ -71,6 +71,25 @@ pub enum PlanError {
         /// When its file was made: milliseconds since 1970.
         oldest_ms: i64,
     },
+    /// A copy cannot be brought on along the files that are left.
+    #[error(
+        "no files lead on from txid {from}, where the copy is; those that did were damaged, deleted or lost"
+    )]
+    NoWayOn {
+        /// Where the copy is.
+        from: Txid,
+    },
+    /// The replica ends before a state that it had.
+    #[error(
+        "the replica ends at txid {newest}, and the copy is at {from} already: it is another replica, or its newest files were \
+         deleted; restore the copy anew with --force"
+    )]
+    SetBack {
+        /// Where the copy is.
+        from: Txid,
+        /// The newest TXID of the replica.
+        newest: Txid,
+    },
     /// The oldest files are missing.
     #[error(
         "the chain has no beginning: the oldest file starts at txid {oldest} and no snapshot covers what is before"

@@ -128,13 +128,17 @@ fn at(files: &[FileEntry], places: &[usize]) -> Vec<FileEntry> {
     places.iter().filter_map(|place| files.get(*place)).cloned().collect()
 }
 
-/// Plans how a copy that stands at `from` is brought to the newest state; `None` where files are missing in between, and
-/// only a whole restore leads there. Empty for a copy that is there already.
-#[must_use]
-pub fn plan_onward(inventory: &Inventory, from: Txid) -> Option<Vec<FileEntry>> {
-    let (chosen, reached) = chain(inventory.files(), |file| file.level != Level::SNAPSHOT, from.get());
-    let newest = inventory.files().iter().map(|file| file.max.get()).max().unwrap_or(0);
-    (reached >= newest).then(|| at(inventory.files(), &chosen))
+/// The places of the files that bring a copy that stands at `from` to the newest state; `None` where files are missing in
+/// between. Empty for a copy that is there already.
+fn onward(inventory: &Inventory, from: Txid, is_usable: impl Fn(&FileEntry) -> bool) -> Option<Vec<usize>> {
+    let is_usable = |file: &FileEntry| file.level != Level::SNAPSHOT && is_usable(file);
+    let (chosen, reached) = chain(inventory.files(), is_usable, from.get());
+    (reached >= newest(inventory)).then_some(chosen)
+}
+
+/// The newest TXID; 0 where there is none.
+fn newest(inventory: &Inventory) -> u64 {
+    inventory.files().iter().map(|file| file.max.get()).max().unwrap_or(0)
 }
 
 fn to_the_end(

@@ -11,8 +11,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::Stream;
 use lifeboat_ltx::{Decoder, PageChecksum, Txid};
+use lifeboat_replica::PlanError;
 use lifeboat_replica::inventory::FileEntry;
-use lifeboat_replica::restore::{plan_latest, plan_onward};
+use lifeboat_replica::restore::detour::{Detour, Onward};
 use lifeboat_wal::{PageNo, PageSize};
 use lifeboat_wire::Reason;
 use serde::{Deserialize, Serialize};
@@ -20,6 +21,7 @@ use tokio_util::io::{StreamReader, SyncIoBridge};
 use tokio_util::sync::CancellationToken;
 
 use super::attempt::{How, restore};
+use super::gather;
 use super::source::{Source, damaged};
 use super::{Outcome, Restored};
 use crate::blocking::blocking;
@@ -106,12 +108,13 @@ impl Begun {
             return Ok(());
         }
         let (path, marks) = (self.output.clone(), self.marks.clone());
-        let mut following = blocking(move || Following::open(&path, marks)).await?;
-        while !stop.is_cancelled() {
-            following = catch_up(bucket, following, how, stop).await?;
-            tokio::select! { () = stop.cancelled() => {}, () = tokio::time::sleep(interval) => {} }
+        let following = blocking(move || Following::open(&path, marks)).await?;
+        let source = Source::new(bucket.clone(), how.patience, Progress::none());
+        let mut catching_up = CatchingUp { bucket, source, detour: Detour::default() };
+        tokio::select! {
+            () = stop.cancelled() => Ok(()),
+            ended = catching_up.for_ever(following, interval) => ended,
         }
-        Ok(())
     }
 }
 
@@ -178,7 +181,7 @@ impl Following {
         let is_next = self.txid.next() == Some(header.min_txid);
         let before = header.mark.filter(|_| is_next).map(|mark| mark.pre_apply.to_string());
         if before.is_some_and(|before| before != self.at.checksum) {
-            return Err(damaged(file, "it does not continue the copy; is it another replica?"));
+            return Err(contradicts(file, "it does not continue the copy; is it another replica?"));
         }
         while let Some(page) = decoder.next_page().map_err(failed)? {
             step.put(page.no, page.image)?;
@@ -190,7 +193,7 @@ impl Following {
         {
             let what =
                 format!("the copy would have the checksum {checksum}, but the replica says {expected}");
-            return Err(damaged(file, what));
+            return Err(contradicts(file, &what));
         }
         let next = Position {
             txid: header.max_txid.to_string(),
@@ -205,57 +208,101 @@ impl Following {
     }
 }
 
-/// Applies every file that is new.
-async fn catch_up(
-    bucket: &Bucket,
-    mut following: Following,
-    how: &How,
-    stop: &CancellationToken,
-) -> Result<Following, Failure> {
-    let mut trying = Trying::forever();
-    let inventory = loop {
-        match bucket.inventory().await {
-            Err(failure) if failure.exit == Exit::Unavailable => trying.again(failure).await?,
-            listed => break listed?,
-        }
-        if stop.is_cancelled() {
-            return Ok(following);
-        }
-    };
-    trying.worked();
-    let files = match plan_onward(&inventory, following.txid) {
-        Some(files) => files,
-        // What lay in between is merged into something larger by now.
-        None => {
-            let plan = plan_latest(&inventory);
-            let plan =
-                plan.map_err(|error| Failure::damaged(Reason::ChainGap, format!("{bucket}: {error}")))?;
-            plan.files().iter().filter(|file| file.max > following.txid).cloned().collect()
-        }
-    };
-    let source = Source::new(bucket.clone(), how.patience, Progress::none());
-    for file in files {
-        let pieces = Box::pin(source.pieces(&file));
-        let (returned, applied) = blocking(move || {
-            let applied = following.apply(&file, pieces);
-            Ok((following, applied))
-        })
-        .await?;
-        following = returned;
-        match applied {
-            Ok(()) => tracing::debug!("the copy is at txid {}", following.at.txid),
-            // Gone by retention, or the network broke: the next look plans anew. The copy is as it was.
-            Err(failure) if failure.exit == Exit::Unavailable || failure.reason == Reason::ChainGap => {
-                tracing::warn!("{}; trying again", failure.about(bucket));
-                break;
+/// What keeps a copy close behind a replica.
+struct CatchingUp<'a> {
+    bucket: &'a Bucket,
+    source: Source,
+    /// The files that were found damaged. What leads around them may be stored only later, by a merge or a snapshot.
+    detour: Detour,
+}
+
+impl CatchingUp<'_> {
+    /// What cannot be had now is tried again: the bucket comes back, and where a file is damaged, another one that leads on
+    /// is stored sooner or later. The copy stays as it is meanwhile, and that is said.
+    async fn for_ever(&mut self, mut following: Following, interval: Duration) -> Result<(), Failure> {
+        let mut trying = Trying::forever();
+        loop {
+            let (returned, caught_up) = self.catch_up(following).await?;
+            following = returned;
+            match caught_up {
+                Ok(()) => {
+                    trying.worked();
+                    tokio::time::sleep(interval).await;
+                }
+                Err(failure) if is_passing(&failure) => {
+                    let failure = failure.about(self.bucket);
+                    let message = format!("{failure}; the copy stays at txid {}", following.at.txid);
+                    trying.again(Failure { message, ..failure }).await?;
+                }
+                Err(failure) => return Err(failure.about(self.bucket)),
             }
-            Err(failure) => return Err(failure.about(bucket)),
-        }
-        if stop.is_cancelled() {
-            break;
         }
     }
-    Ok(following)
+
+    /// Applies every file that is new.
+    async fn catch_up(
+        &mut self,
+        mut following: Following,
+    ) -> Result<(Following, Result<(), Failure>), Failure> {
+        let inventory = match self.bucket.inventory().await {
+            Ok(inventory) => inventory,
+            Err(failure) => return Ok((following, Err(failure))),
+        };
+        let steps = match self.detour.plan_onward(&inventory, following.txid) {
+            Ok(steps) => steps,
+            Err(error) => return Ok((following, Err(no_way(&error)))),
+        };
+        for Onward { file, witness } in steps {
+            if let Some(witness) = witness
+                && let Err(failure) = gather::require_witness(&self.source, &file, &witness).await
+            {
+                return Ok((following, Err(self.suspect(failure))));
+            }
+            let pieces = Box::pin(self.source.pieces(&file));
+            let (returned, applied) = blocking(move || {
+                let applied = following.apply(&file, pieces);
+                Ok((following, applied))
+            })
+            .await?;
+            following = returned;
+            if let Err(failure) = applied {
+                return Ok((following, Err(self.suspect(failure))));
+            }
+            tracing::debug!("the copy is at txid {}", following.at.txid);
+        }
+        Ok((following, Ok(())))
+    }
+
+    /// Remembers what is damaged.
+    fn suspect(&mut self, failure: Failure) -> Failure {
+        match (failure.reason, failure.suspects.as_slice()) {
+            (Reason::ChainGap, _) | (_, []) => {}
+            (Reason::Diverged, keys) => {
+                keys.iter().for_each(|key| self.detour.contradicted(key, &failure.message));
+            }
+            (_, [key]) => self.detour.avoid(key, &failure.message),
+            (_, keys) => self.detour.suspect(keys.to_vec(), &failure.message),
+        }
+        failure
+    }
+}
+
+/// Whether it may be otherwise at the next look: the store is away, files went by retention, or one is damaged.
+fn is_passing(failure: &Failure) -> bool {
+    let is_about_files = failure.reason == Reason::ChainGap || !failure.suspects.is_empty();
+    failure.exit == Exit::Unavailable || (failure.exit == Exit::Damaged && is_about_files)
+}
+
+fn no_way(error: &PlanError) -> Failure {
+    if matches!(error, PlanError::SetBack { .. }) {
+        return Failure::refused(Reason::Diverged, error.to_string());
+    }
+    Failure::damaged(Reason::ChainGap, error.to_string())
+}
+
+/// A file that is sound by itself, and does not lead on from the copy.
+fn contradicts(file: &FileEntry, what: &str) -> Failure {
+    Failure { reason: Reason::Diverged, ..damaged(file, what) }
 }
 
 /// A copy that is not ours alone any more is not mixed with what is stored.

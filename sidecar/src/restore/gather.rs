@@ -115,6 +115,21 @@ async fn heard<'f>(
     Ok(Some((file, opened.header)))
 }
 
+/// Holds the header of a file against that of another one that speaks of the state at its end.
+///
+/// # Errors
+/// Damaged, with the files that are suspected, where they differ or one is damaged; as those of [`Source::fetch`].
+pub(super) async fn require_witness(
+    source: &Source,
+    file: &FileEntry,
+    witness: &FileEntry,
+) -> Result<(), Failure> {
+    let Some((other, also)) = heard(source, Some(witness)).await? else { return Ok(()) };
+    let header = source.header(file).await?;
+    require_named(file, &header)?;
+    require_agreement((file, &header), (other, &also))
+}
+
 fn require_named(file: &FileEntry, header: &Header) -> Result<(), Failure> {
     if (header.min_txid, header.max_txid) == (file.min, file.max) {
         return Ok(());

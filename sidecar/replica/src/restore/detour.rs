@@ -8,7 +8,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{RestorePlan, Target, choose, witness};
+use lifeboat_ltx::Txid;
+
+use super::{RestorePlan, Target, choose, newest, onward, witness};
 use crate::error::PlanError;
 use crate::inventory::{FileEntry, Inventory};
 
@@ -19,6 +21,16 @@ pub struct Detour {
     avoided: BTreeMap<String, Avoided>,
     /// One of these must be damaged, and nobody knows which.
     suspects: Option<(Vec<String>, String)>,
+}
+
+/// A file that brings a copy onward.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Onward {
+    /// The file.
+    pub file: FileEntry,
+    /// Where it replaces the whole copy, so that nothing of that contradicts it: another file that says what the state at its
+    /// end is, if there is one.
+    pub witness: Option<FileEntry>,
 }
 
 /// Why a file is not used.
@@ -60,6 +72,55 @@ impl Detour {
         }
         // Where only files are suspected that were given up before, whoever asks knows why.
         Err(failed.unwrap_or(PlanError::EmptyReplica))
+    }
+
+    /// The file with this key is sound, and contradicts what is known to be right.
+    pub fn contradicted(&mut self, key: &str, what: &str) {
+        self.avoided.insert(key.to_owned(), Avoided { what: what.to_owned(), is_torn: false });
+    }
+
+    /// Plans how a copy that stands at `from` is brought to the newest state, without the files that were given up: by what
+    /// goes on from there, or else from a snapshot. A snapshot contradicts no copy, so where anything did, none is used.
+    ///
+    /// # Errors
+    /// [`PlanError`] where no files lead there now.
+    pub fn plan_onward(&mut self, inventory: &Inventory, from: Txid) -> Result<Vec<Onward>, PlanError> {
+        if inventory.is_outdated() {
+            return Err(PlanError::Outdated);
+        }
+        if let Some(newest) = Txid::try_new(newest(inventory)).filter(|newest| *newest < from) {
+            return Err(PlanError::SetBack { from, newest });
+        }
+        let mut failed = None;
+        for option in self.options(inventory) {
+            let is_usable = |file: &FileEntry| !option.contains(&file.key);
+            let chosen = match onward(inventory, from, is_usable) {
+                Some(chosen) => Ok(chosen),
+                None if self.avoided.values().any(|avoided| !avoided.is_torn) => {
+                    Err(PlanError::NoWayOn { from })
+                }
+                None => choose(inventory, Target::Latest, &option),
+            };
+            match chosen {
+                Ok(chosen) => {
+                    self.give_up(option);
+                    return Ok(self.steps(inventory, &chosen, from));
+                }
+                Err(error) => failed = failed.or(Some(error)),
+            }
+        }
+        Err(failed.unwrap_or(PlanError::NoWayOn { from }))
+    }
+
+    fn steps(&self, inventory: &Inventory, chosen: &[usize], from: Txid) -> Vec<Onward> {
+        let steps = chosen.iter().enumerate().filter_map(|(n, place)| {
+            let file = inventory.files().get(*place).filter(|file| file.max > from)?.clone();
+            let is_whole = file.min == Txid::FIRST;
+            let upto = chosen.get(..=n).filter(|_| is_whole);
+            let witness = upto.and_then(|chosen| witness(inventory, chosen, |key| self.is_torn(key)));
+            Some(Onward { file, witness })
+        });
+        steps.collect()
     }
 
     /// Whether every file of the replica may be used.
@@ -113,8 +174,6 @@ fn taken(inventory: Inventory, places: &[usize]) -> Vec<FileEntry> {
 
 #[cfg(test)]
 mod tests {
-    use lifeboat_ltx::Txid;
-
     use super::*;
     use crate::inventory::test_file as file;
 
@@ -176,6 +235,51 @@ mod tests {
         assert_eq!(detour.avoided().collect::<Vec<_>>(), [("9/1-6", "torn")]);
         let (found, _) = without(&[&["9/1-6", "1/7-8"]], Target::Latest);
         assert_eq!(found.unwrap(), ["9/1-1", "2/2-6", "0/7-7", "0/8-8"]);
+    }
+
+    fn onward(detour: &mut Detour, from: u64) -> Result<Vec<String>, PlanError> {
+        let steps = detour.plan_onward(&history(), Txid::try_new(from).unwrap())?;
+        Ok(steps.into_iter().map(|step| step.file.key).collect())
+    }
+
+    #[test]
+    fn a_copy_goes_on_around_a_torn_file_and_by_a_snapshot_only_when_nothing_contradicted_it() {
+        let torn = |keys: &[&str], from| {
+            let mut detour = Detour::default();
+            keys.iter().for_each(|key| detour.avoid(key, "torn"));
+            onward(&mut detour, from)
+        };
+        assert_eq!(torn(&[], 4).unwrap(), ["1/5-6", "1/7-8"]);
+        assert_eq!(torn(&["1/7-8"], 4).unwrap(), ["1/5-6", "0/7-7", "0/8-8"]);
+        assert_eq!(torn(&["1/5-6"], 4).unwrap(), ["2/2-6", "1/7-8"]);
+        assert_eq!(torn(&["1/5-6", "2/2-6"], 4).unwrap(), ["9/1-6", "1/7-8"]);
+        assert!(torn(&["1/5-6", "2/2-6", "9/1-6"], 4).is_err());
+        let mut contradicted = Detour::default();
+        contradicted.avoid("1/5-6", "torn");
+        contradicted.contradicted("2/2-6", "it does not continue the copy");
+        let from = Txid::try_new(4).unwrap();
+        assert_eq!(onward(&mut contradicted, 4), Err(PlanError::NoWayOn { from }));
+    }
+
+    #[test]
+    fn a_file_that_replaces_the_whole_copy_needs_a_witness() {
+        let mut detour = Detour::default();
+        detour.avoid("1/5-6", "torn");
+        detour.avoid("2/2-6", "torn");
+        let steps = detour.plan_onward(&history(), Txid::try_new(4).unwrap()).unwrap();
+        let witnesses: Vec<_> =
+            steps.iter().map(|step| step.witness.as_ref().map(|file| file.key.as_str())).collect();
+        assert_eq!(witnesses, [Some("0/7-7"), None], "torn ones are no witnesses");
+    }
+
+    #[test]
+    fn a_replica_that_ends_before_the_copy_is_not_one_that_has_nothing_new() {
+        let from = Txid::try_new(9).unwrap();
+        assert_eq!(
+            onward(&mut Detour::default(), 9),
+            Err(PlanError::SetBack { from, newest: Txid::try_new(8).unwrap() })
+        );
+        assert_eq!(onward(&mut Detour::default(), 8).unwrap(), [""; 0]);
     }
 
     #[test]

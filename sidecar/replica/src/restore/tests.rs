@@ -114,8 +114,9 @@ fn a_state_without_pages_is_no_target() {
 #[test]
 fn a_copy_is_brought_forward_without_a_snapshot_or_not_at_all() {
     let onward = |files: Vec<FileEntry>, from| {
-        let files = plan_onward(&Inventory::new(files, None), txid(from));
-        files.map(|files| files.into_iter().map(|file| file.key).collect::<Vec<_>>())
+        let inventory = Inventory::new(files, None);
+        let places = onward(&inventory, txid(from), |_| true)?;
+        Some(at(inventory.files(), &places).into_iter().map(|file| file.key).collect::<Vec<_>>())
     };
     let files = || vec![file(9, 1, 8), file(1, 5, 8), file(0, 8, 8), file(0, 9, 9)];
     assert_eq!(onward(files(), 6).unwrap(), ["1/5-8", "0/9-9"]);
