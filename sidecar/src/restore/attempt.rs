@@ -68,7 +68,9 @@ pub async fn restore(bucket: &Bucket, output: &Path, how: &How) -> Result<Option
     let begun = Instant::now();
     let local = local(output, how.finish.overwrite).await?;
     let (mut detour, mut seen, mut first) = (Detour::default(), Seen::default(), None);
-    for _ in 0..PLANS_MAX {
+    let mut went = 0;
+    // Ends: files go away so often and no more, and with every other failure one more file is given up.
+    loop {
         let failure = match list_and_plan(bucket, how, &mut detour, &mut seen).await? {
             Ok(None) => return Ok(None),
             Ok(Some(plan)) => match attempt(bucket, plan, output, local.as_ref(), how).await {
@@ -83,8 +85,13 @@ pub async fn restore(bucket: &Bucket, output: &Path, how: &How) -> Result<Option
         // Files may go while they are read, by retention; then a new plan leads there. If nothing moved, it is damage.
         if is_gone(&failure) && seen.has_moved {
             tracing::debug!("{failure}; listing again");
-            first = None;
-            continue;
+            (first, went) = (None, went + 1);
+            if went < PLANS_MAX {
+                continue;
+            }
+            return Err(Failure::unavailable(format!(
+                "{bucket}: its files went away {PLANS_MAX} times while they were read; try again"
+            )));
         }
         if failure.exit != Exit::Damaged || failure.suspects.is_empty() {
             return Err(failure);
@@ -93,11 +100,6 @@ pub async fn restore(bucket: &Bucket, output: &Path, how: &How) -> Result<Option
         detour.suspect(failure.suspects.clone(), &failure.message);
         first = Some(Failure { suspects: Vec::new(), ..failure });
     }
-    Err(first.unwrap_or_else(|| {
-        Failure::unavailable(format!(
-            "{bucket}: its files went away {PLANS_MAX} times while they were read; try again"
-        ))
-    }))
 }
 
 /// Why there is no plan. Where files were found damaged, that is what counts.
