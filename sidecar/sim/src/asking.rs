@@ -14,9 +14,9 @@ use lifeboat_replica::slot::WriteAnswer;
 
 use crate::bucket::Write;
 use crate::content::File;
+use crate::invariant::{Invariant, Violation};
 use crate::process::Process;
 use crate::rules::Rule;
-use crate::search::Violation;
 use crate::world::{How, State, World, name};
 
 /// Performs one action of a claim.
@@ -60,7 +60,8 @@ pub fn perform(
             Fact::Slot(slot(state, *txid))
         }
         Action::PutSeal { txid, bytes } => {
-            let header = Header::decode(bytes).map_err(|error| Violation::new(error.to_string()))?;
+            let header =
+                Header::decode(bytes).map_err(|error| Violation::new(Invariant::Exact, error.to_string()))?;
             if world.without == Some(Rule::Seal) {
                 say(format_args!("{who} does not create the seal {txid}"));
                 return Ok(Fact::SealWritten(WriteAnswer::Done));

@@ -11,8 +11,8 @@ use lifeboat_replica::layout::Level;
 use lifeboat_replica::slot::WriteAnswer;
 
 use crate::content::{File, Place};
+use crate::invariant::Violation;
 use crate::rules::Rule;
-use crate::search::Violation;
 use crate::truth::Truth;
 use crate::visited::fingerprint;
 

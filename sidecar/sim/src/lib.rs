@@ -16,12 +16,13 @@
 //! | [`worlds`] | the worlds that are searched |
 //! | [`bucket`], [`content`], [`volume`] | what there is |
 //! | [`process`], [`asking`], [`writing`], [`restoring`] | who acts |
-//! | [`truth`] | what must never happen |
+//! | [`truth`], [`invariant`] | what must never happen |
 //! | [`rules`] | the rules that can be taken out, to see that the search would find it |
 
 pub mod asking;
 pub mod bucket;
 pub mod content;
+pub mod invariant;
 pub mod process;
 pub mod restoring;
 pub mod rules;

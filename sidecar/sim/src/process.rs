@@ -17,8 +17,8 @@ use lifeboat_replica::restore::{Target, plan};
 
 use crate::asking::{Asked, falsify, perform, told};
 use crate::content::Commits;
+use crate::invariant::{Invariant, Violation};
 use crate::rules::Rule;
-use crate::search::Violation;
 use crate::truth::place_of;
 use crate::volume::FILE_ID;
 use crate::world::{How, Kind, Plan, State, Step, World, name};
@@ -136,7 +136,7 @@ pub fn act(
     say: &mut dyn FnMut(fmt::Arguments<'_>),
 ) -> Result<(), Violation> {
     let (Some(plan), Some(process)) = (world.processes.get(at), state.processes.get(at)) else {
-        return Err(Violation::new("BUG: nobody does something"));
+        return Err(Violation::new(Invariant::Live, "BUG: nobody does something"));
     };
     let mut process = (**process).clone();
     let phase = match (process.phase, step) {
@@ -238,7 +238,10 @@ fn claiming(
         && before.owner.pod_uid != after.owner.pod_uid
         && plan.is_restarted
     {
-        return Err(Violation::new(format!("{} was superseded, and takes the replica back", name(at))));
+        return Err(Violation::new(
+            Invariant::OneWriter,
+            format!("{} was superseded, and takes the replica back", name(at)),
+        ));
     }
     let fact = falsify(world, process, &action, fact);
     match claim.handle(0, fact) {
@@ -276,7 +279,7 @@ fn refused(error: &ClaimError, is_misled: bool) -> Result<Phase, Violation> {
         | ClaimError::BrokenChain { .. }
         | ClaimError::NotConformant { .. }
         | ClaimError::Bug { .. }
-        | _ => Err(Violation::new(format!("a claimant finds the replica damaged: {error}"))),
+        | _ => Err(Violation::new(Invariant::Live, format!("a claimant finds the replica damaged: {error}"))),
     }
 }
 
@@ -304,7 +307,9 @@ fn opened(
             (Some(chain), _) => Ok(adopt(world, state, plan, &opened, base, &chain)),
         },
         Err(ClaimError::Lost { .. }) => Ok(Phase::Ended("its claim was overtaken")),
-        Err(error) => Err(Violation::new(format!("{} cannot open its claim: {error}", name(at)))),
+        Err(error) => {
+            Err(Violation::new(Invariant::Live, format!("{} cannot open its claim: {error}", name(at))))
+        }
     }
 }
 
@@ -394,8 +399,9 @@ fn bring_back(
     if reached != sealed.base.txid && !is_ours {
         return Ok(Some(Phase::Ended("its claim was overtaken")));
     }
-    let planned =
-        planned.map_err(|error| Violation::new(format!("an init container cannot restore: {error}")))?;
+    let planned = planned.map_err(|error| {
+        Violation::new(Invariant::Live, format!("an init container cannot restore: {error}"))
+    })?;
     say(format_args!("it restores to txid {reached}"));
     let files: Vec<_> =
         planned.files().iter().filter_map(|file| state.bucket.files.get(&place_of(file)).cloned()).collect();

@@ -11,8 +11,8 @@ use lifeboat_replica::restore::Target;
 use lifeboat_replica::restore::detour::Detour;
 
 use crate::content::File;
+use crate::invariant::{Invariant, Violation};
 use crate::rules::Rule;
-use crate::search::Violation;
 use crate::truth::place_of;
 use crate::visited::fingerprint;
 use crate::world::{State, Step, World};
@@ -113,7 +113,7 @@ fn list(
         Err(error @ (PlanError::Gap { .. } | PlanError::NoBeginning { .. } | PlanError::Outdated)) => {
             again(restoring, &error.to_string(), say)
         }
-        Err(error) => Err(Violation::new(format!("a restore fails: {error}"))),
+        Err(error) => Err(Violation::new(Invariant::Durable, format!("a restore fails: {error}"))),
     }
 }
 
@@ -151,7 +151,10 @@ fn again(
     say: &mut dyn FnMut(fmt::Arguments<'_>),
 ) -> Result<(), Violation> {
     if restoring.failed.replace(restoring.current) == Some(restoring.current) {
-        return Err(Violation::new(format!("a restore reports damage where there is none: {why}")));
+        return Err(Violation::new(
+            Invariant::Live,
+            format!("a restore reports damage where there is none: {why}"),
+        ));
     }
     say(format_args!("{why}; it looks again"));
     restoring.plans += 1;

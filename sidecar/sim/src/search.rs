@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::hash::Hash;
 
+use crate::invariant::Violation;
 use crate::visited::{Visited, fingerprint};
 
 /// Something that can be searched.
@@ -29,18 +30,6 @@ pub trait Space {
         step: &Self::Step,
         say: &mut dyn FnMut(fmt::Arguments<'_>),
     ) -> Result<(), Violation>;
-}
-
-/// Something that must never happen.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Violation(pub String);
-
-impl Violation {
-    /// In these words.
-    #[must_use]
-    pub fn new(what: impl Into<String>) -> Self {
-        Self(what.into())
-    }
 }
 
 /// What a search came to.
@@ -100,9 +89,7 @@ fn tell<S: Space>(space: &S, ways: &[Option<(usize, S::Step)>]) -> Vec<String> {
         let mut words = Vec::new();
         let taken = space.take(&mut state, &step, &mut |line| words.push(line.to_string()));
         story.push(words.join("; "));
-        if let Err(Violation(what)) = taken {
-            story.push(format!("VIOLATION: {what}"));
-        }
+        story.extend(taken.err().map(|violation| violation.to_string()));
     }
     story
 }
@@ -110,6 +97,7 @@ fn tell<S: Space>(space: &S, ways: &[Option<(usize, S::Step)>]) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::invariant::Invariant;
 
     /// Two counters up to a limit; that both are equal at `bad` is forbidden.
     struct Counters {
@@ -139,7 +127,7 @@ mod tests {
             *counter = (*counter + 1).min(self.limit);
             say(format_args!("{step}"));
             let is_bad = self.bad.is_some_and(|bad| *state == (bad, bad));
-            if is_bad { Err(Violation::new("equal")) } else { Ok(()) }
+            if is_bad { Err(Violation::new(Invariant::Exact, "equal")) } else { Ok(()) }
         }
     }
 
@@ -154,6 +142,6 @@ mod tests {
     fn the_story_of_a_violation_is_a_shortest_one() {
         let story = search(&Counters { limit: 9, bad: Some(2) }, usize::MAX).story.unwrap();
         assert_eq!(story.len(), 5);
-        assert_eq!(story.last().unwrap(), "VIOLATION: equal");
+        assert_eq!(story.last().unwrap(), "VIOLATION (exact): equal");
     }
 }

@@ -10,8 +10,8 @@ use lifeboat_replica::restore::{Target, plan};
 
 use crate::bucket::Bucket;
 use crate::content::{Commits, File, Place};
+use crate::invariant::{Invariant, Violation};
 use crate::rules::Rule;
-use crate::search::Violation;
 
 /// The one line of states, and how much of it was acknowledged.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -43,15 +43,21 @@ impl Truth {
         }
         let before = self.at(newest).unwrap_or_default();
         if txid > newest + 1 {
-            return Err(Violation::new(format!("slot {txid} is stored and slot {} is not", newest + 1)));
+            return Err(Violation::new(
+                Invariant::Contiguous,
+                format!("slot {txid} is stored and slot {} is not", newest + 1),
+            ));
         }
         let state = if file.seal.is_some() { before.clone() } else { file.to.clone() };
         let is_linked = file.header.mark.is_some_and(|mark| mark.pre_apply == before.checksum());
         if !is_linked || !state.continue_from(&before) || state.checksum() != file.checksum() {
-            return Err(Violation::new(format!(
-                "two lineages: slot {txid} holds commits {:?} and does not continue {:?}",
-                file.to.0, before.0
-            )));
+            return Err(Violation::new(
+                Invariant::OneWriter,
+                format!(
+                    "two lineages: slot {txid} holds commits {:?} and does not continue {:?}",
+                    file.to.0, before.0
+                ),
+            ));
         }
         self.slots.push((Rc::clone(file), state));
         Ok(())
@@ -65,11 +71,14 @@ impl Truth {
         let txid = file.place.max.get();
         let place = usize::try_from(txid).ok().and_then(|txid| txid.checked_sub(1));
         if place.and_then(|place| self.slots.get(place)).is_none_or(|(stored, _)| **stored != *file) {
-            return Err(Violation::new(format!(
-                "epoch {} acknowledges commits {:?}, and slot {txid} does not hold them",
-                file.epoch(),
-                file.to.0
-            )));
+            return Err(Violation::new(
+                Invariant::OneWriter,
+                format!(
+                    "epoch {} acknowledges commits {:?}, and slot {txid} does not hold them",
+                    file.epoch(),
+                    file.to.0
+                ),
+            ));
         }
         self.acknowledged = self.acknowledged.max(txid);
         Ok(())
@@ -94,14 +103,18 @@ impl Truth {
         }
         let merged = inventory.files().iter().filter(|file| file.level > Level::CAPTURED);
         match merged.into_iter().find(|file| points.iter().all(|point| point.txid != file.max)) {
-            Some(file) => Err(Violation::new(format!("{} cannot be restored any more", place_of(file)))),
+            Some(file) => Err(Violation::new(
+                Invariant::SafePruning,
+                format!("{} cannot be restored any more", place_of(file)),
+            )),
             None => Ok(()),
         }
     }
 
     fn require(&self, bucket: &Bucket, inventory: &Inventory, target: Target) -> Result<(), Violation> {
-        let plan = plan(inventory, target)
-            .map_err(|error| Violation::new(format!("a restore at this moment fails: {error}")))?;
+        let plan = plan(inventory, target).map_err(|error| {
+            Violation::new(Invariant::Durable, format!("a restore at this moment fails: {error}"))
+        })?;
         let files = plan.files().iter().filter_map(|file| bucket.files.get(&place_of(file)));
         let reached = plan.target().map_or(0, |txid| txid.get());
         let least = if target == Target::Latest { self.acknowledged } else { 0 };
@@ -125,30 +138,39 @@ impl Truth {
                 continue;
             }
             if !state.continue_from(&file.from) || !file.to.continue_from(&state) {
-                return Err(Violation::new(format!(
-                    "a restore mixes two lineages: {} with commits {:?} over {:?}",
-                    file.place, file.to.0, state.0
-                )));
+                return Err(Violation::new(
+                    Invariant::Exact,
+                    format!(
+                        "a restore mixes two lineages: {} with commits {:?} over {:?}",
+                        file.place, file.to.0, state.0
+                    ),
+                ));
             }
             state = file.to.clone();
         }
         if state.checksum() != checksum {
-            return Err(Violation::new(format!(
-                "a restore ends at commits {:?}, and its last file says otherwise",
-                state.0
-            )));
+            return Err(Violation::new(
+                Invariant::Exact,
+                format!("a restore ends at commits {:?}, and its last file says otherwise", state.0),
+            ));
         }
         if self.at(reached).as_ref() != Some(&state) {
-            return Err(Violation::new(format!(
-                "a restore to txid {reached} gives commits {:?}, and there was never that state",
-                state.0
-            )));
+            return Err(Violation::new(
+                Invariant::Exact,
+                format!(
+                    "a restore to txid {reached} gives commits {:?}, and there was never that state",
+                    state.0
+                ),
+            ));
         }
         if reached < least {
-            return Err(Violation::new(format!(
-                "a restore ends at txid {reached}, and {least} was acknowledged: commits {:?} are lost",
-                self.at(least).unwrap_or_default().0
-            )));
+            return Err(Violation::new(
+                Invariant::Durable,
+                format!(
+                    "a restore ends at txid {reached}, and {least} was acknowledged: commits {:?} are lost",
+                    self.at(least).unwrap_or_default().0
+                ),
+            ));
         }
         Ok(())
     }

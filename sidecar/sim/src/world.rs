@@ -7,10 +7,11 @@ use lifeboat_replica::layout::Level;
 use lifeboat_replica::slot::WriteAnswer;
 
 use crate::bucket::{Bucket, Write};
+use crate::invariant::Violation;
 use crate::process::{Phase, Process};
 use crate::restoring::Restoring;
 use crate::rules::Rule;
-use crate::search::{Space, Violation};
+use crate::search::Space;
 use crate::truth::Truth;
 use crate::visited::fingerprint;
 use crate::volume::Volume;

@@ -16,9 +16,9 @@ use lifeboat_replica::slot::{AfterPut, AfterRead, FoundSlot, after_put, after_re
 use crate::asking::perform;
 use crate::bucket::Write;
 use crate::content::{Commits, File, Place};
+use crate::invariant::{Invariant, Violation};
 use crate::process::{Phase, push, record};
 use crate::rules::Rule;
-use crate::search::Violation;
 use crate::truth::place_of;
 use crate::world::{How, Plan, State, Step, World, name};
 
@@ -166,7 +166,7 @@ fn cut(
         Some(flight) => (flight.file.place.max.get(), flight.file.to.clone()),
         None => (writer.end.txid, stored(state, writer)),
     };
-    let txid = next(before).ok_or_else(|| Violation::new("no txid is left"))?;
+    let txid = next(before).ok_or_else(|| Violation::new(Invariant::Live, "no txid is left"))?;
     let commits = state.volumes.get(plan.volume).and_then(|volume| volume.database.clone());
     let file = File::with_pages(Place::slot(txid), writer.epoch(), from, commits.unwrap_or_default());
     say(format_args!("it cuts slot {txid} with commits {:?}", file.to.0));
@@ -197,7 +197,9 @@ fn ask(
     say: &mut dyn FnMut(fmt::Arguments<'_>),
 ) -> Result<Option<Phase>, Violation> {
     let place = if is_behind { &mut writer.behind } else { &mut writer.flight };
-    let Some(mut flight) = place.take() else { return Err(Violation::new("BUG: no slot is in flight")) };
+    let Some(mut flight) = place.take() else {
+        return Err(Violation::new(Invariant::Live, "BUG: no slot is in flight"));
+    };
     let txid = flight.file.place.max;
     let is_stored = if flight.is_reading {
         say(format_args!("{} reads slot {txid}", name(at)));
@@ -205,7 +207,10 @@ fn ask(
             AfterRead::Stored => true,
             AfterRead::Fenced { .. } => return Ok(Some(Phase::Ended("fenced"))),
             AfterRead::Halt { epoch } => {
-                return Err(Violation::new(format!("{} meets a slot of the older epoch {epoch}", name(at))));
+                return Err(Violation::new(
+                    Invariant::OneWriter,
+                    format!("{} meets a slot of the older epoch {epoch}", name(at)),
+                ));
             }
         }
     } else {
@@ -307,7 +312,9 @@ fn prune(
             writer.forgetting = Forgetting::Lost;
             return Ok(());
         }
-        Err(broken) => return Err(Violation::new(format!("{} cannot prune: {broken}", name(at)))),
+        Err(broken) => {
+            return Err(Violation::new(Invariant::Live, format!("{} cannot prune: {broken}", name(at))));
+        }
     };
     say(format_args!("{} decides what may go: {decided:?}", name(at)));
     match decided {
@@ -365,7 +372,8 @@ fn forget(
         Forgetting::Raising(begun) => {
             let (mut raising, action) = *begun;
             let fact = perform(world, state, at, &action, how, say)?;
-            let step = raising.handle(fact).map_err(|error| Violation::new(error.to_string()))?;
+            let step =
+                raising.handle(fact).map_err(|error| Violation::new(Invariant::Live, error.to_string()))?;
             match step {
                 RaisingStep::Do(action) => Forgetting::Raising(Box::new((raising, action))),
                 RaisingStep::Raised(opened) => {
