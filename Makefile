@@ -88,6 +88,10 @@ crash: tools ## kill sidecar and application at every request and at any time; w
 search: toolchain ## every state of every small world of claims, slots, pruning and restores; WORLD=<part of a name> (3 minutes)
 	@WORLD='$(WORLD)' cargo test $(CARGO_FLAGS) --release -p lifeboat-sim --test worlds -- --ignored --nocapture
 
+.PHONY: sim
+sim: toolchain ## worlds from seeds, with a bucket, machines and a network that lie; SEED=<n> tells one, WORLDS=1000000 from FROM=<n> (minutes)
+	@SEED='$(SEED)' FROM='$(FROM)' WORLDS='$(or $(WORLDS),50000)' cargo test $(CARGO_FLAGS) --release -p lifeboat-sim --test seeds many -- --ignored --nocapture
+
 .PHONY: fuzz
 fuzz: export SECONDS_EACH ?= 60
 fuzz: toolchain ## every decoder of foreign bytes, with a fuzzer that sees what it reaches; TARGET=wal_scan for one, SECONDS_EACH=60

@@ -65,7 +65,7 @@ pub struct Job {
 }
 
 /// The merged files and snapshots of one replica, as its writer sees them.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Compaction {
     rules: Rules,
     /// The newest slot.
@@ -83,7 +83,7 @@ pub struct Compaction {
 }
 
 /// What one level has, and lacks.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Track {
     /// The last TXID in a file of this or a higher level.
     covered: u64,
@@ -98,7 +98,7 @@ struct Track {
 }
 
 /// What a restore begins with: a snapshot, or the slot that holds every page.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Snapshot {
     size: u64,
     since: Millis,
@@ -107,7 +107,7 @@ struct Snapshot {
 }
 
 /// A file that is being written.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Running {
     level: Level,
     end: u64,

@@ -15,6 +15,7 @@ use lifeboat_replica::slot::WriteAnswer;
 use crate::bucket::Write;
 use crate::content::File;
 use crate::invariant::{Invariant, Violation};
+use crate::marks::Mark;
 use crate::process::Process;
 use crate::rules::Rule;
 use crate::world::{How, State, World, name};
@@ -72,7 +73,14 @@ pub fn perform(
             say(format_args!("{answer:?}"));
             Fact::SealWritten(answer)
         }
-        Action::Pause(_) => Fact::Resumed,
+        Action::Pause(ms) => {
+            if world.pages.is_some() {
+                say(format_args!("{who} waits for the present writer"));
+                state.now = state.now.saturating_add(*ms);
+                state.reached(Mark::Waited);
+            }
+            Fact::Resumed
+        }
     };
     Ok(fact)
 }

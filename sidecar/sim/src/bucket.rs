@@ -44,7 +44,13 @@ impl fmt::Display for Write {
                 write!(f, "create {}, the seal of epoch {}", file.place, file.epoch())
             }
             Self::Create(file) => {
-                write!(f, "create {} of epoch {} with commits {:?}", file.place, file.epoch(), file.to.0)
+                write!(
+                    f,
+                    "create {} of epoch {} with commits {:?}",
+                    file.place,
+                    file.epoch(),
+                    file.to.numbers
+                )
             }
             Self::Delete(place) => write!(f, "delete {place}"),
         }

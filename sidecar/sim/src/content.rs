@@ -4,8 +4,9 @@
 //! pages, laid over a state between the two it leads from and to, gives the latter; over any other state, a mixture.
 
 use std::hash::{Hash, Hasher};
+use std::rc::Rc;
 
-use lifeboat_ltx::{Checksum, FileName, Header, Mark, SEAL_SIZE, Txid};
+use lifeboat_ltx::{Checksum, FileName, Header, Mark, SEAL_SIZE, TRAILER_SIZE, Txid};
 use lifeboat_replica::claim::NO_WAL_OFFSET;
 use lifeboat_replica::epoch::Epoch;
 use lifeboat_replica::inventory::FileEntry;
@@ -13,28 +14,37 @@ use lifeboat_replica::layout::{Layout, Level};
 use lifeboat_replica::slot::SlotIdentity;
 use lifeboat_wal::{PageCount, PageSize};
 
+use crate::image::{Image, Unseen};
 use crate::visited::fingerprint;
 
 /// A database: the commits in it, oldest first. Each has a number of its own.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Commits(pub Vec<u8>);
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Commits {
+    /// Their numbers.
+    pub numbers: Vec<u16>,
+    /// The pages that they make, in worlds from a seed.
+    pub image: Unseen<Option<Rc<Image>>>,
+}
 
 impl Commits {
     /// The rolling checksum of a database with these commits.
     #[must_use]
     pub fn checksum(&self) -> Checksum {
-        if self.0.is_empty() {
+        if let Some(image) = &self.image.0 {
+            return image.checksum;
+        }
+        if self.numbers.is_empty() {
             return Checksum::EMPTY;
         }
         #[expect(clippy::cast_possible_truncation, reason = "any bits of it are as good")]
-        let bits = fingerprint(&self.0) as u64;
+        let bits = fingerprint(&self.numbers) as u64;
         Checksum::try_new(bits | 1 << 63).unwrap_or(Checksum::EMPTY)
     }
 
     /// Whether these are the other's commits and perhaps more after them.
     #[must_use]
     pub fn continue_from(&self, other: &Self) -> bool {
-        self.0.starts_with(&other.0)
+        self.numbers.starts_with(&other.numbers)
     }
 }
 
@@ -82,6 +92,8 @@ pub struct File {
     pub to: Commits,
     /// As it is listed.
     pub entry: FileEntry,
+    /// All of it, in worlds from a seed.
+    pub bytes: Unseen<Option<Rc<[u8]>>>,
     print: u128,
 }
 
@@ -105,6 +117,15 @@ impl File {
         Self::new(place, header, None, (from, to))
     }
 
+    /// A file that is real LTX.
+    #[must_use]
+    pub fn with_bytes(place: Place, header: Header, bytes: Vec<u8>, ends: (Commits, Commits)) -> Self {
+        let mut file = Self::new(place, header, None, ends);
+        file.entry.size = bytes.len() as u64;
+        file.bytes = Unseen(Some(Rc::from(bytes)));
+        file
+    }
+
     /// A seal.
     #[must_use]
     pub fn seal(header: Header, bytes: Vec<u8>) -> Self {
@@ -115,16 +136,29 @@ impl File {
     /// The same file at another place.
     #[must_use]
     pub fn copy_to(&self, place: Place) -> Self {
-        Self::new(place, self.header.clone(), self.seal.clone(), (self.from.clone(), self.to.clone()))
+        let ends = (self.from.clone(), self.to.clone());
+        let mut copy = Self::new(place, self.header.clone(), self.seal.clone(), ends);
+        (copy.bytes, copy.entry.size) = (self.bytes.clone(), self.entry.size);
+        copy
     }
 
     fn new(place: Place, header: Header, seal: Option<Vec<u8>>, (from, to): (Commits, Commits)) -> Self {
         let Place { level, min, max } = place;
         let print = fingerprint(&(place, &header, &seal, &from, &to));
+        let bytes = Unseen(seal.as_deref().map(Rc::from));
         let key = FileName::try_new(min, max).map(|name| Layout::Bucket.file_key(level, name));
         let size = if seal.is_some() { SEAL_SIZE } else { SIZE };
         let (key, etag) = (key.unwrap_or_default(), format!("{print:032x}"));
-        Self { place, header, seal, from, to, entry: FileEntry { level, min, max, size, key, etag }, print }
+        Self {
+            place,
+            header,
+            seal,
+            from,
+            to,
+            entry: FileEntry { level, min, max, size, key, etag },
+            bytes,
+            print,
+        }
     }
 
     /// Who made it.
@@ -143,7 +177,9 @@ impl File {
     #[must_use]
     pub fn identity(&self) -> SlotIdentity {
         let header = self.header.encode().map(|bytes| bytes.to_vec()).unwrap_or_default();
-        SlotIdentity { size: self.entry.size, header, trailer: self.print.to_be_bytes().to_vec() }
+        let trailer = self.bytes.0.as_deref().and_then(<[u8]>::last_chunk::<TRAILER_SIZE>);
+        let trailer = trailer.map_or_else(|| self.print.to_be_bytes().to_vec(), |trailer| trailer.to_vec());
+        SlotIdentity { size: self.entry.size, header, trailer }
     }
 }
 

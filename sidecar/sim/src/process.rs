@@ -17,11 +17,14 @@ use lifeboat_replica::restore::{Target, plan};
 
 use crate::asking::{Asked, falsify, perform, told};
 use crate::content::Commits;
+use crate::image::Unseen;
 use crate::invariant::{Invariant, Violation};
+use crate::marks::Mark;
+use crate::paging;
 use crate::rules::Rule;
-use crate::truth::place_of;
+use crate::truth::{place_of, require_pages};
 use crate::volume::FILE_ID;
-use crate::world::{How, Kind, Plan, State, Step, World, name};
+use crate::world::{How, Kind, Plan, State, Step, World, leave, name};
 use crate::writing::{self, Writer};
 
 /// A process.
@@ -81,6 +84,18 @@ impl Process {
         !matches!(self.phase, Phase::Waiting | Phase::Ended(_) | Phase::Left(_))
     }
 
+    /// Whether it is giving up files just now.
+    #[must_use]
+    pub const fn is_deleting(&self) -> bool {
+        matches!(&self.phase, Phase::Writing(writer) if writer.is_deleting())
+    }
+
+    /// Whether it has something to store, as soon as its rhythm allows.
+    #[must_use]
+    pub fn waits(&self, state: &State, plan: &Plan) -> bool {
+        matches!(&self.phase, Phase::Writing(writer) if writer.waits(state, plan))
+    }
+
     /// What it may do next.
     pub fn steps(&self, world: &World, state: &State, at: usize, steps: &mut Vec<Step>) {
         let Some(plan) = world.processes.get(at) else { return };
@@ -117,6 +132,9 @@ pub fn push(steps: &mut Vec<Step>, state: &State, is_write: bool, step: impl Fn(
     steps.push(step(How::Answered));
     if is_write && state.left.late > 0 {
         steps.push(step(How::Late));
+    }
+    if is_write && state.left.failed > 0 {
+        steps.push(step(How::Failed));
     }
 }
 
@@ -165,6 +183,8 @@ pub fn act(
         (phase, _) => phase,
     };
     if let Phase::Ended(why) = &phase {
+        leave(world, state, at);
+        mark(state, why);
         say(format_args!("{} ends: {why}", name(at)));
     }
     process.phase = phase;
@@ -172,6 +192,17 @@ pub fn act(
         *place = Rc::new(process);
     }
     Ok(())
+}
+
+/// Why a process ended may be rare.
+fn mark(state: &mut State, why: &str) {
+    match why {
+        "another claimant was faster" => state.reached(Mark::ClaimLost),
+        "superseded" => state.reached(Mark::Superseded),
+        "its claim was overtaken" => state.reached(Mark::Overtaken),
+        "the list made no sense" => state.reached(Mark::Misled),
+        _ => {}
+    }
 }
 
 fn begin(world: &World, state: &State, plan: &Plan, at: usize) -> Phase {
@@ -203,8 +234,8 @@ fn claim(world: &World, plan: &Plan, at: usize, chain: Option<Chain>) -> Phase {
         owner: owner(world, plan, at, 0),
         new_lineage: "lineage".to_owned(),
         wall_ms: 0,
-        // No rule of safety reads a clock, so here nobody ever waits.
-        patience: Patience::new(0, 0),
+        // No rule of safety reads a clock, so nobody waits in worlds that are searched.
+        patience: if world.pages.is_some() { Patience::new(1_000, 30_000) } else { Patience::new(0, 0) },
         is_restarted,
         expected: chain.as_ref().map(|chain| chain.newest),
     });
@@ -244,7 +275,7 @@ fn claiming(
         ));
     }
     let fact = falsify(world, process, &action, fact);
-    match claim.handle(0, fact) {
+    match claim.handle(state.now, fact) {
         Ok(ClaimStep::Do(next)) => Ok(Phase::Claiming(claim, next, chain)),
         Ok(ClaimStep::Sealed(mut sealed)) => {
             if world.without == Some(Rule::Seal) && sealed.base.txid > 0 {
@@ -368,8 +399,11 @@ fn prepare(
             record(state, plan, &sealed.head, sealed.base);
             chain = chain.recorded();
         }
-        Adoption::Restore | Adoption::Behind => {
-            if let Some(ended) = bring_back(state, plan, &sealed, say)? {
+        adoption @ (Adoption::Restore | Adoption::Behind) => {
+            if adoption == Adoption::Behind {
+                state.reached(Mark::Behind);
+            }
+            if let Some(ended) = bring_back(world, state, plan, &sealed, say)? {
                 return Ok(ended);
             }
             record(state, plan, &sealed.head, sealed.base);
@@ -387,6 +421,7 @@ fn prepare(
 
 /// Restores to the seal, in one moment. Who was overtaken meanwhile finds something else, and ends.
 fn bring_back(
+    world: &World,
     state: &mut State,
     volume: &Plan,
     sealed: &Sealed,
@@ -407,9 +442,18 @@ fn bring_back(
         planned.files().iter().filter_map(|file| state.bucket.files.get(&place_of(file)).cloned()).collect();
     state.truth.require_state(files.iter().map(Rc::as_ref), reached, sealed.base.txid)?;
     let newest = files.iter().rev().find(|file| file.seal.is_none());
-    let commits = newest.map_or_else(Commits::default, |file| file.to.clone());
+    let mut commits = newest.map_or_else(Commits::default, |file| file.to.clone());
+    state.reached(Mark::Restored);
+    if world.pages.is_some() && newest.is_some() {
+        commits.image = Unseen(Some(Rc::new(require_pages(&files, &commits)?)));
+    }
     if let Some(volume) = state.volumes.get_mut(volume.volume) {
-        Rc::make_mut(volume).restored(commits);
+        let (volume, lineage) = (Rc::make_mut(volume), &sealed.head.lineage);
+        let image = commits.image.0.clone();
+        let txid = newest.map_or(0, |file| file.place.max.get());
+        let log = image.map(|image| paging::log_of(&image, lineage, volume.boot_id(), txid));
+        volume.log = Unseen(log.unwrap_or_default());
+        volume.restored(commits);
     }
     Ok(None)
 }
@@ -425,11 +469,15 @@ pub fn record(state: &mut State, plan: &Plan, head: &Head, slot: Base) {
 /// What a writer does before its first slot.
 fn adopt(world: &World, state: &mut State, plan: &Plan, opened: &Opened, base: Base, chain: &Chain) -> Phase {
     match adoption(world, state, plan, chain) {
-        Adoption::FirstStart | Adoption::Initial | Adoption::Same | Adoption::Continues => {}
+        Adoption::Continues => state.reached(Mark::Continued),
+        Adoption::FirstStart | Adoption::Initial | Adoption::Same => {}
         Adoption::Restore | Adoption::Behind | Adoption::Diverged => {
+            state.reached(Mark::Diverged);
             return Phase::Ended("its database is another one");
         }
     }
     record(state, plan, &opened.head, base);
-    Phase::Writing(Box::new(Writer::begin(opened.clone(), base, plan)))
+    let mut writer = Writer::begin(opened.clone(), base, plan, chain.newest_pages);
+    writer.follow(world, state, plan, chain.newest_pages);
+    Phase::Writing(Box::new(writer))
 }

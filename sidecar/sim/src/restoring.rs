@@ -12,10 +12,11 @@ use lifeboat_replica::restore::detour::Detour;
 
 use crate::content::File;
 use crate::invariant::{Invariant, Violation};
+use crate::marks::Mark;
 use crate::rules::Rule;
-use crate::truth::place_of;
+use crate::truth::{place_of, require_pages};
 use crate::visited::fingerprint;
-use crate::world::{State, Step, World};
+use crate::world::{How, State, Step, World};
 
 /// A restore of the newest state.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -44,7 +45,10 @@ impl Restoring {
     /// What may happen next.
     pub fn steps(&self, state: &State, steps: &mut Vec<Step>) {
         if self.at != At::Rest || (state.left.restores > 0 && state.truth.acknowledged > 0) {
-            steps.push(Step::Restore);
+            steps.push(Step::Restore(How::Answered));
+            if matches!(self.at, At::Listing(..)) && state.left.failed > 0 {
+                steps.push(Step::Restore(How::Failed));
+            }
         }
     }
 }
@@ -56,17 +60,25 @@ impl Restoring {
 pub fn go_on(
     world: &World,
     state: &mut State,
+    how: How,
     say: &mut dyn FnMut(fmt::Arguments<'_>),
 ) -> Result<(), Violation> {
+    if how == How::Failed {
+        state.left.failed = state.left.failed.saturating_sub(1);
+        say(format_args!("a list of the restore fails"));
+    }
+    if how == How::Failed && world.without != Some(Rule::FailureIsNoAnswer) {
+        return Ok(());
+    }
     let mut restoring = (*state.restoring).clone();
     match std::mem::take(&mut restoring.at) {
         At::Rest => {
             state.left.restores -= 1;
             restoring = Restoring { least: state.truth.acknowledged, ..Restoring::default() };
-            list(world, state, &mut restoring, (0, Vec::new(), None), say)?;
+            list(world, state, &mut restoring, (0, Vec::new(), None), how, say)?;
         }
         At::Listing(group, files, head) => {
-            list(world, state, &mut restoring, (group, files, head), say)?;
+            list(world, state, &mut restoring, (group, files, head), how, say)?;
         }
         At::Reading(files, read) => go_on_reading(world, state, &mut restoring, (files, read), say)?,
     }
@@ -76,9 +88,10 @@ pub fn go_on(
 
 fn list(
     world: &World,
-    state: &State,
+    state: &mut State,
     restoring: &mut Restoring,
     (group, mut files, mut head): (usize, Vec<FileEntry>, Option<Head>),
+    how: How,
     say: &mut dyn FnMut(fmt::Arguments<'_>),
 ) -> Result<(), Violation> {
     let read_head = || state.bucket.head.as_ref().map(|head| (**head).clone());
@@ -92,7 +105,9 @@ fn list(
             "the restore lists levels {:?}",
             levels.iter().map(|level| level.get()).collect::<Vec<_>>()
         ));
-        files.extend(state.bucket.list(levels));
+        if how != How::Failed {
+            files.extend(state.bucket.list(levels));
+        }
         restoring.at = At::Listing(group + 1, files, head);
         return Ok(());
     }
@@ -111,6 +126,7 @@ fn list(
             Ok(())
         }
         Err(error @ (PlanError::Gap { .. } | PlanError::NoBeginning { .. } | PlanError::Outdated)) => {
+            state.reached(Mark::PlannedAgain);
             again(restoring, &error.to_string(), say)
         }
         Err(error) => Err(Violation::new(Invariant::Durable, format!("a restore fails: {error}"))),
@@ -120,7 +136,7 @@ fn list(
 /// Reads the newest file that was not read yet.
 fn go_on_reading(
     world: &World,
-    state: &State,
+    state: &mut State,
     restoring: &mut Restoring,
     (mut files, mut read): (Vec<FileEntry>, Vec<Rc<File>>),
     say: &mut dyn FnMut(fmt::Arguments<'_>),
@@ -139,9 +155,17 @@ fn go_on_reading(
         restoring.at = At::Reading(files, read);
         return Ok(());
     }
+    state.reached(Mark::RestoreDone);
     let reached = read.first().map_or(0, |file| file.place.max.get());
     say(format_args!("the restore ends at txid {reached}"));
-    state.truth.require_state(read.iter().rev().map(Rc::as_ref), reached, restoring.least)
+    state.truth.require_state(read.iter().rev().map(Rc::as_ref), reached, restoring.least)?;
+    match (&world.pages, state.truth.at(reached)) {
+        (Some(_), Some(commits)) => {
+            read.reverse();
+            require_pages(&read, &commits).map(|_| ())
+        }
+        (None, _) | (_, None) => Ok(()),
+    }
 }
 
 /// Plans anew, unless nothing moved since the last time: then files are missing.

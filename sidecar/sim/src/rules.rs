@@ -44,4 +44,10 @@ pub enum Rule {
     SameBoot,
     /// Who was superseded does not claim again by itself (V3).
     SupersededStays,
+    /// Where the WAL does not go on, every page is compared. Only in worlds from a seed, as those below.
+    RescanAfterBreak,
+    /// A follower's read transaction ends when the next one begins.
+    PinMoves,
+    /// A list that fails is no list.
+    FailureIsNoAnswer,
 }

@@ -10,6 +10,7 @@ use lifeboat_replica::restore::{Target, plan};
 
 use crate::bucket::Bucket;
 use crate::content::{Commits, File, Place};
+use crate::image::{Image, rebuild};
 use crate::invariant::{Invariant, Violation};
 use crate::rules::Rule;
 
@@ -55,7 +56,7 @@ impl Truth {
                 Invariant::OneWriter,
                 format!(
                     "two lineages: slot {txid} holds commits {:?} and does not continue {:?}",
-                    file.to.0, before.0
+                    file.to.numbers, before.numbers
                 ),
             ));
         }
@@ -76,11 +77,29 @@ impl Truth {
                 format!(
                     "epoch {} acknowledges commits {:?}, and slot {txid} does not hold them",
                     file.epoch(),
-                    file.to.0
+                    file.to.numbers
                 ),
             ));
         }
         self.acknowledged = self.acknowledged.max(txid);
+        Ok(())
+    }
+
+    /// Every point there is, restored page by page.
+    ///
+    /// # Errors
+    /// One gives something else.
+    pub fn require_every_page(&self, bucket: &Bucket) -> Result<(), Violation> {
+        let inventory = bucket.inventory();
+        for point in points(&inventory) {
+            let lost = |error| Violation::new(Invariant::Durable, format!("txid {}: {error}", point.txid));
+            let plan = plan(&inventory, Target::Txid(point.txid)).map_err(|error| lost(error.to_string()))?;
+            let files = plan.files().iter().filter_map(|file| bucket.files.get(&place_of(file)).cloned());
+            let files: Vec<_> = files.collect();
+            if let Some(commits) = self.at(point.txid.get()).filter(|commits| !commits.numbers.is_empty()) {
+                require_pages(&files, &commits)?;
+            }
+        }
         Ok(())
     }
 
@@ -142,7 +161,7 @@ impl Truth {
                     Invariant::Exact,
                     format!(
                         "a restore mixes two lineages: {} with commits {:?} over {:?}",
-                        file.place, file.to.0, state.0
+                        file.place, file.to.numbers, state.numbers
                     ),
                 ));
             }
@@ -151,7 +170,7 @@ impl Truth {
         if state.checksum() != checksum {
             return Err(Violation::new(
                 Invariant::Exact,
-                format!("a restore ends at commits {:?}, and its last file says otherwise", state.0),
+                format!("a restore ends at commits {:?}, and its last file says otherwise", state.numbers),
             ));
         }
         if self.at(reached).as_ref() != Some(&state) {
@@ -159,7 +178,7 @@ impl Truth {
                 Invariant::Exact,
                 format!(
                     "a restore to txid {reached} gives commits {:?}, and there was never that state",
-                    state.0
+                    state.numbers
                 ),
             ));
         }
@@ -168,11 +187,26 @@ impl Truth {
                 Invariant::Durable,
                 format!(
                     "a restore ends at txid {reached}, and {least} was acknowledged: commits {:?} are lost",
-                    self.at(least).unwrap_or_default().0
+                    self.at(least).unwrap_or_default().numbers
                 ),
             ));
         }
         Ok(())
+    }
+}
+
+/// What these files, oldest first, hold page by page is what these commits make, and nothing else.
+///
+/// # Errors
+/// It is not.
+pub fn require_pages(files: &[Rc<File>], commits: &Commits) -> Result<Image, Violation> {
+    let of =
+        |what: String| Violation::new(Invariant::Exact, format!("commits {:?}: {what}", commits.numbers));
+    let bytes = files.iter().rev().map(|file| file.bytes.0.as_deref().unwrap_or_default());
+    let rebuilt = rebuild(bytes).map_err(|error| of(format!("they are not restored: {error}")))?;
+    match &commits.image.0 {
+        Some(image) if **image == rebuilt => Ok(rebuilt),
+        Some(_) | None => Err(of("a restore gives other pages".to_owned())),
     }
 }
 

@@ -3,16 +3,22 @@
 use std::fmt;
 use std::rc::Rc;
 
+use lifeboat_replica::claim::Millis;
+use lifeboat_replica::inventory::FileEntry;
 use lifeboat_replica::layout::Level;
 use lifeboat_replica::slot::WriteAnswer;
+use lifeboat_wal::PageSize;
 
 use crate::bucket::{Bucket, Write};
+use crate::content::File;
+use crate::image::Unseen;
 use crate::invariant::Violation;
+use crate::marks::{Mark, Marks};
 use crate::process::{Phase, Process};
 use crate::restoring::Restoring;
 use crate::rules::Rule;
 use crate::search::Space;
-use crate::truth::Truth;
+use crate::truth::{Truth, place_of};
 use crate::visited::fingerprint;
 use crate::volume::Volume;
 
@@ -32,8 +38,29 @@ pub struct World {
     pub power_cuts: u8,
     /// How many restores may begin.
     pub restores: u8,
+    /// How many requests may fail without an effect.
+    pub failed: u8,
+    /// How many commits applications may make while nobody follows them.
+    pub alone: u8,
+    /// How often a follower may lose its read transaction, as one that hung for too long does.
+    pub unpinned: u8,
+    /// What databases are made of; `None` where they are lists of commits, as in every world that is searched.
+    pub pages: Option<Shape>,
     /// The rule that does not hold.
     pub without: Option<Rule>,
+}
+
+/// What databases are made of, and how clocks go, in worlds from a seed.
+#[derive(Clone, Debug)]
+pub struct Shape {
+    /// What commits draw from.
+    pub seed: u64,
+    /// Of every database.
+    pub page_size: PageSize,
+    /// How long snapshots are kept.
+    pub window_ms: i64,
+    /// How far the wall clock of each machine is off, and by how much it jumps with each boot.
+    pub clocks: Vec<(i64, i64)>,
 }
 
 /// What one process does in its life.
@@ -89,10 +116,14 @@ pub struct State {
     pub restoring: Rc<Restoring>,
     /// What may still go wrong.
     pub left: Left,
+    /// The time, in milliseconds since the beginning. It stands still in worlds that are searched.
+    pub now: Millis,
+    /// The rare branches that were reached.
+    pub marks: Unseen<Marks>,
 }
 
 /// What may still go wrong.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Left {
     /// See [`World`].
     pub late: u8,
@@ -104,10 +135,16 @@ pub struct Left {
     pub power_cuts: u8,
     /// See [`World`].
     pub restores: u8,
+    /// See [`World`].
+    pub failed: u8,
+    /// See [`World`].
+    pub alone: u8,
+    /// See [`World`].
+    pub unpinned: u8,
 }
 
 /// How a request fares.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum How {
     /// It arrives and is answered.
     Answered,
@@ -115,10 +152,12 @@ pub enum How {
     Late,
     /// Its list is old: so many of the newest slots are not in it yet.
     Stale(usize),
+    /// It never arrives, and whoever sent it is told that it failed.
+    Failed,
 }
 
 /// One thing that happens.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Step {
     /// A process begins.
     Begin(usize),
@@ -140,8 +179,18 @@ pub enum Step {
     PowerCut(usize, usize, bool),
     /// A late request arrives.
     Arrive(usize),
-    /// A restore goes on by one request.
-    Restore,
+    /// A restore goes on by one request, or a list of it fails.
+    Restore(How),
+    /// A follower looks at the WAL.
+    Look(usize),
+    /// An application commits, and nobody follows it.
+    Alone(usize),
+    /// The application of a machine checkpoints, and perhaps closes its database.
+    Checkpoint(usize, bool),
+    /// The follower of a machine loses its read transaction.
+    Unpin(usize),
+    /// So many milliseconds pass.
+    Pass(u32),
 }
 
 impl State {
@@ -156,7 +205,31 @@ impl State {
             self.net.sort_by_cached_key(fingerprint);
             return Ok(WriteAnswer::Unclear);
         }
+        if how == How::Failed {
+            self.left.failed = self.left.failed.saturating_sub(1);
+            return Ok(WriteAnswer::Unclear);
+        }
         Rc::make_mut(&mut self.bucket).take(&write, &mut self.truth, world.without)
+    }
+
+    /// A rare branch was reached.
+    pub const fn reached(&mut self, mark: Mark) {
+        self.marks.0.insert(mark);
+    }
+
+    /// The wall clock of a machine, in milliseconds since 1970.
+    #[must_use]
+    pub fn wall(&self, world: &World, volume: usize) -> i64 {
+        let clocks = world.pages.as_ref().and_then(|shape| shape.clocks.get(volume));
+        let (off, jump) = clocks.copied().unwrap_or_default();
+        let boots = self.volumes.get(volume).map_or(0, |volume| volume.boots);
+        i64::try_from(self.now).unwrap_or(i64::MAX) + off + jump * i64::from(boots)
+    }
+
+    /// A listed file.
+    #[must_use]
+    pub fn file(&self, file: &FileEntry) -> Option<&Rc<File>> {
+        self.bucket.files.get(&place_of(file))
     }
 
     /// Whether a process works on this machine.
@@ -186,7 +259,12 @@ impl Space for World {
                 crashes: self.crashes,
                 power_cuts: self.power_cuts,
                 restores: self.restores,
+                failed: self.failed,
+                alone: self.alone,
+                unpinned: self.unpinned,
             },
+            now: 0,
+            marks: Unseen::default(),
         }
     }
 
@@ -202,11 +280,14 @@ impl Space for World {
         state.restoring.steps(state, &mut steps);
         if state.left.power_cuts > 0 {
             for (at, volume) in state.volumes.iter().enumerate() {
-                let commits = volume.database.as_ref().map_or(0, |commits| commits.0.len());
+                let commits = volume.database.as_ref().map_or(0, |commits| commits.numbers.len());
                 for keep in volume.durable..=commits {
                     steps.extend([true, false].map(|is_kept| Step::PowerCut(at, keep, is_kept)));
                 }
             }
+        }
+        if self.pages.is_some() {
+            crate::around::steps(self, state, &mut steps);
         }
         steps
     }
@@ -221,7 +302,7 @@ impl Space for World {
             Step::Crash(at) => {
                 say(format_args!("{} dies", name(at)));
                 state.left.crashes -= 1;
-                end(state, at, "killed");
+                end(self, state, at, "killed");
                 Ok(())
             }
             Step::PowerCut(at, keep, is_kept) => {
@@ -229,23 +310,34 @@ impl Space for World {
                 state.left.power_cuts -= 1;
                 for (number, plan) in self.processes.iter().enumerate() {
                     if plan.volume == at && state.processes.get(number).is_some_and(|one| one.is_alive()) {
-                        end(state, number, "without power");
+                        end(self, state, number, "without power");
                     }
                 }
+                let mut is_less = false;
                 if let Some(volume) = state.volumes.get_mut(at) {
+                    is_less = volume.database.as_ref().is_some_and(|commits| commits.numbers.len() > keep);
                     Rc::make_mut(volume).lose_power(keep, is_kept);
+                }
+                if is_less {
+                    state.reached(Mark::CommitsLost);
                 }
                 Ok(())
             }
             Step::Arrive(at) => {
                 let write = state.net.remove(at);
+                state.reached(Mark::LateArrival);
                 say(format_args!("a late request arrives: {write}"));
                 let answer = state.send(self, (*write).clone(), How::Answered)?;
                 say(format_args!("{answer:?}, and nobody hears it"));
                 Ok(())
             }
-            Step::Restore => crate::restoring::go_on(self, state, say),
+            Step::Restore(how) => crate::restoring::go_on(self, state, how, say),
+            Step::Alone(_) | Step::Checkpoint(..) | Step::Pass(_) | Step::Unpin(_) => {
+                crate::around::take(self, state, step, say);
+                Ok(())
+            }
             Step::Begin(at)
+            | Step::Look(at)
             | Step::Ask(at, _, _)
             | Step::Commit(at)
             | Step::Cut(at)
@@ -257,9 +349,24 @@ impl Space for World {
 }
 
 /// A process ends.
-pub fn end(state: &mut State, at: usize, why: &'static str) {
+pub fn end(world: &World, state: &mut State, at: usize, why: &'static str) {
+    let is_deleting = state.processes.get(at).is_some_and(|process| process.is_deleting());
+    if is_deleting {
+        state.reached(Mark::DiedDeleting);
+    }
+    leave(world, state, at);
     if let Some(process) = state.processes.get_mut(at) {
         Rc::make_mut(process).phase = Phase::Ended(why);
+    }
+}
+
+/// A process does not read its database any more.
+pub fn leave(world: &World, state: &mut State, at: usize) {
+    let volume = world.processes.get(at).and_then(|plan| state.volumes.get_mut(plan.volume));
+    if let Some(volume) = volume.filter(|volume| volume.sqlite.0.is_some())
+        && let Some(sqlite) = &mut Rc::make_mut(volume).sqlite.0
+    {
+        sqlite.leave();
     }
 }
 

@@ -16,7 +16,11 @@ use lifeboat_replica::slot::{AfterPut, AfterRead, FoundSlot, after_put, after_re
 use crate::asking::perform;
 use crate::bucket::Write;
 use crate::content::{Commits, File, Place};
+use crate::following::Following;
+use crate::image::Unseen;
 use crate::invariant::{Invariant, Violation};
+use crate::marks::Mark;
+use crate::paging;
 use crate::process::{Phase, push, record};
 use crate::rules::Rule;
 use crate::truth::place_of;
@@ -25,25 +29,29 @@ use crate::world::{How, Plan, State, Step, World, name};
 /// A writer.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Writer {
-    opened: Opened,
+    pub(crate) opened: Opened,
     /// The end of the chain, as far as it knows.
-    end: Base,
+    pub(crate) end: Base,
     /// The newest slot that it stored itself; 0 for none.
     own: u64,
-    flight: Option<Flight>,
+    pub(crate) flight: Option<Flight>,
     /// A slot behind the one in flight; there is none unless a rule is taken out.
     behind: Option<Flight>,
     commits_left: u8,
     derives_left: Vec<Level>,
     prunes_left: u8,
     forgetting: Forgetting,
+    /// What follows the database, where databases have pages.
+    pub(crate) following: Unseen<Option<Box<Following>>>,
+    /// The newest slot with pages that was there when it began.
+    pub(crate) newest_pages: u64,
 }
 
 /// A slot that is to be stored.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Flight {
-    file: Rc<File>,
-    is_reading: bool,
+pub(crate) struct Flight {
+    pub(crate) file: Rc<File>,
+    pub(crate) is_reading: bool,
 }
 
 /// How far a writer is in giving files up.
@@ -60,7 +68,7 @@ enum Forgetting {
 impl Writer {
     /// Behind its claim.
     #[must_use]
-    pub fn begin(opened: Opened, base: Base, plan: &Plan) -> Self {
+    pub fn begin(opened: Opened, base: Base, plan: &Plan, newest_pages: u64) -> Self {
         Self {
             opened,
             end: base,
@@ -71,18 +79,28 @@ impl Writer {
             derives_left: plan.derives.iter().rev().copied().collect(),
             prunes_left: plan.prunes,
             forgetting: Forgetting::Rest,
+            following: Unseen(None),
+            newest_pages,
         }
+    }
+
+    /// Whether it is giving up files just now.
+    #[must_use]
+    pub const fn is_deleting(&self) -> bool {
+        matches!(self.forgetting, Forgetting::Deleting(_))
     }
 
     /// What it may do next.
     pub fn steps(&self, world: &World, state: &State, at: usize, steps: &mut Vec<Step>) {
         let may_cut =
             self.flight.is_none() || (world.without == Some(Rule::OneInFlight) && self.behind.is_none());
-        if self.commits_left > 0 && may_cut {
+        if self.commits_left > 0 && (may_cut || world.pages.is_some()) {
             steps.push(Step::Commit(at));
         }
-        // What the last process left unstored.
-        if self.flight.is_none() && self.has_tail(world, state, at) {
+        if let Some(plan) = world.processes.get(at).filter(|_| world.pages.is_some()) {
+            self.paged_steps(state, (at, plan), steps);
+        } else if self.flight.is_none() && self.has_tail(world, state, at) {
+            // What the last process left unstored.
             steps.push(Step::Cut(at));
         }
         for (number, flight) in [&self.flight, &self.behind].into_iter().enumerate() {
@@ -132,9 +150,22 @@ pub fn act(
     say: &mut dyn FnMut(fmt::Arguments<'_>),
 ) -> Result<Phase, Violation> {
     match *step {
+        Step::Commit(_) if let Some(shape) = &world.pages => {
+            writer.commits_left -= 1;
+            let volume = state.volumes.get_mut(plan.volume);
+            let number = volume.map_or(0, |volume| Rc::make_mut(volume).write(shape, plan.volume));
+            say(format_args!("the application of {} commits {number}", name(at)));
+        }
+        Step::Look(_) => paging::look(world, state, (at, plan), &mut writer, say),
+        Step::Cut(_) if world.pages.is_some() => {
+            paging::cut(world, state, (at, plan), &mut writer, say)?;
+        }
+        Step::Derive(_, how) if world.pages.is_some() => {
+            paging::derive(world, state, (at, plan), &mut writer, how, say)?;
+        }
         Step::Commit(_) => {
             writer.commits_left -= 1;
-            let number = u8::try_from(at * 10).unwrap_or(u8::MAX) + writer.commits_left + 1;
+            let number = u16::try_from(at * 10).unwrap_or(u16::MAX) + u16::from(writer.commits_left) + 1;
             if let Some(volume) = state.volumes.get_mut(plan.volume) {
                 Rc::make_mut(volume).commit(number);
             }
@@ -148,9 +179,17 @@ pub fn act(
             }
         }
         Step::Derive(_, how) => derive(world, state, (at, plan), &mut writer, how, say)?,
-        Step::Prune(_) => prune(world, state, at, &mut writer, say)?,
+        Step::Prune(_) => prune(world, state, (at, plan), &mut writer, say)?,
         Step::Forget(_, how) => forget(world, state, at, &mut writer, how, say)?,
-        Step::Begin(_) | Step::Crash(_) | Step::PowerCut(..) | Step::Arrive(_) | Step::Restore => {}
+        Step::Begin(_)
+        | Step::Crash(_)
+        | Step::PowerCut(..)
+        | Step::Arrive(_)
+        | Step::Restore(_)
+        | Step::Alone(_)
+        | Step::Checkpoint(..)
+        | Step::Unpin(_)
+        | Step::Pass(_) => {}
     }
     Ok(Phase::Writing(Box::new(writer)))
 }
@@ -169,7 +208,7 @@ fn cut(
     let txid = next(before).ok_or_else(|| Violation::new(Invariant::Live, "no txid is left"))?;
     let commits = state.volumes.get(plan.volume).and_then(|volume| volume.database.clone());
     let file = File::with_pages(Place::slot(txid), writer.epoch(), from, commits.unwrap_or_default());
-    say(format_args!("it cuts slot {txid} with commits {:?}", file.to.0));
+    say(format_args!("it cuts slot {txid} with commits {:?}", file.to.numbers));
     let flight = Some(Flight { file: Rc::new(file), is_reading: false });
     if writer.flight.is_none() {
         writer.flight = flight
@@ -180,7 +219,7 @@ fn cut(
 }
 
 /// The state that the chain ends at, as far as the writer knows. Its file says so by a checksum only.
-fn stored(state: &State, writer: &Writer) -> Commits {
+pub(crate) fn stored(state: &State, writer: &Writer) -> Commits {
     let checksum = writer.end.checksum.unwrap_or(Checksum::EMPTY);
     let at_end = state.truth.at(writer.end.txid);
     at_end.filter(|commits| commits.checksum() == checksum).unwrap_or_default()
@@ -204,8 +243,14 @@ fn ask(
     let is_stored = if flight.is_reading {
         say(format_args!("{} reads slot {txid}", name(at)));
         match after_read(flight.file.epoch(), &flight.file.identity(), &found(state, txid)) {
-            AfterRead::Stored => true,
-            AfterRead::Fenced { .. } => return Ok(Some(Phase::Ended("fenced"))),
+            AfterRead::Stored => {
+                state.reached(Mark::OwnSlotFound);
+                true
+            }
+            AfterRead::Fenced { .. } => {
+                state.reached(Mark::Fenced);
+                return Ok(Some(Phase::Ended("fenced")));
+            }
             AfterRead::Halt { epoch } => {
                 return Err(Violation::new(
                     Invariant::OneWriter,
@@ -229,6 +274,9 @@ fn ask(
     };
     if is_stored {
         stored_now(state, plan, writer, &flight.file)?;
+        if world.pages.is_some() {
+            paging::stored(world, state, plan, writer, txid);
+        }
         if let (false, Some(behind)) = (is_behind, writer.behind.take()) {
             writer.flight = Some(behind);
         }
@@ -290,7 +338,7 @@ fn derive(
 fn prune(
     world: &World,
     state: &mut State,
-    at: usize,
+    (at, plan): (usize, &Plan),
     writer: &mut Writer,
     say: &mut dyn FnMut(fmt::Arguments<'_>),
 ) -> Result<(), Violation> {
@@ -301,8 +349,7 @@ fn prune(
     let merged = inventory.files().iter().filter(|file| file.level > Level::CAPTURED);
     // Everything merged is old enough, and every snapshot older than the window.
     let settled = merged.map(|file| file.max.get()).max().unwrap_or(0);
-    let snapshots = inventory.files().iter().filter(|file| file.level == Level::SNAPSHOT);
-    let beginning = snapshots.map(|file| file.max).filter(|max| *max > Txid::FIRST).max();
+    let beginning = paging::beginning(world, state, plan, &inventory);
     let decided = decide(&inventory, &Wish { newest, settled, beginning });
     let decided = match decided {
         Ok(decided) => decided,
@@ -326,6 +373,7 @@ fn prune(
             let Some(first) = state.bucket.files.get(&place_of(&slot)) else { return Ok(()) };
             let copy = Write::Create(Rc::new(first.copy_to(place)));
             state.send(world, copy, How::Answered)?;
+            state.reached(Mark::FirstCopied);
             writer.prunes_left += 1;
         }
         Pruning::Raise(mut floors) => {
@@ -377,6 +425,7 @@ fn forget(
             match step {
                 RaisingStep::Do(action) => Forgetting::Raising(Box::new((raising, action))),
                 RaisingStep::Raised(opened) => {
+                    state.reached(Mark::Raised);
                     writer.opened = opened;
                     let files = state.bucket.list(&Level::ALL);
                     deleting(world, &files, &writer.opened.head)
@@ -385,7 +434,10 @@ fn forget(
                     writer.opened = opened;
                     Forgetting::Rest
                 }
-                RaisingStep::Lost => Forgetting::Lost,
+                RaisingStep::Lost => {
+                    state.reached(Mark::RaiseLost);
+                    Forgetting::Lost
+                }
             }
         }
         Forgetting::Deleting(mut places) => {
