@@ -5,7 +5,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use lifeboat_ltx::Checksum;
-use lifeboat_replica::adoption::{Adoption, Chain, Content, Local, Record, decide};
+use lifeboat_replica::adoption::{Adoption, Chain, Content, Record};
 use lifeboat_replica::claim::Opened;
 use lifeboat_replica::head::Base;
 use lifeboat_replica::slot;
@@ -27,10 +27,11 @@ use crate::places::Place;
 use crate::retry::Trying;
 use crate::watch::Watch;
 use crate::writer::Writer;
-use crate::{adopt, claim, connect, damage, pod};
+use crate::{adopt, claim, connect, pod};
 
 mod storing;
 
+mod adopting;
 mod asleep;
 
 /// The follower of one database.
@@ -352,44 +353,6 @@ impl Follower {
             .spawn(move || capture::run(task, &theirs, &their_orders, &their_reports, &post))
             .map_err(|error| Failure::no_thread(&error))?;
         Ok(Capture { orders: Some(orders), reports, watch })
-    }
-
-    /// Whether this database may be replicated there.
-    fn adopt(&self, database: &OpenedDatabase, chain: &Chain) -> Result<Adoption, Failure> {
-        damage::require_none(self.marks.folder(), &database.file_id)?;
-        let path = &self.database.path;
-        let local = Local::Present {
-            content: database.content,
-            file_id: database.file_id.clone(),
-            record: self.marks.record()?,
-        };
-        match decide(&local, chain, &marks::boot_id()?) {
-            known @ (Adoption::Initial | Adoption::Same | Adoption::Continues) => Ok(known),
-            Adoption::Behind => Err(Failure::refused(
-                Reason::Diverged,
-                format!(
-                    "{} is an older state of what {} holds; restore it first: lifeboat restore --force -o {0} {1}",
-                    path.display(),
-                    self.database.location
-                ),
-            )),
-            Adoption::Diverged => Err(self.diverged()),
-            Adoption::FirstStart | Adoption::Restore => {
-                Err(Failure::bug("an open database was taken for absent"))
-            }
-        }
-    }
-
-    fn diverged(&self) -> Failure {
-        let (path, location) = (self.database.path.display(), &self.database.location);
-        Failure::refused(
-            Reason::Diverged,
-            format!(
-                "{path} is not a continuation of what {location} holds. Choose: (1) keep the bucket's: move the local \
-                 file away and `lifeboat restore -o {path} URL`; (2) keep the local one: replicate it to another, empty \
-                 prefix; (3) look at both: `lifeboat restore -o /tmp/bucket.db URL` and compare"
-            ),
-        )
     }
 
     fn begin(
