@@ -6,10 +6,12 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use lifeboat_ltx::Txid;
 
+mod forks;
 mod import;
 mod lists;
 mod verify;
 
+pub use forks::{ForkAgainst, ForkRestoreArgs, ForkShowArgs, ForksListArgs, ForksVerb};
 pub use import::{ImportArgs, ImportFormat};
 pub use lists::{CompletionsArgs, ConfigCheckArgs, ConfigVerb, DatabasesArgs, LevelChoice, LtxArgs, ManArgs};
 pub use verify::{VerifyArgs, VerifyLevel};
@@ -73,6 +75,12 @@ pub enum Command {
     /// anything is wrong; every wrong thing is named.
     #[command(after_long_help = verify::VERIFY_EXAMPLES)]
     Verify(VerifyArgs),
+    /// Look at forks: databases that lost their replica to another writer.
+    ///
+    /// A writer that finds out that another one took over saves what it has beside the replica. Nothing of that is merged: a person
+    /// looks at it, and takes what is missed.
+    #[command(subcommand)]
+    Forks(ForksVerb),
     /// Rebuild a database from what Litestream has stored, 0.3 or 0.5.
     ///
     /// Says which of its formats was found. The file appears whole, or not at all; what is damaged is named, and never taken for

@@ -7,6 +7,8 @@ use std::time::Instant;
 pub struct Backlog {
     /// Bytes of it, as they stand in the WAL.
     pub bytes: u64,
+    /// How many transactions, as far as that is known: without a WAL only that there was one or more.
+    pub commits: u64,
     /// When the oldest of it was found.
     pub since: Option<Instant>,
 }
@@ -18,8 +20,9 @@ impl Backlog {
     }
 
     /// More was found.
-    pub fn add(&mut self, bytes: u64) {
+    pub fn add(&mut self, bytes: u64, commits: u64) {
         self.bytes += bytes;
+        self.commits += commits;
         if bytes > 0 {
             self.begin();
         }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use lifeboat_replica::head::Base;
 use lifeboat_store::Requests;
 use lifeboat_wal::sqlite_version::SqliteVersion;
-use lifeboat_wire::{DatabaseStatus, Position, PruneFailures, Status};
+use lifeboat_wire::{AtStake, DatabaseStatus, Position, PruneFailures, Status};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::DatabaseConfig;
@@ -345,6 +345,11 @@ impl Post {
     /// The database is not simply well.
     pub fn troubled(&self, failure: &Failure) {
         self.write(|entry| entry::tell(&mut entry.status, failure));
+    }
+
+    /// The replica is lost to another writer, and so much could not be stored.
+    pub fn lost(&self, transactions: Option<u64>, fork: Option<String>) {
+        self.write(|entry| entry.status.at_stake = Some(AtStake { transactions, fork }));
     }
 
     /// What is wrong that keeps no commit from being stored, so that no stored slot says it is over; `None` when it is.

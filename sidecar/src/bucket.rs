@@ -26,9 +26,11 @@ use crate::pod;
 use crate::slot_file::SlotFile;
 use crate::streaming::StreamedSlot;
 
+mod forks;
 mod history;
 
 pub use self::history::FileEnds;
+use self::history::created;
 
 /// One replica and the store it is in.
 #[derive(Clone, Debug)]

@@ -73,6 +73,8 @@ pub enum Order {
     Sync(u64),
     /// Store what is there, then end.
     Finish,
+    /// Nothing can be stored any more, and nobody can commit: look once more, then end.
+    Halt,
 }
 
 /// How a slot is sent that is too large for memory.
@@ -129,6 +131,11 @@ pub enum Report {
     Finished,
     /// Everything is stored, nothing happens, and another database needs the place: this one was closed.
     Asleep,
+    /// After the order to halt: everything committed was seen, and so many transactions of it are in no slot that is proved.
+    Halted {
+        /// How many, as far as they can be counted.
+        commits: u64,
+    },
     /// Another file stands in the place of the one that was followed.
     Replaced,
     /// The database cannot be followed any more.
@@ -212,6 +219,7 @@ struct Capture<'a> {
     waiting: Backlog,
     flying: Backlog,
     finish: Finish,
+    is_halting: bool,
     watch: &'a Arc<Watch>,
     pace: Pace,
     /// When commits were last seen.
@@ -251,6 +259,7 @@ impl<'a> Capture<'a> {
             waiting: Backlog::default(),
             flying: Backlog::default(),
             finish: Finish::No,
+            is_halting: false,
             watch,
             pace: Pace::new(),
             news_at: Instant::now(),
@@ -278,6 +287,9 @@ impl<'a> Capture<'a> {
             }
             self.take_orders(orders, reports)?;
             let is_current = self.look()?;
+            if self.is_halting && is_current {
+                return Ok(Report::Halted { commits: self.waiting.commits + self.flying.commits });
+            }
             if self.is_lost {
                 return Ok(Report::Replaced);
             }
@@ -343,6 +355,7 @@ impl<'a> Capture<'a> {
                 self.flush.hurry();
                 self.finish = Finish::Wanted;
             }
+            Order::Halt => self.is_halting = true,
         }
         Ok(())
     }
@@ -377,7 +390,7 @@ impl<'a> Capture<'a> {
         }
         match self.database.follow(&mut self.dirty) {
             Ok(Followed::Continued(gained)) => {
-                self.waiting.add(gained.bytes);
+                self.waiting.add(gained.bytes, gained.commits);
                 self.derived.committed(gained.bytes);
                 if gained.frames > 0 {
                     self.pace.news(gained.frames);

@@ -24,8 +24,16 @@ pub struct Written {
 ///
 /// # Errors
 /// [`Failure`]; then it may be there or not, and if it is, it is true.
-pub async fn write(bucket: &Bucket, mut file: DerivedFile) -> Result<Written, Failure> {
+pub async fn write(bucket: &Bucket, file: DerivedFile) -> Result<Written, Failure> {
     let key = bucket.file_key(file.job.level, file.job.name);
+    write_to(bucket, key, file).await
+}
+
+/// The same under another key than that of its name.
+///
+/// # Errors
+/// As [`write()`].
+pub async fn write_to(bucket: &Bucket, key: String, mut file: DerivedFile) -> Result<Written, Failure> {
     let cancelled = file.cancelled.clone();
     let mut sending = Sending { bucket, key: &key, upload: None, parts: Vec::new() };
     let sent = tokio::select! {

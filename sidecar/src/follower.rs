@@ -33,6 +33,7 @@ mod storing;
 
 mod adopting;
 mod asleep;
+mod fenced;
 
 /// The follower of one database.
 #[derive(Debug)]
@@ -153,7 +154,13 @@ impl Follower {
 
     async fn follow_once(&self, trying: &mut Trying) -> Result<Ended, Failure> {
         let started = tokio::select! {
-            started = self.start_in_turn() => started?,
+            started = self.start_in_turn() => match started {
+                // On a bare machine nothing was written, and whoever reads the failure decides.
+                Err(failure) if failure.exit == Exit::Fenced && pod::is_pod() => {
+                    return Err(Box::pin(self.lose_at_the_start(failure)).await);
+                }
+                started => started?,
+            },
             () = self.gave_up_starting(), if !pod::is_pod() => {
                 return Err(Failure::unavailable("stopped before it could begin; nothing new was stored"));
             }
@@ -191,6 +198,7 @@ impl Follower {
     /// a machine without one, or with a wrong one, takes the replica from nobody.
     async fn start(&self) -> Result<Option<(Writer, Capture)>, Failure> {
         let lock = self.marks.lock(self.shared.config.handover_timeout).await?;
+        self.marks.require_not_fenced()?;
         let bucket = self.shared.stores.open(&self.database.location, connect::Folder::Create).await?;
         let mut trying = Trying::forever();
         if self.shared.config.adopt {
@@ -214,7 +222,7 @@ impl Follower {
             said: None,
             unsaid: 0,
             is_swept: false,
-            _lock: lock,
+            lock: Arc::new(lock),
         };
         self.begin(&database, &writer, base, adoption)?;
         Ok(Some((writer, database.capture)))
@@ -322,6 +330,7 @@ impl Follower {
                     | Report::Streamed(_)
                     | Report::Derived(_)
                     | Report::Replaced
+                    | Report::Halted { .. }
                     | Report::Asleep,
                 )
                 | None => {
@@ -366,6 +375,7 @@ impl Follower {
         let first = slot::next(base.txid).ok_or_else(|| Failure::bug("no txid is left"))?;
         // Before the first slot: whoever is killed right after storing it must know the file again.
         self.marks.write_record(&self.record(writer, base))?;
+        self.marks.remove_fenced()?;
         if database.is_known {
             self.post.stored(position(base, Some(jiff::Timestamp::now())));
         }
@@ -407,7 +417,7 @@ impl Follower {
                         Some(Report::Replaced) => return Ok(Some(Ended::Replaced)),
                         Some(Report::Asleep) => return Ok(None),
                         Some(Report::Failed(failure)) => return Err(failure),
-                        Some(Report::Waiting(_) | Report::Opened { .. }) => continue,
+                        Some(Report::Waiting(_) | Report::Opened { .. } | Report::Halted { .. }) => continue,
                         None => return Err(Failure::bug("the capture thread is gone")),
                     };
                     // First what was demanded meanwhile: then one next slot is enough for all of it.

@@ -13,6 +13,7 @@
 //! | [`board`], [`measures`], [`metrics`], [`demand`], [`http`], [`answer`], [`socket`] | what is said of it and asked of it |
 //! | [`store_now`], [`show`], [`ctl`] | whoever asks: `lifeboat sync`, `lifeboat status`, the probes |
 //! | [`configured`], [`files`], [`manual`], [`table`] | what lists and explains: databases, config, files of a replica, pages |
+//! | [`fork`], [`forks`] | a database that lost its replica is saved; whoever looks at it afterwards |
 //! | [`verify`] | whoever wants to know whether a replica is sound |
 //! | [`store_check`] | whoever chooses a bucket: `lifeboat store check` |
 //! | [`disk`], [`clock`], [`blocking`], [`shutdown`] | files, times and threads, and how it stops |
@@ -48,6 +49,8 @@ pub mod files;
 pub mod first_view;
 pub mod fleet;
 pub mod follower;
+pub mod fork;
+pub mod forks;
 pub mod handover;
 mod history;
 pub mod http;

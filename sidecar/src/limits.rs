@@ -1,12 +1,14 @@
 //! What all followers of the process share: the watcher, the ways to the stores, and what there is only so much of.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use lifeboat_store::Requests;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 
 use crate::config::Config;
 use crate::connect::Stores;
+use crate::database::WriteLock;
+use crate::marks::Lock;
 use crate::places::Places;
 use crate::watch::Watcher;
 
@@ -21,12 +23,23 @@ pub struct Shared {
     pub places: Arc<Places>,
     /// Ways to the stores.
     pub stores: Stores,
+    /// Databases that lost their replica: nobody commits to them any more, for as long as this process lives.
+    held: Mutex<Vec<Held>>,
     starts: Semaphore,
     uploads: Arc<Semaphore>,
     /// Turns to write merged files: few, because each may have some parts in memory, and nobody waits for one.
     pub merges: Arc<Semaphore>,
     /// Large uploads need one of these too, so that they leave room for small ones.
     large_uploads: Arc<Semaphore>,
+}
+
+/// What keeps others from a database that lost its replica: the application from writing, other processes of ours from it.
+#[derive(Debug)]
+pub struct Held {
+    /// SQLite's write lock, taken back when this goes.
+    pub writers: Arc<WriteLock>,
+    /// The right to the database on this machine.
+    pub machine: Arc<Lock>,
 }
 
 /// The turn to upload one slot; over when dropped.
@@ -45,12 +58,18 @@ impl Shared {
             watcher,
             places: Places::new(config.max_open_databases),
             stores: Stores::counting(requests),
+            held: Mutex::default(),
             starts: Semaphore::new(STARTS_MAX),
             uploads: Arc::new(Semaphore::new(uploads)),
             large_uploads: Arc::new(Semaphore::new(uploads.div_ceil(2))),
             merges: Arc::new(Semaphore::new(uploads.div_ceil(4))),
             config,
         }
+    }
+
+    /// Keeps a database's writers out for as long as this process lives.
+    pub fn hold(&self, held: Held) {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner).push(held);
     }
 
     /// Waits for the turn to start: claims are several requests each, and thousands must not be made at once. Whoever takes

@@ -3,11 +3,11 @@
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
-use lifeboat::args::{Cli, Command, ConfigVerb, StoreVerb};
+use lifeboat::args::{Cli, Command, ConfigVerb, ForksVerb, StoreVerb};
 use lifeboat::exit::{Exit, Failure};
 use lifeboat::{
-    configured, ctl, files, import, manual, replicate, restore, show, spelling, store_check, store_now,
-    telemetry, verify,
+    configured, ctl, files, forks, import, manual, replicate, restore, show, spelling, store_check,
+    store_now, telemetry, verify,
 };
 
 fn main() -> ExitCode {
@@ -32,6 +32,9 @@ async fn run(command: Command) -> Result<u8, Failure> {
         Command::Status(args) => show::run(&args).await,
         Command::Import(args) => import::run(&args).await,
         Command::Verify(args) => verify::run(&args).await,
+        Command::Forks(ForksVerb::List(args)) => forks::list(&args).await,
+        Command::Forks(ForksVerb::Show(args)) => forks::show(&args).await,
+        Command::Forks(ForksVerb::Restore(args)) => forks::restore(&args).await,
         Command::Databases(args) => configured::list(&args),
         Command::Ltx(args) => files::run(&args).await,
         Command::Config(ConfigVerb::Check(args)) => configured::check(&args).await,

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use lifeboat_replica::adoption::{Chain, Record};
+use lifeboat_replica::fork::FencedMark;
 use rustix::fs::{FlockOperation, flock};
 
 use crate::board::Post;
@@ -142,6 +143,55 @@ impl Marks {
         trying.worked();
     }
 
+    /// What a fenced writer left here; `None` where there is nothing.
+    ///
+    /// # Errors
+    /// Refused when it cannot be read or understood: it is not absent then.
+    pub fn fenced(&self) -> Result<Option<FencedMark>, Failure> {
+        let path = self.folder.join(FENCED);
+        let bytes = disk::read_if_exists(&path).map_err(|error| self.unwritable(&error))?;
+        let wrong = |error: serde_json::Error| {
+            let what = format!("{}: {error}; delete it to let this pod claim the replica", path.display());
+            Failure::refused(Reason::SealedByNewerEpoch, what)
+        };
+        bytes.map(|bytes| serde_json::from_slice(&bytes).map_err(wrong)).transpose()
+    }
+
+    /// Refuses to claim where this very pod lost the replica before: two restart loops would duel for ever.
+    ///
+    /// # Errors
+    /// Fenced; refused when the mark cannot be read.
+    pub fn require_not_fenced(&self) -> Result<(), Failure> {
+        let Some(mark) = self.fenced()? else { return Ok(()) };
+        if mark.forbids(&pod::new_owner()?.pod_uid) {
+            return Err(Failure::fenced(format!(
+                "this pod lost the replica before, and does not take it back by itself: {}",
+                mark.message
+            )));
+        }
+        Ok(())
+    }
+
+    /// Leaves the mark of a fenced writer.
+    ///
+    /// # Errors
+    /// Refused when the folder cannot be written.
+    pub fn write_fenced(&self, mark: &FencedMark) -> Result<(), Failure> {
+        let json = serde_json::to_vec_pretty(mark).map_err(|error| Failure::bug(error.to_string()))?;
+        disk::replace(&self.folder.join(FENCED), &json).map_err(|error| self.unwritable(&error))
+    }
+
+    /// Takes that mark away: this process has the replica.
+    ///
+    /// # Errors
+    /// Refused when the folder cannot be written.
+    pub fn remove_fenced(&self) -> Result<(), Failure> {
+        match std::fs::remove_file(self.folder.join(FENCED)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(self.unwritable(&error)),
+            Ok(()) | Err(_) => Ok(()),
+        }
+    }
+
     fn unwritable(&self, error: &io::Error) -> Failure {
         let folder = self.folder.display();
         if error.kind() == io::ErrorKind::StorageFull {
@@ -154,6 +204,8 @@ impl Marks {
         )
     }
 }
+
+const FENCED: &str = "fenced.json";
 
 /// Names the present boot of this machine.
 ///

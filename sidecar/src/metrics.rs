@@ -61,6 +61,7 @@ struct Line {
     position_time: Option<f64>,
     epoch: Option<u64>,
     fenced: u64,
+    at_stake: u64,
     /// Whether the application has an SQLite that can lose commits.
     race: u64,
     unmerged: u64,
@@ -105,6 +106,7 @@ impl Line {
             position_time: time.map(|time| time.as_duration().as_secs_f64()),
             epoch: status.epoch,
             fenced: u64::from(status.verdict == Some(Verdict::Fence)),
+            at_stake: status.at_stake.as_ref().and_then(|at_stake| at_stake.transactions).unwrap_or(0),
             race: u64::from(status.has_wal_reset_race),
             unmerged: u64::from(status.merge_failures),
             unpruned: status.prune_failures.as_ref().map_or(0, |failures| u64::from(failures.count)),
@@ -132,6 +134,7 @@ impl Line {
             position_time: None,
             epoch: None,
             fenced: self.fenced + other.fenced,
+            at_stake: self.at_stake + other.at_stake,
             race: self.race + other.race,
             unmerged: self.unmerged + other.unmerged,
             unpruned: self.unpruned + other.unpruned,
@@ -201,6 +204,8 @@ impl Scrape {
         )?;
         let help = "1 when another writer took the replica over and nothing is stored any more.";
         gauge(encoder, "fenced", help, None, of(|line| Some(float(line.fenced))))?;
+        let help = "Transactions that a fenced writer could not store: they are in the local database, and in a fork.";
+        gauge(encoder, "fenced_transactions", help, None, of(|line| Some(float(line.at_stake))))?;
         let help = "1 when the application's SQLite can lose commits in a race of its checkpoints.";
         gauge(encoder, "wal_reset_race", help, None, of(|line| Some(float(line.race))))?;
         let help = "Attempts in a row to merge slots that came to nothing.";

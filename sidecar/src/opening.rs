@@ -69,7 +69,7 @@ pub fn open(
         };
         match orders.try_recv() {
             Ok(Order::Finish) => is_last = true,
-            Err(TryRecvError::Disconnected) => return Ok(None),
+            Err(TryRecvError::Disconnected) | Ok(Order::Halt) => return Ok(None),
             Ok(
                 Order::Begin(_)
                 | Order::Stored { .. }

@@ -74,6 +74,7 @@ async fn prepare(
     let trying = &mut Trying::lasting(patience);
     let marks = Marks::beside(&database.path);
     let _lock = marks.lock(config.handover_timeout).await?;
+    marks.require_not_fenced()?;
     rebuild::remove_leftovers(&database.path);
     let bucket = connect::open(&database.location, connect::Folder::Create).await?;
     let claimant = claim::claimant(database.sync_interval, config.handover_timeout, false, None)?;

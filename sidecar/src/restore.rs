@@ -24,7 +24,7 @@ mod pages;
 mod source;
 
 pub(crate) use attempt::digest;
-pub use attempt::{How, Wanted, restore};
+pub use attempt::{How, Wanted, restore, restore_whole};
 pub use gather::WHOLE_BYTES_MAX;
 pub(crate) use pages::failed;
 pub(crate) use source::{Source, damaged};

@@ -76,7 +76,7 @@ pub(crate) fn judge(slot: &SlotFile, found: &FoundSlot) -> Result<Attempt, Failu
         AfterRead::Stored => Ok(Attempt::Stored),
         AfterRead::Fenced { by: Some(epoch) } => Err(Failure::fenced(format!(
             "slot {txid} belongs to epoch {epoch} and not to ours, {mine}: another writer took the replica over; \
-             this one has stopped, its unstored commits are only in the local database"
+             this one has stopped"
         ))),
         AfterRead::Fenced { by: None } => Err(Failure::fenced(format!(
             "slot {txid} was created and removed by another writer; this one, epoch {mine}, has stopped"

@@ -1,5 +1,6 @@
 //! The right to write one replica, from the claim to the orderly end.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use lifeboat_replica::adoption::Chain;
@@ -27,7 +28,8 @@ pub(crate) struct Writer {
     pub(crate) unsaid: u64,
     /// Whether what killed processes left of large slots was looked for.
     pub(crate) is_swept: bool,
-    pub(crate) _lock: Lock,
+    /// The right to the database on this machine.
+    pub(crate) lock: Arc<Lock>,
 }
 
 impl Writer {

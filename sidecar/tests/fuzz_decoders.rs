@@ -98,6 +98,7 @@ impl Seeds {
             target("object_name", lifeboat_replica::layout::fuzz_object_name, object_names()),
             target("config", fuzz_config, configs()),
             target("head", lifeboat_replica::head::fuzz_head, vec![head]),
+            target("fork_note", lifeboat_replica::fork::fuzz_note, fork_notes()),
             target("page_log", lifeboat_replica::page_log::fuzz_page_log, self.page_logs()),
         ]
     }
@@ -132,6 +133,16 @@ fn object_names() -> Vec<Vec<u8>> {
 }
 
 /// Whatever a config file holds, it is understood or refused.
+fn fork_notes() -> Vec<Vec<u8>> {
+    let owner = r#"{"nonce": "00", "cluster": "", "namespace": "", "name": "host", "podUID": ""}"#;
+    let note = format!(
+        r#"{{"formatVersion": 1, "why": "fenced", "savedMs": 1, "owner": {owner}, "lineage": "l", "base": {{"txid": 4}},
+            "transactions": 2, "pageCount": 3, "pageSize": 4096, "checksum": "9fffffffffffffff", "bytes": 9000}}"#
+    );
+    lifeboat_replica::fork::Note::decode(note.as_bytes()).unwrap();
+    vec![note.into_bytes()]
+}
+
 fn fuzz_config(bytes: &[u8]) {
     if let Ok(text) = std::str::from_utf8(bytes) {
         let _ = Config::parse(text);

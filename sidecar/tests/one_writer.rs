@@ -40,7 +40,7 @@ fn the_writer_that_was_overtaken_stops_for_good_with_code_3_and_says_so() {
     let place = Place::new();
     place.open("app.db").execute_batch(TABLE).unwrap();
     let (db, url) = (place.text("app.db"), place.url("replica"));
-    let first = place.start(&["replicate", &db, &url], "stored");
+    let first = place.start(&["replicate", &db, &url], "stored txid");
     // The same database, as another machine would have it after a restore.
     place.run(&["restore", "-o", &place.text("copy.db"), &url]).says(0, &[]);
     let second = place.start(&["replicate", &place.text("copy.db"), &url], "following");

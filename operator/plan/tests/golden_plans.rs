@@ -159,6 +159,7 @@ fn main_status() -> DatabaseStatus {
         prune_failures: None,
         sqlite_version: None,
         has_wal_reset_race: false,
+        at_stake: None,
         verdict: None,
         reason: None,
         message: String::new(),

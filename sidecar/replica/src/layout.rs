@@ -3,7 +3,11 @@
 //! Keys are relative to the replica's prefix. Litestream uses two spellings, one in S3 and one in a directory, and we
 //! keep both, so that it can restore what we store.
 
+mod forks;
+
 use lifeboat_ltx::{FileName, Txid};
+
+pub use self::forks::{FORKS_PREFIX, ForkName, meant};
 
 /// Which of Litestream's two spellings a store uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,6 +92,9 @@ impl Layout {
 #[doc(hidden)]
 pub fn fuzz_object_name(bytes: &[u8]) {
     let Ok(key) = std::str::from_utf8(bytes) else { return };
+    if let Some(name) = ForkName::of_note(key) {
+        assert_eq!(name.note_key(), key, "BUG: one fork has two names");
+    }
     for layout in [Layout::Bucket, Layout::Directory] {
         for level in Level::ALL {
             if let Some(name) = layout.parse_file_key(level, key) {

@@ -8,6 +8,7 @@
 //! | [`slot`] | what the answer to the upload of a slot means |
 //! | [`adoption`] | whether the database on this machine continues what the bucket holds |
 //! | [`foreign`] | what of a replica that another program has written may be counted on |
+//! | [`fork`] | what a writer saves that lost the replica, and whether it may claim again |
 //! | [`litestream_03`] | which objects of a replica of Litestream 0.3 lead to a state |
 //! | [`inventory`], [`restore`] | which files lead to a restore target |
 //! | [`dirty_pages`] | which pages the next slot must carry |
@@ -29,6 +30,7 @@ pub mod dirty_pages;
 pub mod epoch;
 pub mod flush;
 pub mod foreign;
+pub mod fork;
 pub mod head;
 pub mod inventory;
 pub mod layout;

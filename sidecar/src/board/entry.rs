@@ -47,6 +47,7 @@ impl Entry {
             prune_failures: None,
             sqlite_version: None,
             has_wal_reset_race: false,
+            at_stake: None,
             verdict: None,
             reason: None,
             message: String::new(),

@@ -148,7 +148,7 @@ impl Bucket {
     }
 }
 
-fn created(written: Result<ETag, StoreError>) -> Result<(), Failure> {
+pub(super) fn created(written: Result<ETag, StoreError>) -> Result<(), Failure> {
     match written {
         Ok(_) | Err(StoreError::Exists { .. }) => Ok(()),
         Err(error) => Err(error.into()),

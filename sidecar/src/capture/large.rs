@@ -207,6 +207,7 @@ impl Capture<'_> {
         self.large.gave_up(is_spooled);
         let flying = std::mem::take(&mut self.flying);
         self.waiting.bytes += flying.bytes;
+        self.waiting.commits += flying.commits;
         self.waiting.since = flying.since.or(self.waiting.since);
         if self.finish == Finish::Cut {
             self.finish = Finish::Wanted;

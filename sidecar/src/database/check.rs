@@ -68,11 +68,15 @@ pub(crate) fn syntax_error(sql: &str) -> Option<String> {
         .then_some(said)
 }
 
-fn open(path: &Path) -> rusqlite::Result<Connection> {
-    let name = path.to_string_lossy();
-    let uri = format!("file:{}?mode=ro&immutable=1", utf8_percent_encode(&name, NOT_IN_A_URI));
+pub(super) fn open(path: &Path) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
-    Connection::open_with_flags(uri, flags)
+    Connection::open_with_flags(uri(path), flags)
+}
+
+/// How SQLite opens a file that rests, and leaves everything beside it as it is.
+pub(super) fn uri(path: &Path) -> String {
+    let name = path.to_string_lossy();
+    format!("file:{}?mode=ro&immutable=1", utf8_percent_encode(&name, NOT_IN_A_URI))
 }
 
 fn ask(path: &Path, pragma: &str) -> rusqlite::Result<Vec<String>> {

@@ -1,6 +1,6 @@
 //! A view that outlives the call: another thread reads it while the database is followed on.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 
 use lifeboat_replica::audit::Extent;
@@ -25,8 +25,8 @@ pub struct DetachedView {
     page_size: PageSize,
     is_all_in_file: bool,
     still_dirty: DirtyPages,
-    /// A committed state of the WAL that the view shows, or that is a little older.
-    header: IndexHeader,
+    /// A committed state of the WAL that the view shows, or that is a little older, where somebody looked.
+    header: Option<IndexHeader>,
     /// Whether the view shows just that state.
     is_exact: bool,
     /// Ends with the view, after its read transaction, and tells whoever asks.
@@ -46,6 +46,23 @@ impl ViewFromOutside {
 }
 
 impl DetachedView {
+    /// A view of a database to which nobody can commit as long as it is open: the caller sees to that.
+    pub(super) fn of_resting(path: &Path, page_size: PageSize) -> Result<Self, DatabaseError> {
+        let pin = Pin::open(path)?;
+        pin.begin(path)?;
+        let (path, still_dirty) = (path.to_owned(), DirtyPages::new());
+        Ok(Self {
+            pin,
+            path,
+            page_size,
+            is_all_in_file: false,
+            still_dirty,
+            header: None,
+            is_exact: false,
+            open: Arc::new(()),
+        })
+    }
+
     /// The pages of this view.
     ///
     /// # Errors
@@ -64,7 +81,7 @@ impl DetachedView {
     /// From where this view can be followed: it is at least as new as the place. `None` where the file cannot be looked at.
     #[must_use]
     pub fn anchor(&self) -> Option<Anchor> {
-        resume::anchor_at(&self.header, &self.path)
+        self.header.as_ref().and_then(|header| resume::anchor_at(header, &self.path))
     }
 
     /// Whether it shows exactly what `older` shows, which was opened before it: so it is if nothing was committed from before
@@ -103,7 +120,7 @@ impl WalDatabase {
         // Nothing can be copied into the file, nor cut off it, past the view.
         let is_all_in_file = self.read_index()?.is_backfilled();
         let (path, page_size, open) = (self.path.clone(), self.page_size, Arc::new(()));
-        let is_exact = header == newest;
+        let (is_exact, header) = (header == newest, Some(header));
         let view = DetachedView { pin, path, page_size, is_all_in_file, still_dirty, header, is_exact, open };
         self.detached.push(view.from_outside());
         Ok(view)

@@ -28,6 +28,7 @@ pub(crate) mod check;
 mod connection;
 mod copying;
 mod detached;
+pub(crate) mod difference;
 mod error;
 mod file_system;
 mod follower;
@@ -42,6 +43,7 @@ mod settling;
 mod unfinished;
 mod untouched;
 mod view;
+mod write_lock;
 
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -72,6 +74,7 @@ pub use error::DatabaseError;
 pub use hot_journal::roll_back;
 pub use readable_copy::{ReadableCopy, Step};
 pub use view::{Pages, View};
+pub use write_lock::WriteLock;
 
 /// A database in WAL mode that we follow.
 #[derive(Debug)]

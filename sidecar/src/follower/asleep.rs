@@ -7,7 +7,7 @@ use lifeboat_replica::slot;
 
 use super::{Capture, Ended, Follower};
 use crate::capture::{Begin, Order};
-use crate::exit::Failure;
+use crate::exit::{Exit, Failure};
 use crate::watch::Watch;
 use crate::writer::Writer;
 
@@ -19,8 +19,13 @@ impl Follower {
         mut capture: Capture,
     ) -> Result<Ended, Failure> {
         loop {
-            if let Some(ended) = Box::pin(self.store_all(writer, &mut capture)).await? {
-                return Ok(ended);
+            match Box::pin(self.store_all(writer, &mut capture)).await {
+                Ok(Some(ended)) => return Ok(ended),
+                Ok(None) => {}
+                Err(failure) if failure.exit == Exit::Fenced => {
+                    return Err(Box::pin(self.lose(writer, &mut capture, failure)).await);
+                }
+                Err(failure) => return Err(failure),
             }
             tracing::debug!("{}: asleep", self.database.name);
             self.post.falls_asleep();

@@ -10,7 +10,7 @@ use lifeboat_replica::inventory::{FileEntry, Inventory};
 use lifeboat_replica::layout::Level;
 use lifeboat_replica::restore::detour::Detour;
 use lifeboat_replica::restore::time::TimeSearch;
-use lifeboat_replica::restore::{RestorePlan, Target};
+use lifeboat_replica::restore::{RestorePlan, Target, plan_latest};
 use lifeboat_wire::Reason;
 
 use super::gather::gather;
@@ -100,6 +100,22 @@ pub async fn restore(bucket: &Bucket, output: &Path, how: &How) -> Result<Option
         detour.suspect(failure.suspects.clone(), &failure.message);
         first = Some(Failure { suspects: Vec::new(), ..failure });
     }
+}
+
+/// Restores a database out of one file that holds all of it, wherever in the bucket that lies.
+///
+/// # Errors
+/// [`Failure`]; then `output` is as it was.
+pub async fn restore_whole(
+    bucket: &Bucket,
+    file: FileEntry,
+    output: &Path,
+    how: &How,
+) -> Result<Restored, Failure> {
+    let begun = Instant::now();
+    let plan = plan_latest(&Inventory::new(vec![file], None)).map_err(unreachable)?;
+    let restored = attempt(bucket, plan, output, None, how).await.map_err(|failure| failure.about(bucket))?;
+    Ok(Restored { seconds: begun.elapsed().as_secs_f64(), ..restored })
 }
 
 /// Why there is no plan. Where files were found damaged, that is what counts.

@@ -13,7 +13,7 @@ mod termination;
 
 pub use answer::{NotSynced, Synced};
 pub use reason::{Reason, Verdict};
-pub use status::{DatabaseStatus, LostSpan, Position, PruneFailures, Status};
+pub use status::{AtStake, DatabaseStatus, LostSpan, Position, PruneFailures, Status};
 pub use termination::{DatabaseOutcome, Outcome, Step, Termination};
 
 /// The TCP port of the sidecar's status endpoint in a pod.

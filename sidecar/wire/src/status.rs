@@ -62,6 +62,9 @@ pub struct DatabaseStatus {
     /// Whether that SQLite can lose commits in a rare race of its own checkpoints.
     #[serde(default)]
     pub has_wal_reset_race: bool,
+    /// What a writer that lost the replica could not store; absent for one that did not lose it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at_stake: Option<AtStake>,
     /// What must be done; null when the database is well.
     pub verdict: Option<Verdict>,
     /// Why; null when the database is well.
@@ -69,6 +72,16 @@ pub struct DatabaseStatus {
     /// One line for humans; empty when the database is well.
     #[serde(default)]
     pub message: String,
+}
+
+/// What was committed beside the replica: it is in the local database, and in a fork once that is saved.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AtStake {
+    /// How many transactions; null for unknown.
+    pub transactions: Option<u64>,
+    /// The fork that they are saved in, as `lifeboat forks show` takes it; null before that.
+    pub fork: Option<String>,
 }
 
 /// Attempts in a row to delete what nothing needs that came to nothing. Nothing is lost by it; the bucket grows.
@@ -138,6 +151,7 @@ mod tests {
                     }),
                     sqlite_version: Some("3.45.1".to_owned()),
                     has_wal_reset_race: true,
+                    at_stake: None,
                     verdict: None,
                     reason: None,
                     message: String::new(),
@@ -161,6 +175,7 @@ mod tests {
                     prune_failures: None,
                     sqlite_version: None,
                     has_wal_reset_race: false,
+                    at_stake: None,
                     verdict: Some(Verdict::Retry),
                     reason: Some(Reason::StoreUnavailable),
                     message: "bucket shop at http://s3.lab.local:7070: connection refused".to_owned(),
@@ -172,6 +187,13 @@ mod tests {
     #[test]
     fn the_status_is_spelled_as_documented() {
         insta::assert_snapshot!(serde_json::to_string_pretty(&example()).unwrap());
+    }
+
+    #[test]
+    fn what_is_at_stake_is_spelled_as_documented() {
+        let at_stake = AtStake { transactions: Some(3), fork: Some("2/9fffffffffffffff".to_owned()) };
+        let json = r#"{"transactions":3,"fork":"2/9fffffffffffffff"}"#;
+        assert_eq!(serde_json::to_string(&at_stake).unwrap(), json);
     }
 
     #[test]
