@@ -339,6 +339,7 @@ const END_PATIENCE: Duration = Duration::from_secs(3);
 
 #[cfg(test)]
 mod tests {
+    use lifeboat_replica::dirty_pages::DirtyPages;
     use lifeboat_replica::head::Head;
     use lifeboat_replica::layout::Layout;
     use lifeboat_store::Directory;
@@ -348,6 +349,8 @@ mod tests {
     use crate::config::Config;
     use crate::pod;
     use crate::watch::Watcher;
+
+    const DAYS_MS: u64 = 1 << 30;
 
     async fn history(folder: &std::path::Path, base: Base) -> (History, Post) {
         let config = Config::parse("dbs: [{path: /a.db, replica: {url: 'file:///x'}}]").unwrap();
@@ -388,6 +391,28 @@ mod tests {
         assert_eq!(post.status().unwrap().prune_failures, None);
     }
 
+    /// Trap 31: nothing is lost by it at first, and a restore takes longer and longer.
+    #[tokio::test]
+    async fn a_merge_that_fails_again_and_again_is_counted_in_the_status_until_one_works() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut history, post) = history(folder.path(), Base::NOTHING).await;
+        let (level, name) = (Level::SNAPSHOT, FileName::slot(Txid::FIRST));
+        let mut taken = |txid, written| {
+            let now = history.now();
+            let (checksum, changed) = ("8000000000000002".parse().unwrap(), DirtyPages::new());
+            let slot = StoredSlot { txid, bytes: 1, checksum, changed: &changed };
+            history.compaction.stored(&slot, now);
+            history.compaction.begin(now + DAYS_MS).unwrap();
+            history.take(Some(Done::Written { level, name, time_ms: 0, written }), &post);
+            post.status().unwrap().merge_failures
+        };
+        for count in 1..6 {
+            let txid = Txid::try_new(count.into()).unwrap();
+            assert_eq!(taken(txid, Err(Failure::unavailable("no such luck"))), count);
+        }
+        assert_eq!(taken(Txid::try_new(6).unwrap(), Ok(Written { size: 1, requests: 2 })), 0);
+    }
+
     #[tokio::test]
     async fn what_was_stored_before_and_is_damaged_is_made_up_for_by_a_snapshot() {
         let folder = tempfile::tempdir().unwrap();
@@ -399,7 +424,7 @@ mod tests {
         history.take(Some(Done::Learned(Box::new(Err(gap)))), &post);
         assert!(history.compaction.wants_view(now) && history.compaction.failures() == 0);
         let checksum = "8000000000000002".parse().unwrap();
-        let (txid, changed) = (Txid::try_new(21).unwrap(), lifeboat_replica::dirty_pages::DirtyPages::new());
+        let (txid, changed) = (Txid::try_new(21).unwrap(), DirtyPages::new());
         history.compaction.stored(&StoredSlot { txid, bytes: 1, checksum, changed: &changed }, now);
         assert_eq!(history.compaction.begin(now).unwrap().level, Level::SNAPSHOT);
     }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::process::Signal;
+use support::proxy::{Proxy, Refusal};
 use support::{Place, dump, eventually, s3::S3Server};
 
 const TABLE: &str = "CREATE TABLE t (n INTEGER PRIMARY KEY); INSERT INTO t VALUES (1);";
@@ -338,4 +339,23 @@ fn two_signals_for_one_stop_do_not_cut_the_last_commits_off() {
     let (code, log) = running.stop();
     assert_eq!(code, Some(0), "{log}");
     assert_restores(&place, &url, "app.db");
+}
+
+/// Trap 21.
+#[test]
+fn a_bucket_that_cannot_be_read_or_is_mistyped_is_not_a_new_replica() {
+    let (place, s3) = (Place::new(), S3Server::start());
+    place.open("app.db").execute_batch(TABLE).unwrap();
+    let db = place.text("app.db");
+    place.run_with(&["replicate", "--once", &db, "s3://mistyped/app"], Some(&s3)).says(4, &["no bucket"]);
+    let road = Proxy::start(s3.port());
+    road.refuse(Refusal { method: "GET", part: "/lifeboat/head.json", status: 503 });
+    let args = ["replicate", &db, "s3://lifeboat/app", "--endpoint", &road.endpoint()];
+    let running = place.spawn(support::lifeboat(&args).envs(s3.credentials()));
+    running.wait_for("trying again");
+    let created: Vec<_> = road.take_seen().into_iter().filter(|seen| seen.starts_with("PUT")).collect();
+    assert_eq!(created, Vec::<String>::new(), "{}", running.log());
+    road.refuse(Refusal { method: "GET", part: "/no-such-thing/", status: 503 });
+    running.wait_for("following");
+    assert_eq!(running.stop().0, Some(0));
 }
