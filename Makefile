@@ -84,6 +84,14 @@ crash: export CRASH_ROUNDS = $(or $(ROUNDS),500)
 crash: tools ## kill sidecar and application at every request and at any time; what was stored is never lost; ROUNDS=500 (10 minutes)
 	@cargo test $(CARGO_FLAGS) -p lifeboat --test crash -- --nocapture
 
+.PHONY: rivals
+rivals: export VERSITYGW_BIN = $(shell $(LAB_SCRIPTS)/tools.sh path)/versitygw
+rivals: export LITESTREAM_BIN = $(shell e2e/peers/litestream.sh)
+rivals: export RIVALS_ROUNDS = $(or $(ROUNDS),300)
+rivals: export RIVALS_SEED = $(SEED)
+rivals: tools litestream ## two and three machines on one replica, stopped, killed, behind bad roads; ROUNDS=300, SEED=<number> (12 minutes)
+	@cargo test $(CARGO_FLAGS) -p lifeboat --test rivals -- --nocapture
+
 .PHONY: search
 search: toolchain ## every state of every small world of claims, slots, pruning and restores; WORLD=<part of a name> (3 minutes)
 	@WORLD='$(WORLD)' cargo test $(CARGO_FLAGS) --release -p lifeboat-sim --test worlds -- --ignored --nocapture

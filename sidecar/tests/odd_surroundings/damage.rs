@@ -335,17 +335,19 @@ fn while_the_wal_cannot_be_copied_into_the_database_commits_are_stored_and_it_he
 fn a_page_that_a_checkpoint_did_not_copy_is_found_before_it_is_stored_and_stays_refused() {
     let (scene, application) = Scene::new("WAL");
     let args = scene.args();
-    let args = args.each_ref().map(|arg| if arg == "100ms" { "3s" } else { arg.as_str() });
+    let args = args.each_ref().map(|arg| if arg == "100ms" { "10s" } else { arg.as_str() });
     let replicating = scene.place.spawn(&mut support::lifeboat(&args));
     scene.wait_until_stored();
     let (db, kept, time) = (scene.place.text("app.db"), scene.place.text("kept"), scene.place.text("time"));
     machine("cp", &[&db, &kept]);
     // The first commit after a quiet time is stored at once, the second one when the interval is over.
+    let files = scene.stored_files();
     insert(&application, 1);
-    scene.wait_until_stored();
+    eventually("its slot", || (scene.stored_files() > files).then_some(()), || scene.status().to_string());
     application.execute_batch("UPDATE t SET x = randomblob(2000) WHERE rowid = 1").unwrap();
     let files = scene.stored_files();
-    // Long enough to settle the WAL.
+    let is_settled = || (fs::read(&db).unwrap() != fs::read(&kept).unwrap()).then_some(());
+    eventually("the WAL to be settled", is_settled, || scene.status().to_string());
     std::thread::sleep(std::time::Duration::from_millis(500));
     replicating.signal(rustix::process::Signal::STOP);
     machine("touch", &["-r", &db, &time]);

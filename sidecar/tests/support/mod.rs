@@ -13,6 +13,7 @@ use rusqlite::Connection;
 pub mod dice;
 pub mod proxy;
 pub mod s3;
+pub mod weather;
 
 use s3::S3Server;
 
@@ -145,6 +146,14 @@ impl Running {
             || self.log().contains(word).then_some(()),
             || self.log(),
         );
+    }
+
+    /// Whether it has ended; nobody has asked for its code yet.
+    pub fn is_over(&self) -> bool {
+        use rustix::process::{WaitId, WaitIdOptions, waitid};
+        let pid = rustix::process::Pid::from_raw(self.pid()).unwrap();
+        let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        waitid(WaitId::Pid(pid), look).unwrap().is_some()
     }
 
     pub fn pid(&self) -> i32 {

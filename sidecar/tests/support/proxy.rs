@@ -7,6 +7,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::weather::{Mishap, Weather};
+
 /// Where a request is held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hold {
@@ -67,6 +69,7 @@ struct State {
     heads: Vec<String>,
     /// A header, in lower case, that the server never hears of.
     hidden: Option<&'static str>,
+    weather: Option<Weather>,
 }
 
 impl Proxy {
@@ -129,6 +132,21 @@ impl Proxy {
         self.road.lock().hidden = Some(header);
     }
 
+    /// From now on there is weather. What happens depends on the seed and on the order in which requests come.
+    pub fn set_weather(&self, weather: Weather) {
+        self.road.lock().weather = Some(weather);
+    }
+
+    /// Makes the weather better or worse: something happens to so many requests of a hundred.
+    pub fn turn_weather(&self, percent: usize) {
+        self.road.lock().weather.as_mut().unwrap().turn(percent);
+    }
+
+    /// To how many requests something happened.
+    pub fn mishaps(&self) -> usize {
+        self.road.lock().weather.as_ref().map_or(0, Weather::happened)
+    }
+
     /// The requests so far with their headers, each a text of lines in lower case.
     pub fn heads(&self) -> Vec<String> {
         self.road.lock().heads.clone()
@@ -156,15 +174,16 @@ impl Road {
                 self.wait_for_freedom();
                 return Ok(());
             }
-            Some(Hold::Refused(status)) => {
-                let page = "<html>it is not you, it is us</html>";
-                let head =
-                    format!("HTTP/1.1 {status} No\r\nConnection: close\r\nContent-Length: {}", page.len());
-                return client.write_all(format!("{head}\r\n\r\n{page}").as_bytes());
-            }
+            Some(Hold::Refused(status)) => return client.write_all(refusal(status).as_bytes()),
             Some(Hold::Answer) | None => {}
         }
-        let mut server = TcpStream::connect(("127.0.0.1", server))?;
+        let mishap = self.lock().weather.as_mut().and_then(Weather::next);
+        match mishap {
+            Some(Mishap::Lost) => return Ok(()),
+            Some(Mishap::Refused(status)) => return client.write_all(refusal(status).as_bytes()),
+            Some(Mishap::Late(delay)) => thread::sleep(delay),
+            Some(Mishap::Unanswered | Mishap::DoneAndRefused(_) | Mishap::Twice | Mishap::Cut) | None => {}
+        }
         // One request for each connection, so that every request comes by here.
         let hidden = self.lock().hidden;
         let kept = lines.filter(|line| {
@@ -173,7 +192,19 @@ impl Road {
             name != "connection" && Some(name) != hidden
         });
         let headers: String = kept.map(|line| format!("{line}\r\n")).collect();
-        server.write_all(format!("{request}\r\nConnection: close\r\n{headers}\r\n").as_bytes())?;
+        let request = format!("{request}\r\nConnection: close\r\n{headers}\r\n");
+        match mishap {
+            Some(mishap @ (Mishap::Unanswered | Mishap::DoneAndRefused(_) | Mishap::Twice | Mishap::Cut)) => {
+                let body = read_body(&mut client, &request, rest)?;
+                let exchange = || exchange(server, &request, &body);
+                client.write_all(&answer_after(mishap, exchange)?)?;
+                let _ = client.shutdown(Shutdown::Both);
+                return Ok(());
+            }
+            Some(Mishap::Late(_) | Mishap::Lost | Mishap::Refused(_)) | None => {}
+        }
+        let mut server = TcpStream::connect(("127.0.0.1", server))?;
+        server.write_all(request.as_bytes())?;
         server.write_all(&rest)?;
         let (from_client, to_server, road) = (client.try_clone()?, server.try_clone()?, Arc::clone(self));
         thread::spawn(move || drop(road.carry(from_client, to_server)));
@@ -242,6 +273,52 @@ impl Road {
             state = self.moved.wait(state).unwrap();
         }
     }
+}
+
+/// What the client hears when this happens to a request that is carried out.
+fn answer_after(mishap: Mishap, exchange: impl Fn() -> std::io::Result<Vec<u8>>) -> std::io::Result<Vec<u8>> {
+    let mut answer = exchange()?;
+    Ok(match mishap {
+        Mishap::DoneAndRefused(status) => refusal(status).into_bytes(),
+        Mishap::Twice => exchange()?,
+        Mishap::Cut => {
+            answer.truncate(answer.len() * 2 / 3);
+            answer
+        }
+        Mishap::Unanswered | Mishap::Late(_) | Mishap::Lost | Mishap::Refused(_) => Vec::new(),
+    })
+}
+
+/// One request with all its body, and the whole answer.
+fn exchange(server: u16, request: &str, body: &[u8]) -> std::io::Result<Vec<u8>> {
+    let mut server = TcpStream::connect(("127.0.0.1", server))?;
+    server.write_all(request.as_bytes())?;
+    server.write_all(body)?;
+    let mut answer = Vec::new();
+    server.read_to_end(&mut answer)?;
+    Ok(answer)
+}
+
+/// All of a request's body, of which `begun` came with its head.
+fn read_body(client: &mut TcpStream, request: &str, begun: Vec<u8>) -> std::io::Result<Vec<u8>> {
+    let header = |name: &str| {
+        let of_line = |line: &str| Some(line.split_once(':')?.1.trim().to_owned());
+        request.lines().find(|line| line.to_ascii_lowercase().starts_with(name)).and_then(of_line)
+    };
+    let len = header("content-length:").map_or(0, |len| len.parse().unwrap());
+    if header("expect:").is_some() {
+        client.write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
+    }
+    let mut body = begun;
+    let missing = len - body.len() as u64;
+    client.take(missing).read_to_end(&mut body)?;
+    Ok(body)
+}
+
+/// An answer that no S3 server gave.
+fn refusal(status: u16) -> String {
+    let page = "<html>it is not you, it is us</html>";
+    format!("HTTP/1.1 {status} No\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{page}", page.len())
 }
 
 /// The lines of a request up to the empty one, and what came with them of its body.
