@@ -187,7 +187,7 @@ pub struct ReplicateArgs {
     #[arg(long, value_parser = parse_duration, value_name = "DURATION")]
     pub flush_timeout: Option<Duration>,
 
-    /// How long to wait for a previous writer that still makes progress [default: 40s]
+    /// How long to wait for a previous writer that still makes progress [default: 30s]
     #[arg(long, value_parser = parse_duration, value_name = "DURATION")]
     pub handover_timeout: Option<Duration>,
 

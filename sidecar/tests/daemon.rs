@@ -403,7 +403,8 @@ fn who_cannot_store_the_last_commits_in_time_says_which_and_ends_with_5() {
     let (place, mut s3) = (Place::new(), S3Server::start());
     place.open("app.db").execute_batch(TABLE).unwrap();
     let (db, url) = (place.text("app.db"), "s3://lifeboat/app");
-    let running = place.start_with(&["replicate", "--flush-timeout", "700ms", &db, url], "stored", Some(&s3));
+    let running =
+        place.start_with(&["replicate", "--flush-timeout", "700ms", &db, url], "stored txid", Some(&s3));
     s3.stop();
     insert(&place, "app.db", 2);
     running.wait_for("trying again");

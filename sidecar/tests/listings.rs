@@ -76,7 +76,7 @@ fn the_files_of_a_database_of_the_config_are_listed_from_its_bucket() {
     let (db, config) = (place.text("app.db"), place.text("c.yml"));
     let replica = format!("{{url: 's3://lifeboat/app', endpoint: '{}'}}", s3.endpoint());
     fs::write(&config, format!("dbs: [{{path: {db}, replica: {replica}}}]")).unwrap();
-    let running = place.start_with(&["replicate", &db, "s3://lifeboat/app"], "stored", Some(&s3));
+    let running = place.start_with(&["replicate", &db, "s3://lifeboat/app"], "stored txid", Some(&s3));
     assert_eq!(running.stop().0, Some(0));
     let credentials = s3.credentials();
     let run = |args: &[&str]| Ran::new(&support::lifeboat(args).envs(credentials).output().unwrap());

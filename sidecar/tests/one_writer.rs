@@ -29,7 +29,7 @@ fn a_second_process_on_the_same_database_waits_and_is_refused() {
     let place = Place::new();
     place.open("app.db").execute_batch(TABLE).unwrap();
     let (db, url) = (place.text("app.db"), place.url("replica"));
-    let first = place.start(&["replicate", &db, &url], "stored");
+    let first = place.start(&["replicate", &db, &url], "stored txid");
     place
         .run(&["replicate", "--handover-timeout", "300ms", &db, &url])
         .says(4, &["another lifeboat process"]);
@@ -78,7 +78,7 @@ fn place_with_twins() -> (Place, String) {
     let (place, twins) = (Place::new(), "PRAGMA journal_mode = WAL; CREATE TABLE a (n); CREATE TABLE b (n);");
     place.open("app.db").execute_batch(twins).unwrap();
     let url = place.url("replica");
-    let running = place.start(&["replicate", &place.text("app.db"), &url], "stored");
+    let running = place.start(&["replicate", &place.text("app.db"), &url], "stored txid");
     assert_eq!(running.stop().0, Some(0));
     (place, url)
 }
@@ -113,7 +113,7 @@ fn another_database_is_not_uploaded_over_what_is_stored() {
     let place = Place::new();
     place.open("app.db").execute_batch(TABLE).unwrap();
     let url = place.url("replica");
-    let running = place.start(&["replicate", &place.text("app.db"), &url], "stored");
+    let running = place.start(&["replicate", &place.text("app.db"), &url], "stored txid");
     assert_eq!(running.stop().0, Some(0));
     let before = std::fs::read(place.path("replica/lifeboat/head.json")).unwrap();
     place.open("other.db").execute_batch("CREATE TABLE other (n);").unwrap();
@@ -131,7 +131,7 @@ fn a_new_database_under_the_old_name_is_not_taken_for_the_old_one() {
     let place = Place::new();
     place.open("app.db").execute_batch(TABLE).unwrap();
     let (db, url) = (place.text("app.db"), place.url("replica"));
-    let running = place.start(&["replicate", &db, &url], "stored");
+    let running = place.start(&["replicate", &db, &url], "stored txid");
     assert_eq!(running.stop().0, Some(0));
     for file in ["app.db", "app.db-wal", "app.db-shm"] {
         let _ = std::fs::remove_file(place.path(file));
@@ -145,7 +145,7 @@ fn an_older_copy_is_sent_to_restore_first() {
     let place = Place::new();
     place.open("app.db").execute_batch(TABLE).unwrap();
     let (db, url) = (place.text("app.db"), place.url("replica"));
-    let running = place.start(&["replicate", &db, &url], "stored");
+    let running = place.start(&["replicate", &db, &url], "stored txid");
     assert_eq!(running.stop().0, Some(0));
     place.run(&["restore", "-o", &place.text("copy.db"), &url]).says(0, &[]);
     let running = place.start(&["replicate", &place.text("copy.db"), &url], "following");
@@ -159,7 +159,7 @@ fn an_isolated_commit_is_stored_within_a_second() {
     let place = Place::new();
     place.open("app.db").execute_batch(TABLE).unwrap();
     let url = place.url("replica");
-    let _running = place.start(&["replicate", &place.text("app.db"), &url], "stored");
+    let _running = place.start(&["replicate", &place.text("app.db"), &url], "stored txid");
     std::thread::sleep(std::time::Duration::from_millis(1500));
     insert(&place, "app.db", 2);
     let begun = std::time::Instant::now();
@@ -195,7 +195,8 @@ fn the_store_going_away_stops_nothing_and_loses_nothing() {
     let mut s3 = S3Server::start();
     place.open("app.db").execute_batch(TABLE).unwrap();
     let (db, url) = (place.text("app.db"), "s3://lifeboat/app");
-    let running = place.start_with(&["replicate", "--sync-interval", "50ms", &db, url], "stored", Some(&s3));
+    let running =
+        place.start_with(&["replicate", "--sync-interval", "50ms", &db, url], "stored txid", Some(&s3));
     s3.stop();
     for n in 2..40 {
         insert(&place, "app.db", n);
@@ -213,7 +214,7 @@ fn an_application_that_never_pauses_does_not_keep_the_process_from_ending() {
     let place = Place::new();
     place.open("app.db").execute_batch(TABLE).unwrap();
     let url = place.url("replica");
-    let running = place.start(&["replicate", &place.text("app.db"), &url], "stored");
+    let running = place.start(&["replicate", &place.text("app.db"), &url], "stored txid");
     let is_over = Arc::new(AtomicBool::new(false));
     let (app, flag) = (place.open("app.db"), Arc::clone(&is_over));
     let writer = std::thread::spawn(move || {
@@ -245,7 +246,7 @@ fn nothing_is_added_to_the_applications_database() {
     let version =
         |name: &str| app.query_row(&format!("PRAGMA {name}"), [], |row| row.get::<_, i64>(0)).unwrap();
     let before = (version("data_version"), version("schema_version"), version("user_version"));
-    let running = place.start(&["replicate", &place.text("app.db"), &place.url("replica")], "stored");
+    let running = place.start(&["replicate", &place.text("app.db"), &place.url("replica")], "stored txid");
     std::thread::sleep(std::time::Duration::from_millis(300));
     let tables: i64 = app.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0)).unwrap();
     assert_eq!(
@@ -269,7 +270,7 @@ fn a_volume_that_was_set_back_does_not_set_the_bucket_back() {
     let place = Place::new();
     place.open("app.db").execute_batch(TABLE).unwrap();
     let (db, url) = (place.text("app.db"), place.url("replica"));
-    let running = place.start(&["replicate", "--sync-interval", "20ms", &db, &url], "stored");
+    let running = place.start(&["replicate", "--sync-interval", "20ms", &db, &url], "stored txid");
     let earlier = volume(&place, &["app.db", "app.db-wal", ".app.db-lifeboat/record.json"]);
     for n in 2..8 {
         insert(&place, "app.db", n);
@@ -293,7 +294,7 @@ fn a_file_that_replaces_the_database_is_noticed_although_its_application_never_p
     let place = Place::new();
     place.open("app.db").execute_batch(TABLE).unwrap();
     let (db, url) = (place.text("app.db"), place.url("replica"));
-    let running = place.start(&["replicate", &db, &url], "stored");
+    let running = place.start(&["replicate", &db, &url], "stored txid");
     place.open("new.db").execute_batch("PRAGMA journal_mode = WAL; CREATE TABLE fresh (n);").unwrap();
     for suffix in ["-wal", "-shm"] {
         let _ = std::fs::remove_file(place.path(&format!("app.db{suffix}")));
@@ -322,7 +323,7 @@ fn a_database_that_is_followed_is_not_restored_over() {
     let place = Place::new();
     place.open("app.db").execute_batch(TABLE).unwrap();
     let (db, url) = (place.text("app.db"), place.url("replica"));
-    let running = place.start(&["replicate", &db, &url], "stored");
+    let running = place.start(&["replicate", &db, &url], "stored txid");
     place.run(&["restore", "--force", "-o", &db, &url]).says(4, &["another lifeboat process"]);
     assert_eq!(running.stop().0, Some(0));
     place.run(&["restore", "--force", "-o", &db, &url]).says(0, &["restored"]);
@@ -333,7 +334,7 @@ fn two_signals_for_one_stop_do_not_cut_the_last_commits_off() {
     let place = Place::new();
     place.open("app.db").execute_batch(TABLE).unwrap();
     let url = place.url("replica");
-    let running = place.start(&["replicate", &place.text("app.db"), &url], "stored");
+    let running = place.start(&["replicate", &place.text("app.db"), &url], "stored txid");
     insert(&place, "app.db", 2);
     running.signal(Signal::INT);
     let (code, log) = running.stop();

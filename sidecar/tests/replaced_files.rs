@@ -38,7 +38,7 @@ fn a_link_that_leads_to_another_file_is_followed_there() {
     place.open("v1/app.db").execute_batch(TABLE).unwrap();
     let url = place.url("replica");
     let args = ["replicate", &place.text("current/app.db"), &url, "--sync-interval", "50ms"];
-    let running = place.start(&args, "stored");
+    let running = place.start(&args, "stored txid");
     // The next version begins as a copy, as a release by symbolic link does.
     fs::copy(place.path("v1/app.db"), place.path("v2/app.db")).unwrap();
     symlink("v2", place.path("next")).unwrap();
@@ -93,7 +93,7 @@ fn a_backup_copied_over_the_database_is_what_the_bucket_holds_from_then_on() {
     }
     let (db, url) = (place.text("app.db"), place.url("replica"));
     let args = ["replicate", &db, &url, "--sync-interval", "50ms"];
-    let running = place.start(&args, "stored");
+    let running = place.start(&args, "stored txid");
     // Long enough for the WAL to be settled: what is copied before that is no part of this.
     std::thread::sleep(std::time::Duration::from_secs(1));
     fs::copy(place.path("backup.db"), place.path("app.db")).unwrap();

@@ -190,7 +190,7 @@ fn what_sqlite_finds_damaged_is_not_put_in_place_when_it_is_asked() {
     let sql = "CREATE TABLE t (n); INSERT INTO t VALUES (NULL);
         PRAGMA writable_schema=ON; UPDATE sqlite_schema SET sql = 'CREATE TABLE t (n NOT NULL)';";
     place.open("app.db").execute_batch(sql).unwrap();
-    let running = place.start(&["replicate", &place.text("app.db"), &url], "stored");
+    let running = place.start(&["replicate", &place.text("app.db"), &url], "stored txid");
     assert_eq!(running.stop().0, Some(0));
     for how in ["quick", "full"] {
         place.run(&["restore", "--integrity-check", how, "-o", &out, &url]).says(6, &["NULL value in t.n"]);

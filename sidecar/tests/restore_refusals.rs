@@ -60,7 +60,7 @@ fn a_bucket_that_comes_back_in_time_is_restored_from() {
     let mut s3 = S3Server::start();
     place.open("app.db").execute_batch(TABLE).unwrap();
     let running =
-        place.start_with(&["replicate", &place.text("app.db"), "s3://lifeboat/x"], "stored", Some(&s3));
+        place.start_with(&["replicate", &place.text("app.db"), "s3://lifeboat/x"], "stored txid", Some(&s3));
     assert_eq!(running.stop().0, Some(0));
     s3.stop();
     let out = place.text("out.db");

@@ -18,7 +18,7 @@ const TABLE: &str =
 fn replica(place: &Place) -> String {
     place.open("app.db").execute_batch(TABLE).unwrap();
     let url = place.url("replica");
-    let running = place.start(&["replicate", &place.text("app.db"), &url], "stored");
+    let running = place.start(&["replicate", &place.text("app.db"), &url], "stored txid");
     assert_eq!(running.stop().0, Some(0));
     url
 }

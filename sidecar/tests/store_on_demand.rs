@@ -132,7 +132,7 @@ fn while_the_bucket_is_away_a_demand_ends_with_what_is_missing_and_afterwards_it
     let (place, mut s3) = (Place::new(), S3Server::start());
     place.open("app.db").execute_batch(TABLE).unwrap();
     let (db, url, socket) = (place.text("app.db"), "s3://lifeboat/app", place.text("a.sock"));
-    let running = place.start_with(&["replicate", "--socket", &socket, &db, url], "stored", Some(&s3));
+    let running = place.start_with(&["replicate", "--socket", &socket, &db, url], "stored txid", Some(&s3));
     s3.stop();
     insert(&place, "app.db", 2);
     running.wait_for("trying again");
@@ -267,7 +267,7 @@ fn whoever_waits_when_the_process_is_told_to_stop_still_gets_an_answer() {
     let (place, mut s3) = (Place::new(), S3Server::start());
     place.open("app.db").execute_batch(TABLE).unwrap();
     let (db, url, socket) = (place.text("app.db"), "s3://lifeboat/app", place.text("a.sock"));
-    let running = place.start_with(&["replicate", "--socket", &socket, &db, url], "stored", Some(&s3));
+    let running = place.start_with(&["replicate", "--socket", &socket, &db, url], "stored txid", Some(&s3));
     s3.stop();
     insert(&place, "app.db", 2);
     running.wait_for("trying again");

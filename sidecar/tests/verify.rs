@@ -297,7 +297,7 @@ fn a_bucket_is_verified_and_a_flipped_bit_in_it_is_found() {
     let (place, s3) = (Place::new(), S3Server::start());
     place.open("app.db").execute_batch(TABLE).unwrap();
     let url = "s3://lifeboat/app";
-    let running = place.start_with(&["replicate", &place.text("app.db"), url], "stored", Some(&s3));
+    let running = place.start_with(&["replicate", &place.text("app.db"), url], "stored txid", Some(&s3));
     // One that is too large to be fetched whole.
     place.open("app.db").execute("INSERT INTO t (x) VALUES (randomblob(3000000))", []).unwrap();
     let second = s3.file("app/0000/0000000000000002-0000000000000002.ltx");
@@ -347,8 +347,11 @@ fn a_drill_that_is_told_to_stop_leaves_nothing_behind() {
     let (place, s3) = (Place::new(), S3Server::start());
     place.open("app.db").execute_batch(TABLE).unwrap();
     place.open("app.db").execute("INSERT INTO t (x) VALUES (randomblob(3000000))", []).unwrap();
-    let running =
-        place.start_with(&["replicate", &place.text("app.db"), "s3://lifeboat/app"], "stored", Some(&s3));
+    let running = place.start_with(
+        &["replicate", &place.text("app.db"), "s3://lifeboat/app"],
+        "stored txid",
+        Some(&s3),
+    );
     assert_eq!(running.stop().0, Some(0));
     let scratch = place.path("scratch");
     fs::create_dir(&scratch).unwrap();

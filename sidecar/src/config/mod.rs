@@ -205,7 +205,7 @@ impl Default for Config {
             addr: None,
             socket: Socket::Usual,
             flush_timeout: Duration::from_secs(25),
-            handover_timeout: Duration::from_secs(40),
+            handover_timeout: Duration::from_secs(30),
             handover_dir: None,
             max_open_databases: 32,
             max_concurrent_uploads: 8,
