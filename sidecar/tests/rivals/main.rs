@@ -2,7 +2,7 @@
 //! others. They are stopped and go on, are killed, and lose the road to the bucket, at any time.
 //!
 //! Whatever happens, what `lifeboat sync` called stored is in the bucket afterwards, once and for all; the bucket holds one
-//! history without gaps; and what a loser committed and could not store is still on its machine.
+//! history without gaps; and what a loser committed and could not store is still on its machine, and in the fork that it saved.
 //!
 //! `RIVALS_ROUNDS` and `RIVALS_SEED` make other stories; see `make rivals`.
 
@@ -13,6 +13,7 @@ mod node;
 #[path = "../support/mod.rs"]
 mod support;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
@@ -91,7 +92,7 @@ impl Rivalry {
             }
         }
         self.ends_well();
-        let fenced: usize = self.nodes.iter().map(|node| node.fenced).sum();
+        let fenced: usize = self.nodes.iter().map(|node| node.fenced.len()).sum();
         let aside: usize = self.nodes.iter().map(|node| node.put_aside.len()).sum();
         let mishaps: usize = self.nodes.iter().filter_map(Node::proxy).map(Proxy::mishaps).sum();
         let stored: i64 = self.ledger.all().values().map(|rows| rows.stored).sum();
@@ -187,8 +188,21 @@ impl Rivalry {
         for node in &self.nodes {
             node.check_rows(&counted(&restored));
         }
+        self.forks_hold_what_was_lost(&counted(&restored));
         self.ours(&["verify", "--level", "deep", &self.url]).says(0, &[]);
         self.litestream_reads_the_same();
+    }
+
+    fn forks_hold_what_was_lost(&self, restored: &BTreeMap<String, i64>) {
+        for (n, fenced) in self.nodes.iter().flat_map(|node| &node.fenced).enumerate() {
+            let Some(fork) = &fenced.fork else {
+                fenced.check(restored);
+                continue;
+            };
+            let out = self.place.text(&format!("fork-{n}.db"));
+            self.ours(&["forks", "restore", "-o", &out, &self.url, fork]).says(0, &[]);
+            fenced.check(&counted(Path::new(&out)));
+        }
     }
 
     fn litestream_reads_the_same(&self) {

@@ -1,5 +1,6 @@
 //! One machine: a volume with the database, the application on it, `lifeboat`, and a road to the bucket.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Arc;
@@ -31,10 +32,29 @@ pub(crate) struct Node {
     application: Option<Application>,
     /// How often the database was replaced by the bucket's.
     replaced: usize,
-    /// How often it lost its replica to another node.
-    pub(crate) fenced: usize,
+    /// Each time that it lost its replica to another node.
+    pub(crate) fenced: Vec<Fenced>,
+    /// How many rows its application had committed when `lifeboat` was last seen at work.
+    committed: i64,
     /// Rows that were written here, are in no replica, and were put aside before the database was replaced.
     pub(crate) put_aside: Vec<PathBuf>,
+}
+
+/// A writer lost its replica.
+pub(crate) struct Fenced {
+    who: String,
+    /// So many rows were committed before it did.
+    committed: i64,
+    /// Where it saved them; `None` where it says that the replica has them.
+    pub(crate) fork: Option<String>,
+}
+
+impl Fenced {
+    /// Every row that was committed before is where it was said to be.
+    pub(crate) fn check(&self, rows: &BTreeMap<String, i64>) {
+        let found = rows.get(&self.who).copied().unwrap_or(0);
+        assert!(found >= self.committed, "{}: {found} of {} rows, {:?}", self.who, self.committed, self.fork);
+    }
 }
 
 /// The application, a thread that commits and now and then asks that everything be stored.
@@ -54,7 +74,8 @@ impl Node {
             running: None,
             application: None,
             replaced: 0,
-            fenced: 0,
+            fenced: Vec::new(),
+            committed: 0,
             put_aside: Vec::new(),
         }
     }
@@ -64,7 +85,11 @@ impl Node {
     }
 
     pub(crate) fn is_running(&mut self) -> bool {
+        let committed = self.ledger.all().get(&self.who()).map_or(0, |rows| rows.committed);
         self.look();
+        if self.running.is_some() {
+            self.committed = committed;
+        }
         self.running.is_some()
     }
 
@@ -157,7 +182,13 @@ impl Node {
     /// A process may lose its replica, be refused, or give the bucket up; it never takes good data for bad.
     fn note(&mut self, code: Option<i32>, log: &str) {
         assert!(matches!(code, Some(0 | 3 | 4 | 5)), "node {}: {code:?}\n{log}", self.name);
-        self.fenced += usize::from(code == Some(3));
+        if code == Some(3) {
+            let saved = log.split_once(" but saved as fork ").map(|(_, rest)| rest);
+            let fork = saved.and_then(|rest| rest.split_whitespace().next()).map(str::to_owned);
+            assert!(fork.is_some() || log.contains("nothing of ours is missing there"), "{log}");
+            let (who, committed) = (self.who(), self.committed);
+            self.fenced.push(Fenced { who, committed, fork });
+        }
     }
 
     /// What this node alone has is put aside, and the bucket's database takes the place of its own.
@@ -169,7 +200,7 @@ impl Node {
         drop(own);
         if self.restore(&["--force"]) {
             self.put_aside.push(aside);
-            self.replaced += 1;
+            (self.replaced, self.committed) = (self.replaced + 1, 0);
         } else {
             std::fs::remove_file(aside).unwrap();
         }
@@ -226,14 +257,14 @@ impl Node {
     }
 
     /// Every row that was ever committed here is in the database, in one that was put aside, or in the bucket's copy.
-    pub(crate) fn check_rows(&self, restored: &std::collections::BTreeMap<String, i64>) {
+    pub(crate) fn check_rows(&self, restored: &BTreeMap<String, i64>) {
         let mut places: Vec<_> = self.put_aside.iter().map(|aside| counted(aside)).collect();
         if self.place.path("app.db").exists() {
             places.push(counted(&self.place.path("app.db")));
         }
         let mine = format!("node {} ", self.name);
         for (who, rows) in self.ledger.all().iter().filter(|(who, _)| who.starts_with(&mine)) {
-            let of = |place: &std::collections::BTreeMap<String, i64>| place.get(who).copied().unwrap_or(0);
+            let of = |place: &BTreeMap<String, i64>| place.get(who).copied().unwrap_or(0);
             let most = places.iter().map(of).max().unwrap_or(0).max(of(restored));
             assert!(most >= rows.committed, "{who}: {most} of {} rows are anywhere", rows.committed);
         }
