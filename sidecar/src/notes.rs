@@ -111,9 +111,11 @@ impl Notes {
         }
     }
 
-    /// The database lost a page: nobody may take the file for good.
-    pub fn damaged(&self, message: &str) {
-        if let Err(error) = damage::mark(&self.folder, &self.file_id, message) {
+    /// If the database lost a page, that is written down: nobody who comes later may take the file for good.
+    pub fn if_damaged(&self, error: &DatabaseError) {
+        let DatabaseError::LostPage { .. } = error else { return };
+        let message = error.to_string();
+        if let Err(error) = damage::mark(&self.folder, &self.file_id, &message) {
             tracing::error!(
                 "{}: {error}; a process that comes later will not know: {message}",
                 self.folder.display()
@@ -126,5 +128,21 @@ impl Notes {
         if let Some(log) = &mut self.log {
             log.looked(anchor, dirty);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_comes_later_is_told_of_a_lost_page_and_of_nothing_that_heals() {
+        let (folder, path) = (tempfile::tempdir().unwrap(), PathBuf::from("/data/app.db"));
+        let notes = Notes::new(folder.path(), "boot", "file", PageSize::MIN);
+        notes.if_damaged(&DatabaseError::Absent { path: path.clone() });
+        assert!(damage::require_none(folder.path(), "file").is_ok());
+        notes.if_damaged(&DatabaseError::LostPage { path, page: PageNo::FIRST });
+        assert!(damage::require_none(folder.path(), "file").is_err());
+        assert!(damage::require_none(folder.path(), "another").is_ok());
     }
 }

@@ -90,7 +90,8 @@ fn look(task: &mut Task) -> Result<Opened, DatabaseError> {
     let (mut database, file_id) = with_id(database, &task.path)?;
     let mut notes = Notes::new(&task.folder, &task.boot_id, &file_id, database.page_size());
     let mut dirty = DirtyPages::new();
-    let content = notes.look(&mut database, &mut task.expected, &mut dirty)?;
+    let looked = notes.look(&mut database, &mut task.expected, &mut dirty);
+    let content = looked.inspect_err(|error| notes.if_damaged(error))?;
     Ok(Opened { database, notes, content, dirty, file_id })
 }
 

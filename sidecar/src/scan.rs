@@ -68,12 +68,16 @@ fn scan_in(
     surroundings: &Surroundings<'_>,
 ) -> Result<Scanned, DatabaseError> {
     let mut scan = Scan { sums: PageSums::unknown(), unread: DirtyPages::new() };
-    while let Some(view) = database.detached_view(dirty)? {
+    while let Some(view) = open_view(database, dirty)? {
         // What changed since the last view is not what was read of it.
         scan.unread.merge(std::mem::replace(dirty, view.still_dirty().clone()));
         let twin = scan.twin(&view, database, dirty, surroundings.large)?;
         match scan.read_beside(view, twin, database, dirty, surroundings)? {
-            ControlFlow::Break(anchor) => return Ok(Scanned { sums: scan.sums, anchor }),
+            ControlFlow::Break(anchor) => {
+                // Somebody wrote the file past SQLite: where it stands now proves nothing of what was read before.
+                let anchor = anchor.filter(|_| !dirty.is_all());
+                return Ok(Scanned { sums: scan.sums, anchor });
+            }
             ControlFlow::Continue(why) => {
                 let path = database.path().display();
                 tracing::info!(
@@ -118,7 +122,11 @@ impl Scan {
         if bytes < large || self.sums.checksum().is_some() {
             return Ok(None);
         }
-        Ok(database.detached_view(dirty)?.filter(|twin| twin.is_twin_of(view)))
+        match database.detached_view(dirty) {
+            Ok(twin) => Ok(twin.filter(|twin| twin.is_twin_of(view))),
+            Err(error) if error.is_brief() => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// Reads on through a view, while the database is followed: to the end, or until the view has to go, which it says why.
@@ -131,7 +139,8 @@ impl Scan {
         surroundings: &Surroundings<'_>,
     ) -> Result<ControlFlow<Option<Anchor>, &'static str>, DatabaseError> {
         let (page_count, page_size) = view.pages().map(|pages| (pages.page_count(), pages.page_size()))?;
-        let mut bounds = ViewBounds::new(page_count, page_size, (surroundings.free)());
+        let bounds = ViewBounds::new(page_count, page_size, (surroundings.free)());
+        let mut bounds = bounds.of_little_worth();
         let (is_unwanted, before_page) = (&AtomicBool::new(false), surroundings.before_page);
         let is_wanted = move || {
             before_page();
@@ -261,14 +270,31 @@ fn step_aside(database: &mut Database, dirty: &mut DirtyPages) -> Result<(), Dat
     let begun = Instant::now();
     while begun.elapsed() < ASIDE_MAX {
         follow(database, dirty)?;
-        if !database.is_being_checkpointed()
-            && (!database.has_long_wal() || database.settle(dirty)? == Settled::Yes)
-        {
+        if !database.is_being_checkpointed() && (!database.has_long_wal() || is_settled(database, dirty)?) {
             break;
         }
         thread::sleep(LOOK_PAUSE);
     }
     Ok(())
+}
+
+fn is_settled(database: &mut Database, dirty: &mut DirtyPages) -> Result<bool, DatabaseError> {
+    match database.settle(dirty) {
+        Ok(settled) => Ok(settled == Settled::Yes),
+        Err(error) if error.is_brief() => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// The next view. What is in the way only briefly costs nothing of what was read.
+fn open_view(database: &mut Database, dirty: &mut DirtyPages) -> Result<Option<DetachedView>, DatabaseError> {
+    let begun = Instant::now();
+    loop {
+        match database.detached_view(dirty) {
+            Err(error) if error.is_brief() && begun.elapsed() < BRIEF_MAX => thread::sleep(LOOK_PAUSE),
+            view => return view,
+        }
+    }
 }
 
 /// How many bytes were committed, as far as that is known.
@@ -292,6 +318,9 @@ const LARGE: u64 = 64 << 20;
 const LOOK_PAUSE: Duration = Duration::from_millis(10);
 /// So long a view is waited with at most, however the application goes on.
 const ASIDE_MAX: Duration = Duration::from_secs(1);
+
+/// So long what is in the way counts as brief.
+const BRIEF_MAX: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
 mod tests;

@@ -14,6 +14,8 @@ pub(crate) struct ViewBounds {
     committed_max: u64,
     /// Since when somebody else is checkpointing.
     checkpoint_since: Option<Instant>,
+    /// How long that may take.
+    checkpoint_max: Duration,
 }
 
 impl ViewBounds {
@@ -22,12 +24,17 @@ impl ViewBounds {
     pub(crate) fn new(page_count: PageCount, page_size: PageSize, free: Option<u64>) -> Self {
         let bytes = u64::from(page_count.get()) * u64::from(page_size.get());
         let committed_max = COMMITTED_MAX.max(bytes / 4).min(free.map_or(u64::MAX, |free| free / 2));
-        Self { committed_max, checkpoint_since: None }
+        Self { committed_max, checkpoint_since: None, checkpoint_max: CHECKPOINT_WAITS_MAX }
     }
 
     /// The same for what comes after it, which a checkpoint has not waited for yet.
     pub(crate) const fn anew(self) -> Self {
         Self { checkpoint_since: None, ..self }
+    }
+
+    /// The same for a view that is given up without a loss: it goes before a checkpoint has waited for long.
+    pub(crate) const fn of_little_worth(self) -> Self {
+        Self { checkpoint_max: CHECKPOINT_WAITS_BRIEFLY, ..self }
     }
 
     /// Why the view must be closed, if it must, when so many bytes were committed meanwhile.
@@ -36,7 +43,7 @@ impl ViewBounds {
         self.checkpoint_since = since;
         if committed > self.committed_max {
             Some("the WAL would get too long")
-        } else if since.is_some_and(|since| since.elapsed() > CHECKPOINT_WAITS_MAX) {
+        } else if since.is_some_and(|since| since.elapsed() > self.checkpoint_max) {
             Some("a checkpoint of the application waits")
         } else {
             None
@@ -50,6 +57,8 @@ pub(crate) const WATCH_PAUSE: Duration = Duration::from_millis(250);
 const COMMITTED_MAX: u64 = 256 << 20;
 /// A checkpoint of the application that takes longer may be waiting for our view.
 const CHECKPOINT_WAITS_MAX: Duration = Duration::from_secs(1);
+/// Writers wait behind such a checkpoint, and an application may have less patience than a second.
+const CHECKPOINT_WAITS_BRIEFLY: Duration = Duration::from_millis(100);
 
 #[cfg(test)]
 mod tests {
@@ -86,5 +95,13 @@ mod tests {
         bounds.checkpoint_since = long_ago;
         assert_eq!(bounds.exceeded(0, true), Some("a checkpoint of the application waits"));
         assert_eq!(bounds.anew().exceeded(0, true), None);
+    }
+
+    #[test]
+    fn a_view_of_little_worth_goes_after_a_tenth_of_that() {
+        let mut bounds = bounds(1);
+        bounds.checkpoint_since = Instant::now().checked_sub(CHECKPOINT_WAITS_BRIEFLY * 2);
+        assert_eq!(bounds.exceeded(0, true), None);
+        assert!(bounds.of_little_worth().exceeded(0, true).is_some());
     }
 }

@@ -70,7 +70,7 @@ impl Watcher {
 
     fn start_with(notices: io::Result<Inotify>) -> io::Result<Self> {
         if let Err(error) = &notices {
-            tracing::warn!("no inotify ({error}); databases are looked at every second instead");
+            tracing::warn!("no inotify ({error}); databases are looked at every other second instead");
         }
         let notices = notices.ok();
         let register = Mutex::new(Register::new(notices.as_ref().map(Inotify::watches)));
@@ -114,7 +114,7 @@ impl Shared {
 impl Watch {
     /// From now on the first change is an event. Whatever happened before is not: look once more after this, then wait.
     ///
-    /// Returns whether the kernel will tell. If not, changes are noticed within a second by looking at the files from
+    /// Returns whether the kernel will tell. If not, changes are noticed within some two seconds by looking at the files from
     /// outside, so whoever has the database open also looks by himself now and then.
     pub fn arm(&self) -> bool {
         self.bell.forget_event();
@@ -182,7 +182,7 @@ fn run(mut notices: Option<Inotify>, shared: &Weak<Shared>) {
         wait(notices.as_ref(), next_turn.saturating_duration_since(Instant::now()));
         let Some(shared) = shared.upgrade() else { return };
         if let Some(Err(error)) = notices.as_mut().map(|notices| take_events(notices, &shared)) {
-            tracing::error!("inotify ended ({error}); databases are looked at every second instead");
+            tracing::error!("inotify ended ({error}); databases are looked at every other second instead");
             notices = None;
             let mut register = shared.register();
             register.go_blind();

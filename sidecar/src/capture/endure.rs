@@ -36,9 +36,7 @@ impl Capture<'_> {
     /// opened again, and compared page by page.
     pub(super) fn endure(&mut self, error: DatabaseError) -> Result<(), Failure> {
         self.pace.failed();
-        if let DatabaseError::LostPage { .. } = &error {
-            self.notes.damaged(&error.to_string());
-        }
+        self.notes.if_damaged(&error);
         if !error.can_heal() {
             return Err(error.into());
         }

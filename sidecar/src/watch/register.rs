@@ -175,7 +175,7 @@ impl Register {
     }
 
     /// The databases whose turn it is to be looked at: all that have no working watch, and a share of the others, so that
-    /// a minute is enough for everybody.
+    /// some 75 seconds are enough for everybody.
     pub(super) fn due(&mut self) -> Vec<(Key, Armed)> {
         let keys: BTreeSet<Key> = self.turn().into_iter().chain(self.blind.iter().copied()).collect();
         keys.into_iter().filter_map(|key| Some((key, self.armed(key)?))).collect()
