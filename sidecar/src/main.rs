@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
 use lifeboat::args::{Cli, Command, ConfigVerb, ForksVerb, StoreVerb};
 use lifeboat::exit::{Exit, Failure};
@@ -11,6 +12,9 @@ use lifeboat::{
 };
 
 fn main() -> ExitCode {
+    if let Some(instead) = spelling::instead(std::env::args_os().skip(1)) {
+        Cli::command().error(ErrorKind::UnknownArgument, instead).exit();
+    }
     let cli = Cli::parse_from(spelling::ours(std::env::args_os(), &Cli::command()));
     telemetry::init(cli.log_format, cli.log_level);
     match run(cli.command) {

@@ -1,4 +1,5 @@
-//! Litestream's spelling of the command line: `-config FILE`, `-json=true`, as Go's programs take it.
+//! Litestream's spelling of the command line: `-config FILE`, `-json=true`, as Go's programs take it; and what we have instead
+//! of its commands and options that we do not have.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -20,6 +21,65 @@ pub fn ours(args: impl IntoIterator<Item = OsString>, known: &Command) -> Vec<Os
     }
     ours
 }
+
+/// What there is instead of a command or option of Litestream that we do not have, for whoever's script still asks for it; of
+/// the arguments behind the program's name. Nothing for every other command line.
+#[must_use]
+pub fn instead(args: impl IntoIterator<Item = OsString>) -> Option<String> {
+    let mut args = args.into_iter().take_while(|arg| arg != "--");
+    // Litestream has no options in front of the command, and `--log-level info` is one of ours.
+    let command = args.next()?;
+    if command == "replicate" {
+        return args.find_map(|arg| look_up(OPTIONS, option_name(arg.to_str()?)?));
+    }
+    look_up(COMMANDS, command.to_str()?)
+}
+
+/// The name in `-name`, `--name` and `-name=value`.
+fn option_name(arg: &str) -> Option<&str> {
+    let name_and_value = arg.strip_prefix("--").or_else(|| arg.strip_prefix('-'))?;
+    Some(name_and_value.split_once('=').map_or(name_and_value, |(name, _)| name))
+}
+
+fn look_up(table: &[(&str, &str)], wanted: &str) -> Option<String> {
+    let (name, instead) = table.iter().find(|(name, _)| *name == wanted)?;
+    Some(format!("'{name}' is Litestream's and not ours: {instead}"))
+}
+
+/// Options of Litestream's `replicate`.
+const OPTIONS: &[(&str, &str)] = &[
+    (
+        "force-snapshot",
+        "snapshots are taken by themselves (`snapshot` in the config file), and what is stored is restorable without one; \
+         `lifeboat replicate --once` stores everything, `lifeboat restore -o FILE URL` makes a copy",
+    ),
+    (
+        "enforce-retention",
+        "`lifeboat replicate` deletes by itself what no restore within the window needs (`retention` in the config file)",
+    ),
+    (
+        "restore-if-db-not-exists",
+        "run `lifeboat restore --if-db-not-exists --if-replica-exists -o DB URL && lifeboat replicate DB URL`; while the \
+         bucket does not answer, that begins nothing",
+    ),
+];
+
+/// Commands of Litestream.
+const COMMANDS: &[(&str, &str)] = &[
+    ("info", "`lifeboat status` shows the running process, `lifeboat version` the program"),
+    ("register", BY_CONFIG),
+    ("unregister", BY_CONFIG),
+    ("start", BY_CONFIG),
+    ("stop", BY_CONFIG),
+    (
+        "reset",
+        "nothing has to be; every start compares the database with its replica and stores what differs, and a database that \
+         does not continue it is refused (`Diverged` in docs/errors.md)",
+    ),
+];
+
+const BY_CONFIG: &str = "write the database into `dbs` of the config file, or strike it there; the running `lifeboat replicate` \
+    reads the file again, and stores the last commits of what is gone";
 
 /// An argument that names a long option, in our spelling: nothing for a switch that is set to false.
 fn long_option(text: &str, switches: &BTreeMap<String, bool>) -> Option<Option<String>> {
@@ -84,6 +144,65 @@ mod tests {
             "replicate --confg c.yml",
             "the parser guesses what was meant"
         );
+    }
+
+    fn instead(line: &str) -> Option<String> {
+        super::instead(line.split(' ').map(OsString::from))
+    }
+
+    #[test]
+    fn whoever_asks_for_what_only_litestream_has_is_told_what_to_do_instead() {
+        for (line, hint) in [
+            ("replicate -once -force-snapshot", "restore -o FILE URL"),
+            ("replicate -config c.yml --force-snapshot=true", "restore -o FILE URL"),
+            ("replicate -enforce-retention -once", "`retention` in the config file"),
+            ("replicate -restore-if-db-not-exists a.db s3://b/a", "--if-db-not-exists --if-replica-exists"),
+            ("info -json", "lifeboat status"),
+            ("register -replica s3://b/a a.db", "`dbs` of the config file"),
+            ("unregister a.db", "`dbs` of the config file"),
+            ("start a.db", "`dbs` of the config file"),
+            ("stop -timeout 10 a.db", "`dbs` of the config file"),
+            ("reset a.db", "Diverged"),
+        ] {
+            let said = instead(line).unwrap_or_else(|| panic!("{line}: nothing is said"));
+            assert!(said.contains(hint) && said.contains("Litestream's"), "{line}: {said}");
+        }
+    }
+
+    #[test]
+    fn what_we_have_is_not_taken_for_something_of_litestreams() {
+        for line in [
+            "replicate -config c.yml",
+            "replicate info s3://b/info",
+            "replicate -- -force-snapshot",
+            "restore -force-snapshot",
+            "restore reset",
+            "--log-level info status",
+            "status stop",
+            "list",
+            "help",
+            "nonsense",
+        ] {
+            assert_eq!(instead(line), None, "{line}");
+        }
+        for (name, _) in COMMANDS {
+            assert!(Cli::command().find_subcommand(name).is_none(), "{name} is ours by now");
+        }
+        let known = long_options(&Cli::command());
+        for (name, _) in OPTIONS {
+            assert!(!known.contains_key(*name), "{name} is ours by now");
+        }
+    }
+
+    #[test]
+    fn every_command_that_is_named_as_the_way_would_be_understood() {
+        for (name, instead) in OPTIONS.iter().chain(COMMANDS) {
+            let quoted = instead.split('`').skip(1).step_by(2).flat_map(|text| text.split(" && "));
+            for line in quoted.filter(|text| text.starts_with("lifeboat ")) {
+                let parsed = Cli::command().try_get_matches_from(line.split(' '));
+                assert!(parsed.is_ok(), "{name}: {line}: {}", parsed.unwrap_err());
+            }
+        }
     }
 
     #[test]
