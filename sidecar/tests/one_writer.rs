@@ -348,7 +348,10 @@ fn a_bucket_that_cannot_be_read_or_is_mistyped_is_not_a_new_replica() {
     let (place, s3) = (Place::new(), S3Server::start());
     place.open("app.db").execute_batch(TABLE).unwrap();
     let db = place.text("app.db");
-    place.run_with(&["replicate", "--once", &db, "s3://mistyped/app"], Some(&s3)).says(4, &["no bucket"]);
+    let mistyped = ["replicate", "--once", &db, "s3://mistyped/app"];
+    let (ended, log) = place.spawn(&mut support::lifeboat_with(&mistyped, Some(&s3))).ends();
+    assert_eq!(ended.code(), Some(4), "{log}");
+    assert!(log.contains("no bucket"), "{log}");
     let road = Proxy::start(s3.port());
     road.refuse(Refusal { method: "GET", part: "/lifeboat/head.json", status: 503 });
     let args = ["replicate", &db, "s3://lifeboat/app", "--endpoint", &road.endpoint()];
