@@ -8,7 +8,6 @@ use anyhow::{Result, ensure};
 use crate::databases::{self, Equal};
 use crate::load::LoadArgs;
 use crate::rounds::{Numbers, Site, calm_down, commit, numbers};
-use crate::scenario::MERGED_OFTEN;
 use crate::sidecar::{self, Setting, Sidecar, Used, prefix};
 
 /// Lets the application commit until few files of level 0 were written, restores, and goes on until there were many.
@@ -20,7 +19,7 @@ pub(crate) fn round(site: &Site<'_>) -> Result<(Numbers, Option<Equal>)> {
     let [database] = &databases;
     databases::copy(&site.bench.source(DATABASE_MB)?, database)?;
     let setting =
-        Setting { keys: MERGED_OFTEN, our_keys: &["sync-interval: 10ms"], ..site.setting(&databases) };
+        Setting { keys: MERGED_SOON, our_keys: &["sync-interval: 10ms"], ..site.setting(&databases) };
     let [few, many] = site.bench.history;
     let few = write_and_restore(site, &setting, database, few)?;
     let many = write_and_restore(site, &setting, database, many)?;
@@ -97,6 +96,14 @@ fn newest(site: &Site<'_>) -> u64 {
     txids.max().unwrap_or(0)
 }
 
+/// Intervals as `MERGED_OFTEN` has them. What is merged goes at once: what many slots leave behind is measured, and not the slots
+/// of the last five minutes, which would be nearly all of them here, and a hundredth of a day's elsewhere.
+const MERGED_SOON: &[&str] = &[
+    "levels: [{interval: 1s}, {interval: 5s}, {interval: 15s}]",
+    "snapshot: {interval: 20s}",
+    "l0-retention: 1s",
+    "l0-retention-check-interval: 1s",
+];
 const LEVELS: [u8; 5] = [0, 1, 2, 3, 9];
 /// So large that what the history adds to it means little.
 const DATABASE_MB: u64 = 256;
