@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use support::proxy::{Proxy, Refusal};
 use support::s3::S3Server;
-use support::{Place, Running, dump, eventually, tool};
+use support::{Place, Running, dump, eventually, eventually_within, tool};
 
 /// Hours in seconds: each interval is a three hundredth of the usual one.
 const HISTORY: &str = "levels: [{interval: 100ms}, {interval: 500ms}, {interval: 2s}]\nl0-retention: 400ms\n\
@@ -227,6 +227,47 @@ fn a_database_that_rests_is_not_asked_for_and_asks_nothing() {
     running.stop();
 }
 
+/// A database whose replica lies behind a proxy that counts and refuses.
+struct Proxied {
+    place: Place,
+    s3: S3Server,
+    proxy: Proxy,
+}
+
+impl Proxied {
+    fn new() -> Self {
+        let (place, s3) = (Place::new(), S3Server::start());
+        let proxy = Proxy::start(s3.port());
+        place
+            .open("app.db")
+            .execute_batch("PRAGMA journal_mode = WAL; CREATE TABLE t (n INTEGER PRIMARY KEY, x)")
+            .unwrap();
+        let (config, db) = (place.path("lifeboat.yml"), place.text("app.db"));
+        let replica = format!("{{url: 's3://lifeboat/app', endpoint: '{}'}}", proxy.endpoint());
+        std::fs::write(config, format!("{HISTORY}dbs: [{{path: '{db}', replica: {replica}}}]\n")).unwrap();
+        Self { place, s3, proxy }
+    }
+
+    fn follow(&self) -> Running {
+        let config = self.place.text("lifeboat.yml");
+        let mut command = support::lifeboat(&["--log-level", "debug", "replicate", "--config", &config]);
+        let running = self.place.spawn(command.envs(self.s3.credentials()));
+        running.wait_for("following");
+        running
+    }
+
+    /// What `work` does while the application writes.
+    fn while_it_writes(&self, work: impl FnOnce()) {
+        let is_over = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| write(&self.place, &is_over));
+            let waited = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
+            is_over.store(true, Ordering::Relaxed);
+            waited.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        });
+    }
+}
+
 /// What one request is about: its method and the level, or the name, of its key.
 fn kind(request: &str) -> String {
     let (method, path) = request.split_once(' ').unwrap();
@@ -241,40 +282,29 @@ fn kind(request: &str) -> String {
 
 #[test]
 fn merging_and_pruning_fetch_no_page_and_a_claim_stays_a_handful_of_requests() {
-    let (place, s3) = (Place::new(), S3Server::start());
-    let proxy = Proxy::start(s3.port());
-    place
-        .open("app.db")
-        .execute_batch("PRAGMA journal_mode = WAL; CREATE TABLE t (n INTEGER PRIMARY KEY, x)")
-        .unwrap();
-    let (config, db) = (place.text("lifeboat.yml"), place.text("app.db"));
-    let replica = format!("{{url: 's3://lifeboat/app', endpoint: '{}'}}", proxy.endpoint());
-    std::fs::write(&config, format!("{HISTORY}dbs: [{{path: '{db}', replica: {replica}}}]\n")).unwrap();
-    let follow = || {
-        let mut command = support::lifeboat(&["--log-level", "debug", "replicate", "--config", &config]);
-        command.envs(s3.credentials());
-        place.spawn(&mut command)
+    let proxied = Proxied::new();
+    let (place, proxy) = (&proxied.place, &proxied.proxy);
+    let running = proxied.follow();
+    let mut counted = BTreeMap::<String, usize>::new();
+    let mut count_seen = || {
+        proxy.take_seen().iter().for_each(|request| *counted.entry(kind(request)).or_default() += 1);
+        let count = |kind: &str| counted.get(kind).copied().unwrap_or(0);
+        (count("PUT 0001") > 20 && count("PUT 0009") > 1 && count("DELETE 0000") > 100).then_some(())
     };
-    let running = follow();
-    running.wait_for("following");
-    let is_over = AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        scope.spawn(|| write(&place, &is_over));
-        std::thread::sleep(Duration::from_secs(15));
-        is_over.store(true, Ordering::Relaxed);
+    proxied.while_it_writes(|| {
+        let patience = Duration::from_secs(180);
+        let what = "enough files to be merged and deleted";
+        eventually_within(patience, what, &mut count_seen, || running.log());
     });
     let (code, log) = running.stop();
     assert_eq!(code, Some(0), "{log}");
-    let mut counted = BTreeMap::<String, usize>::new();
-    proxy.take_seen().iter().for_each(|request| *counted.entry(kind(request)).or_default() += 1);
+    count_seen();
     println!("{counted:#?}");
     let count = |kind: &str| counted.get(kind).copied().unwrap_or(0);
-    assert!(count("PUT 0001") > 20 && count("PUT 0009") > 1 && count("DELETE 0000") > 100, "{counted:?}");
     // A slot is read when it is merged by a successor, and the first one when it is copied.
     assert!(count("GET 0000") <= 4, "slots are fetched: {counted:?}");
     assert!(count("GET 0001") <= count("PUT 0001") * 3, "{counted:?}");
-    let running = follow();
-    running.wait_for("following");
+    let running = proxied.follow();
     let claim = proxy.take_seen();
     println!("{claim:#?}");
     assert!(claim.len() <= 14, "{} requests: {claim:?}", claim.len());
@@ -282,36 +312,20 @@ fn merging_and_pruning_fetch_no_page_and_a_claim_stays_a_handful_of_requests() {
     assert_eq!(proxy.take_seen(), Vec::<String>::new(), "a database that rests asks for nothing");
     running.stop();
     let out = place.text("out.db");
-    place.run_with(&["restore", "-o", &out, "s3://lifeboat/app"], Some(&s3)).says(0, &["restored"]);
+    place.run_with(&["restore", "-o", &out, "s3://lifeboat/app"], Some(&proxied.s3)).says(0, &["restored"]);
     assert!(dump(&place.path("out.db")) == dump(&place.path("app.db")), "not what the application wrote");
 }
 
 #[test]
 fn without_the_right_to_delete_it_is_said_and_made_up_for_once_there_is_one() {
-    let (place, s3) = (Place::new(), S3Server::start());
-    let proxy = Proxy::start(s3.port());
-    place
-        .open("app.db")
-        .execute_batch("PRAGMA journal_mode = WAL; CREATE TABLE t (n INTEGER PRIMARY KEY, x)")
-        .unwrap();
-    let (config, db) = (place.text("lifeboat.yml"), place.text("app.db"));
-    let replica = format!("{{url: 's3://lifeboat/app', endpoint: '{}'}}", proxy.endpoint());
-    std::fs::write(&config, format!("{HISTORY}dbs: [{{path: '{db}', replica: {replica}}}]\n")).unwrap();
+    let proxied = Proxied::new();
+    let proxy = &proxied.proxy;
     proxy.refuse(Refusal { method: "DELETE", part: "/0000/", status: 403 });
-    let mut command = support::lifeboat(&["--log-level", "debug", "replicate", "--config", &config]);
-    command.envs(s3.credentials());
-    let running = place.spawn(&mut command);
-    running.wait_for("following");
-    let is_over = AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        scope.spawn(|| write(&place, &is_over));
-        let waited = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            running.wait_for("files that nothing needs stay in the bucket");
-            proxy.refuse(Refusal { method: "DELETE", part: "/no-such-thing/", status: 403 });
-            running.wait_for("files that nothing needs any more were deleted");
-        }));
-        is_over.store(true, Ordering::Relaxed);
-        waited.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+    let running = proxied.follow();
+    proxied.while_it_writes(|| {
+        running.wait_for("files that nothing needs stay in the bucket");
+        proxy.refuse(Refusal { method: "DELETE", part: "/no-such-thing/", status: 403 });
+        running.wait_for("files that nothing needs any more were deleted");
     });
     let (code, log) = running.stop();
     assert_eq!(code, Some(0), "{log}");
