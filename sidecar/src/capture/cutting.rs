@@ -66,12 +66,14 @@ impl Capture<'_> {
                             Ok(Cut::Nothing) => Viewed::Cut(Ok(None)),
                             Ok(Cut::Slot(slot)) => {
                                 let changed = &slot.changed;
+                                self.large.was_cut(slot.body.len());
                                 self.notes.cut(next.txid.get(), &self.sums, changed, &self.dirty, &view);
                                 Viewed::Cut(Ok(Some(slot)))
                             }
                             Err(failure) => Viewed::Cut(Err(failure)),
                         }
                     }
+                    Route::File => Viewed::MustSpool,
                     Route::Ask => Viewed::MustAsk,
                     Route::Stream { turn, fits_in_file } => Viewed::MustStream { turn, fits_in_file },
                 };
@@ -83,7 +85,7 @@ impl Capture<'_> {
             Ok((Viewed::MustStream { turn, fits_in_file }, _)) => self.stream(next, turn, fits_in_file),
             Ok((Viewed::MustAsk, _)) => Ok(Some(Report::Large)),
             Ok((Viewed::MustSpool, _)) => {
-                self.large.ask();
+                self.large.needs_file();
                 Ok(Some(Report::Spool))
             }
             Ok((Viewed::Cut(Ok(slot)), still_dirty)) => {

@@ -23,6 +23,8 @@ pub(super) struct LargeSlots {
     answer: Option<Way>,
     /// The next one takes the way that needs no network while it is read.
     is_next_local: bool,
+    /// Of a database without a WAL: the last one did not fit into memory, so the next one will hardly either.
+    is_of_files: bool,
     /// How many were given up in a row.
     given_up: u32,
     reader: Option<Reader>,
@@ -35,6 +37,8 @@ pub(super) enum Route {
     Local,
     /// Into memory as far as it fits; else whoever talks to the bucket must say.
     Memory,
+    /// Into a file, and whoever talks to the bucket must say.
+    File,
     /// Whoever talks to the bucket must say.
     Ask,
     /// To the bucket while it is read.
@@ -60,17 +64,25 @@ struct Reader {
 
 impl LargeSlots {
     pub(super) const fn new() -> Self {
-        Self { is_asked: false, answer: None, is_next_local: false, given_up: 0, reader: None }
+        Self {
+            is_asked: false,
+            answer: None,
+            is_next_local: false,
+            is_of_files: false,
+            given_up: 0,
+            reader: None,
+        }
     }
 
     /// Which way a slot of so many bytes goes, where the disk has so much room if that is known. Nothing is cut after
     /// [`Route::Ask`] until there is an [`answer`](Self::answer).
     pub(super) fn route(&mut self, bytes: u64, free: Option<u64>) -> Route {
         let fits_in_file = fits_in_file(bytes, free);
+        let answer = self.answer.take();
         if bytes <= MEMORY_BYTES_MAX || (self.is_next_local && fits_in_file) {
             return Route::Local;
         }
-        match self.answer.take() {
+        match answer {
             Some(Way::InParts(turn)) => Route::Stream { turn, fits_in_file },
             Some(Way::Whole) => Route::Local,
             None => {
@@ -83,11 +95,29 @@ impl LargeSlots {
     /// The same of a view that keeps the application from committing: it must not wait for the network, and nobody knows
     /// before it is read how much of it changed.
     pub(super) fn route_blocking(&mut self, bytes: u64) -> Route {
-        if bytes <= MEMORY_BYTES_MAX || self.answer.take().is_some() { Route::Local } else { Route::Memory }
+        let is_answered = self.answer.take().is_some();
+        match bytes <= MEMORY_BYTES_MAX || is_answered {
+            true => Route::Local,
+            // To read it twice would keep the application waiting twice.
+            false if self.is_of_files => Route::File,
+            false => Route::Memory,
+        }
     }
 
-    /// It does not fit into memory. Nothing is cut until there is an [`answer`](Self::answer).
-    pub(super) const fn ask(&mut self) {
+    /// A slot of a view that keeps the application from committing did not fit into memory. Nothing is cut until there is
+    /// an [`answer`](Self::answer).
+    pub(super) const fn needs_file(&mut self) {
+        self.is_of_files = true;
+        self.ask();
+    }
+
+    /// A slot was cut, so large.
+    pub(super) const fn was_cut(&mut self, bytes: u64) {
+        self.is_of_files &= bytes > MEMORY_BYTES_MAX;
+    }
+
+    /// Nothing is cut until there is an [`answer`](Self::answer).
+    const fn ask(&mut self) {
         self.is_asked = true;
     }
 
@@ -271,6 +301,36 @@ mod tests {
             "it may have to rest before the next view"
         );
         assert!(matches!(slots.route_blocking(LARGE), Route::Memory), "an answer holds for one");
+    }
+
+    #[test]
+    fn a_slot_without_a_wal_that_is_large_again_is_read_once() {
+        let mut slots = LargeSlots::new();
+        assert!(matches!(slots.route_blocking(LARGE), Route::Memory));
+        slots.needs_file();
+        slots.answer(Way::Whole);
+        assert!(matches!(slots.route_blocking(LARGE), Route::Local));
+        slots.was_cut(LARGE);
+        assert!(matches!(slots.route_blocking(LARGE), Route::File), "it asks before it reads");
+        slots.answer(Way::Whole);
+        assert!(matches!(slots.route_blocking(LARGE), Route::Local));
+        slots.was_cut(MEMORY_BYTES_MAX);
+        assert!(matches!(slots.route_blocking(LARGE), Route::Memory), "it is small again");
+    }
+
+    #[test]
+    fn an_answer_to_a_slot_that_became_small_is_none_for_the_next_large_one() {
+        let mut slots = LargeSlots::new();
+        for answered in [true, false] {
+            slots.answer(Way::Whole);
+            if answered {
+                assert!(matches!(slots.route(MEMORY_BYTES_MAX, None), Route::Local));
+                assert!(asked(&mut slots, LARGE));
+            } else {
+                assert!(matches!(slots.route_blocking(MEMORY_BYTES_MAX), Route::Local));
+                assert!(matches!(slots.route_blocking(LARGE), Route::Memory));
+            }
+        }
     }
 
     #[test]
