@@ -6,14 +6,15 @@ mod support;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::process::Stdio;
 
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
-use support::{Place, Running, dump, eventually, s3::S3Server};
+use support::{Place, Running, dump, eventually, lifeboat, s3::S3Server};
 
 const TABLE: &str = "CREATE TABLE t (n INTEGER PRIMARY KEY); INSERT INTO t VALUES (1);";
 
@@ -414,4 +415,26 @@ fn who_cannot_store_the_last_commits_in_time_says_which_and_ends_with_5() {
         log.contains(&format!("the last commits of {db} (")) && log.contains("only in the local database"),
         "{log}"
     );
+}
+
+#[test]
+fn whoever_read_the_log_may_go_away_and_replication_goes_on() {
+    let place = Place::new();
+    place.open("app.db").execute_batch(TABLE).unwrap();
+    let (db, url) = (place.text("app.db"), place.url("replica"));
+    let mut command = lifeboat(&["--log-level", "debug", "replicate", &db, &url]);
+    let mut child = command.stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+    let mut log = BufReader::new(child.stderr.take().unwrap()).lines();
+    assert!(log.any(|line| line.unwrap().contains("stored txid")));
+    drop(log);
+    let slots = || std::fs::read_dir(place.path("replica/ltx/0")).unwrap().count();
+    for n in 2..5 {
+        let before = slots();
+        insert(&place, "app.db", n);
+        eventually("another slot", || (slots() > before).then_some(()), String::new);
+    }
+    kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+    let status = eventually("the end", || child.try_wait().unwrap(), String::new);
+    assert_eq!(status.code(), Some(0));
+    assert_eq!(rows(&place, "replica"), 4);
 }
