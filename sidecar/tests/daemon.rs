@@ -130,10 +130,8 @@ fn an_application_gets_the_signal_and_we_wait_for_it() {
         ))
     };
     for (name, signal) in [("TERM", Signal::TERM), ("INT", Signal::INT)] {
-        let running = place.spawn(
-            support::lifeboat(&["replicate", "--exec", &trap(name), &db, &url])
-                .stdin(std::process::Stdio::null()),
-        );
+        let running =
+            place.spawn(lifeboat(&["replicate", "--exec", &trap(name), &db, &url]).stdin(Stdio::null()));
         eventually("the application", || place.path("begun").exists().then_some(()), || running.log());
         running.signal(signal);
         let (status, log) = running.ends();
@@ -300,7 +298,7 @@ fn whoever_asks_finds_the_socket_of_the_config() {
     configure(&place, &format!("socket: {}", place.text("b.sock")), &[("a.db", "")]);
     let config = place.text("c.yml");
     let without = |args: &[&str]| {
-        let mut command = support::lifeboat(args);
+        let mut command = lifeboat(args);
         command.env_remove("LIFEBOAT_SOCKET").env("LIFEBOAT_CONFIG", &config);
         command
     };
@@ -356,7 +354,7 @@ fn a_stop_during_a_change_of_the_config_still_stores_everything() {
     };
     config("a.db");
     let args = ["replicate", "--config", &place.text("c.yml"), "--flush-timeout", "20s"];
-    let running = place.spawn(support::lifeboat(&args).envs(s3.credentials()));
+    let running = place.spawn(lifeboat(&args).envs(s3.credentials()));
     running.wait_for("stored txid");
     config("b.db");
     s3.stop();
@@ -427,7 +425,7 @@ fn whoever_read_the_log_may_go_away_and_replication_goes_on() {
     let mut log = BufReader::new(child.stderr.take().unwrap()).lines();
     assert!(log.any(|line| line.unwrap().contains("stored txid")));
     drop(log);
-    let slots = || std::fs::read_dir(place.path("replica/ltx/0")).unwrap().count();
+    let slots = || fs::read_dir(place.path("replica/ltx/0")).unwrap().count();
     for n in 2..5 {
         let before = slots();
         insert(&place, "app.db", n);
