@@ -45,11 +45,12 @@ fn size(path: &Path) -> u64 {
     std::fs::metadata(path).map_or(0, |metadata| metadata.len())
 }
 
-/// How many objects are being sent in parts.
-fn uploads(s3: &S3Server) -> usize {
+/// How many parts have arrived, of objects that are being sent.
+fn parts(s3: &S3Server) -> usize {
     let entries = |path: &Path| std::fs::read_dir(path).into_iter().flatten().flatten();
-    let keys = entries(&s3.file(".sgwtmp/multipart"));
-    keys.map(|key| entries(&key.path()).count()).sum()
+    let uploads = entries(&s3.file(".sgwtmp/multipart")).flat_map(|key| entries(&key.path()));
+    let files = uploads.flat_map(|upload| entries(&upload.path()));
+    files.filter(|file| file.file_name().to_string_lossy().parse::<u32>().is_ok()).count()
 }
 
 /// The number of the newest slot.
@@ -230,7 +231,7 @@ fn a_large_slot_that_is_given_up_is_cut_anew_with_what_came_meanwhile() {
     let replicating = replicate(&place, &s3);
     replicating.wait_for("stored txid 0000000000000001");
     grow(&app, 150);
-    eventually("the upload to begin", || (uploads(&s3) > 0).then_some(()), || replicating.log());
+    eventually("the first part to arrive", || (parts(&s3) > 0).then_some(()), || replicating.log());
     s3.freeze();
     // The parts that arrived are lost, and so is the upload.
     s3.stop();
