@@ -309,13 +309,19 @@ impl<'a> Capture<'a> {
             }
             self.large.forget_answer();
             self.post.demand().meet(self.flush.met());
-            if !self.dirty.is_empty() {
-                self.waiting.begin();
-            }
-            self.post
-                .turned(self.waiting.bytes + self.flying.bytes, self.flying.since.or(self.waiting.since));
+            self.tell_backlog();
         }
         Ok(if self.is_gone { Report::Replaced } else { Report::Finished })
+    }
+
+    /// What waits is said to be a page at least: how much it is, nobody knows after a loss of continuity.
+    fn tell_backlog(&mut self) {
+        let mut bytes = self.waiting.bytes + self.flying.bytes;
+        if !self.dirty.is_empty() {
+            self.waiting.begin();
+            bytes = bytes.max(u64::from(self.database.page_size().get()));
+        }
+        self.post.turned(bytes, self.flying.since.or(self.waiting.since));
     }
 
     fn take_orders(&mut self, orders: &Receiver<Order>, reports: &Sender<Report>) -> Result<(), Failure> {
@@ -388,10 +394,10 @@ impl<'a> Capture<'a> {
         if self.trouble.pause(Instant::now()).is_some() {
             return Ok(false);
         }
-        match self.database.follow(&mut self.dirty) {
+        let followed = self.database.follow(&mut self.dirty);
+        self.count_gained();
+        match followed {
             Ok(Followed::Continued(gained)) => {
-                self.waiting.add(gained.bytes, gained.commits);
-                self.derived.committed(gained.bytes);
                 if gained.frames > 0 {
                     self.pace.news(gained.frames);
                     (self.armed, self.news_at) = (None, Instant::now());
@@ -413,9 +419,18 @@ impl<'a> Capture<'a> {
         Ok(true)
     }
 
+    /// Takes note of what was committed, whatever came across it.
+    fn count_gained(&mut self) {
+        let gained = self.database.take_gained();
+        self.waiting.add(gained.bytes, gained.commits);
+        self.derived.committed(gained.bytes);
+    }
+
     /// Says whether that worked. If not, nothing is healed, although nothing may wait to be read.
     fn settle(&mut self) -> Result<bool, Failure> {
-        match self.database.ease(self.news_at.elapsed(), &mut self.dirty) {
+        let eased = self.database.ease(self.news_at.elapsed(), &mut self.dirty);
+        self.count_gained();
+        match eased {
             Ok(Settled::Yes) => {
                 self.pace.settled();
                 match self.database.anchor() {

@@ -106,6 +106,7 @@ impl Capture<'_> {
         let Some(slot) = slot else {
             // What was written is what the bucket has already.
             self.finish.cut();
+            self.count_gained();
             self.waiting = Backlog::default();
             self.flush.nothing_to_cut();
             return Ok(None);
@@ -118,6 +119,7 @@ impl Capture<'_> {
     /// A slot with everything that waited is on its way.
     pub(super) fn sets_off(&mut self) {
         self.finish.cut();
+        self.count_gained();
         let cut = std::mem::take(&mut self.waiting);
         self.tell_lost(cut);
         self.flush.cut(self.now());

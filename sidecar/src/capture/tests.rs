@@ -87,7 +87,10 @@ fn config() -> Config {
 fn write_some_pages(path: &Path) {
     let application = Connection::open(path).unwrap();
     application
-        .execute_batch("PRAGMA journal_mode=WAL; CREATE TABLE t(x); INSERT INTO t VALUES (randomblob(20000))")
+        .execute_batch(
+            "PRAGMA journal_mode=WAL; CREATE TABLE IF NOT EXISTS t(x);
+            INSERT INTO t VALUES (randomblob(20000))",
+        )
         .unwrap();
 }
 
@@ -150,4 +153,40 @@ fn while_it_cannot_be_read_it_lags() {
     };
     assert!(turn(&mut { unreadable }).is_some_and(|lag| lag > 0.0));
     assert_eq!(turn(&mut |capture| capture.healed()), Some(0.0));
+}
+
+#[test]
+fn a_commit_that_only_the_view_finds_is_on_its_way_too() {
+    let scene = Scene::new();
+    write_some_pages(&scene.path);
+    let mut capture = scene.capture(Database::open(&scene.path, EnforceWal::No).unwrap());
+    write_some_pages(&scene.path);
+    let next = NextSlot { txid: Txid::try_new(1).unwrap(), epoch: Epoch::new(1), pre_apply: Checksum::EMPTY };
+    assert!(matches!(capture.cut(next).unwrap(), Some(Report::Slot(_))));
+    assert_eq!((capture.waiting.commits, capture.flying.commits), (0, 1));
+}
+
+/// After a loss of continuity nobody knows how much was committed.
+#[test]
+fn whatever_waits_is_a_page_at_least() {
+    let scene = Scene::new();
+    write_some_pages(&scene.path);
+    let mut capture = scene.capture(Database::open(&scene.path, EnforceWal::No).unwrap());
+    let unreplicated = || scene.board.status().databases.remove(0).unreplicated_bytes;
+    capture.tell_backlog();
+    assert_eq!(unreplicated(), Some(0));
+    capture.dirty.insert_all();
+    capture.tell_backlog();
+    assert_eq!(unreplicated(), Some(4096));
+}
+
+#[test]
+fn a_commit_that_only_the_housekeeping_finds_waits() {
+    let scene = Scene::new();
+    write_some_pages(&scene.path);
+    let mut capture = scene.capture(Database::open(&scene.path, EnforceWal::No).unwrap());
+    write_some_pages(&scene.path);
+    capture.news_at = Instant::now().checked_sub(Duration::from_secs(60)).unwrap();
+    assert!(capture.settle().unwrap());
+    assert_eq!(capture.waiting.commits, 1);
 }

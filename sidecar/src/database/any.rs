@@ -10,8 +10,8 @@ use lifeboat_wal::PageSize;
 use super::file_system::{self, FileIdentity};
 use super::journal::JournalDatabase;
 use super::{
-    DatabaseError, DetachedView, EnforceWal, Followed, Settled, Synchronous, View, WalDatabase, connection,
-    hot_journal,
+    DatabaseError, DetachedView, EnforceWal, Followed, Gained, Settled, Synchronous, View, WalDatabase,
+    connection, hot_journal,
 };
 
 /// An application's database that we follow.
@@ -78,6 +78,15 @@ impl Database {
                 self.opened(dirty)?.follow(dirty)
             }
             followed => followed,
+        }
+    }
+
+    /// What was committed since this was asked last, as far as that is known: see [`WalDatabase::take_gained`].
+    pub const fn take_gained(&mut self) -> Gained {
+        match &mut self.mode {
+            Some(Mode::Wal(database)) => database.take_gained(),
+            Some(Mode::Journal(database)) => database.take_gained(),
+            None => Gained::NOTHING,
         }
     }
 

@@ -114,7 +114,8 @@ impl WalDatabase {
         let mut still_dirty = DirtyPages::new();
         let followed = self.follow_to_header(&mut still_dirty);
         dirty.merge(still_dirty.clone());
-        let (newest, _) = followed?;
+        let (newest, later) = followed?;
+        self.untold.viewed(later.gained());
         let lost = self.find_lost_page(pin.connection(), &still_dirty, Extent::Due)?;
         self.require_not_lost(lost, dirty)?;
         // Nothing can be copied into the file, nor cut off it, past the view.

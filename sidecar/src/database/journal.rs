@@ -36,6 +36,8 @@ pub(super) struct JournalDatabase {
     rests_until: Cell<Option<Instant>>,
     /// Whether the application switched to WAL mode: then this is of no use any more.
     is_wal: Cell<bool>,
+    /// What was found and nobody took note of.
+    gained: Cell<Gained>,
 }
 
 /// What tells one committed state of a database from another.
@@ -70,7 +72,8 @@ impl JournalDatabase {
         let page_size = connection::read_page_size(&connection, path)?;
         let (path, viewed, rests_until) = (path.to_owned(), Cell::new(None), Cell::new(None));
         let is_wal = Cell::new(false);
-        let database = Self { path, page_size, connection, viewed, rests_until, is_wal };
+        let gained = Cell::default();
+        let database = Self { path, page_size, connection, viewed, rests_until, is_wal, gained };
         database.require_mode()?;
         Ok(database)
     }
@@ -98,7 +101,8 @@ impl JournalDatabase {
             followed = self.something();
         }
         let pages = Pages::open(&self.connection, &self.path, self.page_size, true)?;
-        let rolled = Rolled { followed, later: DirtyPages::new(), header: None };
+        let (later, gained_later) = (DirtyPages::new(), Gained::NOTHING);
+        let rolled = Rolled { followed, later, gained_later, header: None };
         Ok(View::new(pages, rolled, Some(lock)))
     }
 
@@ -146,7 +150,14 @@ impl JournalDatabase {
 
     /// How much was committed is not known, only that something was.
     fn something(&self) -> Followed {
-        Followed::Continued(Gained { commits: 1, frames: 1, bytes: u64::from(self.page_size.get()) })
+        let gained = Gained { commits: 1, frames: 1, bytes: u64::from(self.page_size.get()) };
+        self.gained.set(self.gained.get().and(gained));
+        Followed::Continued(gained)
+    }
+
+    /// What was found since this was asked last, by a look or by a view.
+    pub(super) const fn take_gained(&self) -> Gained {
+        self.gained.replace(Gained::NOTHING)
     }
 }
 

@@ -31,6 +31,7 @@ mod detached;
 pub(crate) mod difference;
 mod error;
 mod file_system;
+mod followed;
 mod follower;
 mod hot_journal;
 mod journal;
@@ -50,8 +51,6 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use lifeboat_replica::dirty_pages::DirtyPages;
-use lifeboat_wal::continuity::{Discontinuity, Tally};
-use lifeboat_wal::frame::frame_bytes;
 use lifeboat_wal::wal_index::{IndexHeader, WalIndex};
 use lifeboat_wal::{IndexError, PageSize};
 use rusqlite::Connection;
@@ -61,6 +60,7 @@ use connection::Pin;
 use copying::Copying;
 use file_system::FileIdentity;
 pub(crate) use file_system::network_file_system;
+use followed::Untold;
 use follower::{Follower, Unread};
 use keeper::Keeper;
 use pressure::Pressure;
@@ -71,6 +71,7 @@ pub use any::Database;
 pub use connection::{EnforceWal, Synchronous};
 pub use detached::{DetachedView, ViewFromOutside};
 pub use error::DatabaseError;
+pub use followed::{Followed, Gained};
 pub use hot_journal::roll_back;
 pub use readable_copy::{ReadableCopy, Step};
 pub use view::{Pages, View};
@@ -106,29 +107,8 @@ pub struct WalDatabase {
     kept_writers_out: Option<Duration>,
     /// The views that are open beside the pins.
     detached: Vec<ViewFromOutside>,
-}
-
-/// What a look at the WAL brought.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Followed {
-    /// Every commit since the last look was read. There may be none.
-    Continued(Gained),
-    /// It cannot be proved that every commit was read: every page now counts as dirty.
-    Lost {
-        /// Why.
-        why: Discontinuity,
-    },
-}
-
-/// How much was read from the WAL. Without a WAL it is only known that something was committed: one commit, one page.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Gained {
-    /// Transactions.
-    pub commits: u64,
-    /// Frames.
-    pub frames: u64,
-    /// Bytes of these frames, headers included.
-    pub bytes: u64,
+    /// What was read and nobody took note of.
+    untold: Untold,
 }
 
 /// How far the quiet housekeeping came.
@@ -188,6 +168,7 @@ impl WalDatabase {
             looked_at: Instant::now(),
             kept_writers_out: None,
             detached: Vec::new(),
+            untold: Untold::default(),
             wal_path,
         };
         if database.is_replaced()? {
@@ -218,9 +199,10 @@ impl WalDatabase {
     /// # Errors
     /// A [`DatabaseError`]. Nothing is lost then: the next look reads the same frames.
     pub fn follow(&mut self, dirty: &mut DirtyPages) -> Result<Followed, DatabaseError> {
+        self.untold.looked();
         let (header, followed) = self.follow_to_header(dirty).inspect_err(|_| self.keeper.unguard())?;
         let since = std::mem::replace(&mut self.looked_at, Instant::now());
-        self.pressure.arrived(followed.frames(), since.elapsed());
+        self.pressure.arrived(followed.gained().frames, since.elapsed());
         let relieved = self.relieve(&header, dirty).inspect_err(|_| self.keeper.unguard());
         self.settled_at.take_if(|settled| *settled != header);
         match relieved {
@@ -229,6 +211,12 @@ impl WalDatabase {
             Err(DatabaseError::Busy { .. }) => Ok(followed),
             Err(error) => Err(error),
         }
+    }
+
+    /// What was read from the WAL since this was asked last, by whatever read it: a look, a view, the housekeeping. After a view
+    /// only what that shows for certain; the rest is told after the next look.
+    pub const fn take_gained(&mut self) -> Gained {
+        self.untold.take()
     }
 
     /// How long the last look kept writers out, if it did; said once.
@@ -269,6 +257,7 @@ impl WalDatabase {
         // Reading it may take long.
         self.keeper.unguard();
         let (header, rolled) = self.roll(dirty)?;
+        self.untold.viewed(rolled.gained_later);
         self.audit_pin(dirty, &header, &rolled.later)?;
         // Nothing can be copied into the file, nor cut off it, past the new pin.
         let is_all_in_file = self.read_index()?.is_backfilled();
@@ -324,7 +313,8 @@ impl WalDatabase {
         self.current = 1 - self.current;
         self.keeper.release();
         self.pressure.rolled(&header);
-        Ok((header, Rolled { followed: first.and(second), later, header: Some(header) }))
+        let (followed, gained_later) = (first.and(second), second.gained());
+        Ok((header, Rolled { followed, later, gained_later, header: Some(header) }))
     }
 
     /// A reader that finds the WAL-index torn repairs it, and would wait for our own guard. While we have the write lock,
@@ -339,9 +329,10 @@ impl WalDatabase {
         loop {
             let why = match self.follower.read_to(&header, dirty) {
                 Ok(tally) => {
-                    let gained = Followed::Continued(Gained::new(tally, self.page_size));
+                    let gained = Gained::new(tally, self.page_size);
+                    self.untold.add(gained);
                     let overwritten = self.notice_overwrite(&header, tally.is_recovered, dirty)?;
-                    return Ok((header, gained.and(overwritten)));
+                    return Ok((header, Followed::Continued(gained).and(overwritten)));
                 }
                 Err(Unread::Io(error)) => return Err(DatabaseError::io(&self.wal_path, "read", error)),
                 Err(Unread::Lost(why)) => why,
@@ -394,44 +385,6 @@ impl WalDatabase {
     fn spare(&self) -> &Pin {
         let [first, second] = &self.pins;
         if self.current == 0 { second } else { first }
-    }
-}
-
-impl Followed {
-    const NOTHING: Self = Self::Continued(Gained { commits: 0, frames: 0, bytes: 0 });
-
-    /// Whether every commit was read.
-    const fn is_continued(self) -> bool {
-        match self {
-            Self::Continued(_) => true,
-            Self::Lost { .. } => false,
-        }
-    }
-
-    const fn frames(self) -> u64 {
-        match self {
-            Self::Continued(gained) => gained.frames,
-            Self::Lost { .. } => 0,
-        }
-    }
-
-    /// Both looks as one.
-    const fn and(self, later: Self) -> Self {
-        match (self, later) {
-            (Self::Lost { why }, _) | (_, Self::Lost { why }) => Self::Lost { why },
-            (Self::Continued(first), Self::Continued(second)) => Self::Continued(Gained {
-                commits: first.commits + second.commits,
-                frames: first.frames + second.frames,
-                bytes: first.bytes + second.bytes,
-            }),
-        }
-    }
-}
-
-impl Gained {
-    fn new(tally: Tally, page_size: PageSize) -> Self {
-        let frames = u64::from(tally.frames);
-        Self { commits: u64::from(tally.commits), frames, bytes: frames * frame_bytes(page_size) as u64 }
     }
 }
 

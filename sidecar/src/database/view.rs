@@ -45,6 +45,8 @@ pub(super) struct Rolled {
     pub(super) followed: Followed,
     /// Pages of frames that the view may not show yet.
     pub(super) later: DirtyPages,
+    /// What was read of them.
+    pub(super) gained_later: Gained,
     /// A committed state of the WAL that the view shows, or that is a little older; none without a WAL.
     pub(super) header: Option<IndexHeader>,
 }
@@ -84,15 +86,6 @@ impl<'d> View<'d> {
     #[must_use]
     pub const fn header(&self) -> Option<&IndexHeader> {
         self.rolled.header.as_ref()
-    }
-
-    /// What was read from the WAL on the way to this view; unknown, and therefore nothing, if continuity was lost.
-    #[must_use]
-    pub const fn gained(&self) -> Gained {
-        match self.rolled.followed {
-            Followed::Continued(gained) => gained,
-            Followed::Lost { .. } => Gained { commits: 0, frames: 0, bytes: 0 },
-        }
     }
 
     /// Why continuity was lost on the way to this view, if it was: the set of dirty pages was then made every page.

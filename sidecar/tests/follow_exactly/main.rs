@@ -58,7 +58,7 @@ impl Replica {
 
     fn follow(&mut self) {
         match self.database.follow(&mut self.dirty) {
-            Ok(Followed::Continued(gained)) => self.commits += gained.commits,
+            Ok(Followed::Continued(_)) => self.commits += self.database.take_gained().commits,
             Ok(Followed::Lost { .. }) if self.may_be_lost => {}
             Ok(Followed::Lost { why }) => panic!("lost: {why}"),
             // Somebody else is repairing the WAL-index.
@@ -75,13 +75,13 @@ impl Replica {
             view => view.unwrap(),
         };
         assert!(view.lost().is_none() || self.may_be_lost, "lost: {:?}", view.lost());
-        self.commits += view.gained().commits;
         self.cuts += 1;
         self.runs.extend(view.header().map(|header| header.salts.0));
         self.model.apply(&mut view, &self.dirty);
         self.model.assert_equals(&mut view);
         let still_dirty = view.still_dirty().clone();
         drop(view);
+        self.commits += self.database.take_gained().commits;
         self.dirty = still_dirty;
     }
 
