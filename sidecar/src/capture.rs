@@ -20,8 +20,9 @@ use tokio::sync::mpsc::Sender;
 use crate::backlog::Backlog;
 use crate::board::Post;
 use crate::clock::millis;
-use crate::database::{Database, EnforceWal, Followed, Settled, Synchronous};
+use crate::database::{Database, DatabaseError, EnforceWal, Followed, Settled, Synchronous};
 use crate::deriving::DerivedFile;
+use crate::disk;
 use crate::exit::Failure;
 use crate::first_view::Expected;
 use crate::limits::Turn;
@@ -290,11 +291,19 @@ impl<'a> Capture<'a> {
             if self.is_halting && is_current {
                 return Ok(Report::Halted { commits: self.waiting.commits + self.flying.commits });
             }
+            let (is_replaced, is_current) = match self.is_replaced() {
+                Ok(is_replaced) => (is_replaced, is_current),
+                // Unreadable is not replaced: the next look may find it.
+                Err(error) => {
+                    self.endure(error)?;
+                    (false, false)
+                }
+            };
             if self.is_lost {
                 return Ok(Report::Replaced);
             }
-            if !self.is_gone && self.is_replaced()? {
-                if self.task.path.exists() {
+            if is_replaced {
+                if !disk::is_absent(&self.task.path) {
                     return Ok(Report::Replaced);
                 }
                 // Through our connections the file is still there, and with it what was committed at the end.
@@ -445,9 +454,9 @@ impl<'a> Capture<'a> {
     }
 
     /// SQLite does not notice that its file was replaced, and would go on with the old one for ever.
-    fn is_replaced(&mut self) -> Result<bool, Failure> {
+    fn is_replaced(&mut self) -> Result<bool, DatabaseError> {
         let is_suspect = std::mem::take(&mut self.is_name_suspect) || self.finish != Finish::No;
-        if self.identity_checked.elapsed() < SAFETY_POLL && !is_suspect {
+        if self.is_gone || (self.identity_checked.elapsed() < SAFETY_POLL && !is_suspect) {
             return Ok(false);
         }
         self.identity_checked = Instant::now();

@@ -7,6 +7,7 @@ use crate::args::{ConfigCheckArgs, DatabasesArgs};
 use crate::config::{Config, ConfigText, DatabaseConfig, Problem};
 use crate::connect;
 use crate::discovery::{Discovery, Known};
+use crate::disk;
 use crate::exit::Failure;
 use crate::location::Location;
 use crate::table::{aligned, counted};
@@ -153,7 +154,7 @@ async fn ask(config: &Config) -> Vec<Asked> {
 async fn ask_one(location: Location) -> Asked {
     let failure = match &location {
         // `lifeboat replicate` makes it.
-        Location::Directory(folder) if !folder.exists() => None,
+        Location::Directory(folder) if disk::is_absent(folder) => None,
         Location::Directory(_) | Location::S3(_) => read(&location).await.err(),
     };
     let message = failure.as_ref().map(ToString::to_string);

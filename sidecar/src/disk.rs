@@ -71,6 +71,12 @@ pub fn read_if_exists(path: &Path) -> io::Result<Option<Vec<u8>>> {
     }
 }
 
+/// Whether it is proved that nothing is there. What cannot be looked at is not absent.
+#[must_use]
+pub fn is_absent(path: &Path) -> bool {
+    matches!(path.try_exists(), Ok(false))
+}
+
 /// How many bytes whoever is not root may still write to the file system of a path; `None` where it does not say.
 #[must_use]
 pub fn free_bytes(path: &Path) -> Option<u64> {
@@ -117,6 +123,18 @@ mod tests {
         replace(&path, b"two").unwrap();
         assert_eq!(read_if_exists(&path).unwrap().unwrap(), b"two");
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn what_cannot_be_looked_at_is_not_absent() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a");
+        assert!(is_absent(&path));
+        std::os::unix::fs::symlink("a", &path).unwrap();
+        assert!(!is_absent(&path), "a link to itself leads nowhere, and nobody knows what was meant");
+        std::fs::remove_file(&path).unwrap();
+        std::fs::write(&path, b"one").unwrap();
+        assert!(!is_absent(&path));
     }
 
     #[test]

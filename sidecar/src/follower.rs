@@ -27,7 +27,7 @@ use crate::places::Place;
 use crate::retry::Trying;
 use crate::watch::Watch;
 use crate::writer::Writer;
-use crate::{adopt, claim, connect, pod};
+use crate::{adopt, claim, connect, disk, pod};
 
 mod storing;
 
@@ -149,7 +149,7 @@ impl Follower {
 
     /// Whether this was found in a folder, and is not there any more.
     fn is_gone(&self) -> bool {
-        self.database.is_discovered && !self.database.path.exists()
+        self.database.is_discovered && disk::is_absent(&self.database.path)
     }
 
     async fn follow_once(&self, trying: &mut Trying) -> Result<Ended, Failure> {

@@ -5,9 +5,10 @@
 mod support;
 
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::Path;
 
-use support::{Place, Running, dump, eventually};
+use support::{Place, Running, dump, eventually, lifeboat};
 
 const TABLE: &str =
     "PRAGMA journal_mode = WAL; CREATE TABLE t (n INTEGER PRIMARY KEY); INSERT INTO t VALUES (1);";
@@ -95,6 +96,54 @@ fn databases_of_a_folder_come_and_go_while_the_process_runs() {
     for name in ["data/old.db", "data/below/deep.db", "data/new.db", "data/later/new.db"] {
         assert_restores(&place, name);
     }
+}
+
+#[test]
+fn a_database_that_cannot_be_looked_at_is_not_taken_for_one_that_is_gone() {
+    let place = Place::new();
+    let names = ["data/a.db", "data/b.db"];
+    names.iter().for_each(|name| create(&place, name));
+    let folder = entry(&place, &format!("path: '{}'", place.text("data/*.db")));
+    // One of the two is open and the other one asleep.
+    let running = replicate(&place, &format!("{folder}max-open-databases: 1\n"));
+    for name in ["replica/a.db", "replica/b.db"] {
+        wait_for_slot(&place, name, 0, &running);
+    }
+    let applications = names.map(|name| place.open(name));
+    for (application, name) in applications.iter().zip(names) {
+        // It has its files open, and needs their names no more.
+        application.execute("UPDATE t SET n = n", []).unwrap();
+        // A link to itself, put in the file's place in one step: whether there is a database, nobody can say.
+        fs::hard_link(place.path(name), place.path(&format!("{name}.kept"))).unwrap();
+        symlink(place.path(name), place.path("data/loop")).unwrap();
+        fs::rename(place.path("data/loop"), place.path(name)).unwrap();
+    }
+    for application in &applications {
+        application.execute("INSERT INTO t VALUES (2)", []).unwrap();
+    }
+    let socket = place.text("s");
+    let sync = |name: &str| {
+        place.spawn(&mut lifeboat(&["sync", "--socket", &socket, "--timeout", "2m", &place.text(name)]))
+    };
+    let asking = names.map(sync);
+    for name in names {
+        let is_said = || {
+            let status = place.run(&["status", "--socket", &socket, "--json", &place.text(name)]).stdout;
+            (status.contains("\"DatabaseUnreadable\"") && status.contains("\"retry\"")).then_some(())
+        };
+        eventually("its trouble", is_said, || running.log());
+    }
+    for name in names {
+        fs::rename(place.path(&format!("{name}.kept")), place.path(name)).unwrap();
+    }
+    for asked in asking {
+        let (status, said) = asked.ends();
+        assert_eq!(status.code(), Some(0), "{said}{}", running.log());
+    }
+    let log = running.log();
+    assert!(!log.contains("gone") && log.matches(": following").count() == 2, "{log}");
+    assert_eq!(running.stop().0, Some(0));
+    names.iter().for_each(|name| assert_restores(&place, name));
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::time::Instant;
 use super::Capture;
 use crate::backlog::Backlog;
 use crate::database::DatabaseError;
+use crate::disk;
 use crate::exit::{Exit, Failure};
 
 impl Capture<'_> {
@@ -41,7 +42,7 @@ impl Capture<'_> {
             return Err(error.into());
         }
         // The file is gone, and cannot be read through our connections either.
-        if !self.task.path.exists() {
+        if disk::is_absent(&self.task.path) {
             self.is_lost = true;
             return Ok(());
         }
