@@ -64,7 +64,8 @@ pub async fn run(
     let base = seal(bucket, &inventory, &end, &rebuilt, trying).await?;
     require_rest(bucket, base).await?;
     let head = end.head(inventory.head(), hex(pod::random_bits()?), pod::new_owner()?, base);
-    marks.write_record(&Record::new(&head, base, marks::boot_id()?, pod_restore::file_id(database)?))?;
+    let record = Record::new(&head, base, marks::boot_id()?, pod_restore::file_id(database)?);
+    marks.write_record(&record.stored_at(bucket.to_string()))?;
     pod_restore::note(marks, database, &head.lineage, end.newest_slot(&inventory), &rebuilt)?;
     take(bucket, &inventory, &head, trying).await?;
     tracing::info!("{bucket} is continued from txid {:016x} on", base.txid);

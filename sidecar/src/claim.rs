@@ -7,6 +7,7 @@ use lifeboat_replica::claim::{
     Action, Claim, ClaimError, Claimant, Fact, Opened, Opening, OpeningStep, Patience, Sealed, Step,
 };
 use lifeboat_replica::head::{Owner, hex};
+use lifeboat_replica::promise::Promise;
 use lifeboat_replica::slot::WriteAnswer;
 use lifeboat_wire::Reason;
 
@@ -14,6 +15,7 @@ use crate::bucket::Bucket;
 use crate::clock::{millis, wall_ms};
 use crate::exit::{Exit, Failure};
 use crate::handover::HandOver;
+use crate::marks::Marks;
 use crate::pod;
 use crate::retry::Trying;
 
@@ -63,6 +65,7 @@ pub fn claimant(
     handover_timeout: Duration,
     is_restarted: bool,
     expected: Option<u64>,
+    promise: Option<Promise>,
 ) -> Result<Claimant, Failure> {
     Ok(Claimant {
         owner: pod::new_owner()?,
@@ -71,6 +74,7 @@ pub fn claimant(
         patience: Patience::new(millis(sync_interval), millis(handover_timeout)),
         is_restarted,
         expected,
+        promise,
     })
 }
 
@@ -144,24 +148,30 @@ async fn try_perform(bucket: &Bucket, action: &Action) -> Result<Fact, Failure> 
     })
 }
 
-/// What the bucket holds, for the question whether a local database continues it. `trouble` hears of each attempt that
-/// failed.
+/// What the bucket holds, for the question whether the database beside these marks continues it. `trouble` hears of each
+/// attempt that failed.
 ///
 /// # Errors
-/// [`Failure`] when it cannot be read, or the store stays away for longer than `trying` allows.
+/// [`Failure`] when it cannot be read, or the store stays away for longer than `trying` allows; refused when it holds nothing,
+/// and the marks say that something was stored there.
 pub async fn chain(
     bucket: &Bucket,
-    record: Option<&Record>,
+    marks: &Marks,
     trying: &mut Trying,
     trouble: impl Fn(&Failure),
 ) -> Result<Chain, Failure> {
+    let record = marks.record()?;
     loop {
-        match read_chain(bucket, record).await {
+        match read_chain(bucket, record.as_ref()).await {
             Err(failure) if failure.exit == Exit::Unavailable => {
                 trouble(&failure);
                 trying.again(failure).await?;
             }
-            answered => return answered,
+            answered => {
+                let (chain, promise) = (answered?, marks.promise(bucket)?);
+                promise.map_or(Ok(()), |promise| promise.require_kept(&chain))?;
+                return Ok(chain);
+            }
         }
     }
 }
@@ -194,6 +204,7 @@ impl From<ClaimError> for Failure {
             ClaimError::UnclaimedData { .. } | ClaimError::ForeignFile { .. } => {
                 Self::refused(Reason::UnclaimedData, message)
             }
+            ClaimError::Emptied(_) => Self::refused(Reason::ReplicaEmpty, message),
             ClaimError::ForeignOwner { .. } => Self::refused(Reason::PrefixConflict, message),
             ClaimError::NotConformant { .. } => Self::refused(Reason::StoreNotConformant, message),
             ClaimError::Lost { .. } | ClaimError::Superseded { .. } => Self::fenced(message),

@@ -272,7 +272,8 @@ impl Follower {
             Some(claim) => claim,
             None => {
                 let (interval, timeout) = (self.database.sync_interval, self.shared.config.handover_timeout);
-                let claimant = claim::claimant(interval, timeout, pod::is_pod(), expected)?;
+                let promise = self.marks.promise(bucket)?;
+                let claimant = claim::claimant(interval, timeout, pod::is_pod(), expected, promise)?;
                 HandOver::from(&claim::seal(bucket, claimant, trying).await?)
             }
         };
@@ -281,8 +282,7 @@ impl Follower {
     }
 
     async fn chain(&self, bucket: &Bucket, trying: &mut Trying) -> Result<Chain, Failure> {
-        let record = self.marks.record()?;
-        claim::chain(bucket, record.as_ref(), trying, |failure| self.post.troubled(failure)).await
+        claim::chain(bucket, &self.marks, trying, |failure| self.post.troubled(failure)).await
     }
 
     /// Starts the capture thread and waits until the database is open; `None` when there is still none when told to stop.
@@ -446,7 +446,7 @@ impl Follower {
 
     fn record(&self, writer: &Writer, base: Base) -> Record {
         let (boot_id, file_id) = (writer.boot_id.clone(), writer.file_id.clone());
-        Record::new(&writer.opened.head, base, boot_id, file_id)
+        Record::new(&writer.opened.head, base, boot_id, file_id).stored_at(writer.bucket.to_string())
     }
 }
 

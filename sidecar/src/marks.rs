@@ -9,9 +9,11 @@ use std::time::{Duration, Instant};
 
 use lifeboat_replica::adoption::{Chain, Record};
 use lifeboat_replica::fork::FencedMark;
+use lifeboat_replica::promise::Promise;
 use rustix::fs::{FlockOperation, flock};
 
 use crate::board::Post;
+use crate::bucket::Bucket;
 use crate::exit::Failure;
 use crate::first_view::Expected;
 use crate::retry::Trying;
@@ -100,6 +102,14 @@ impl Marks {
         let bytes = disk::read_if_exists(&self.folder.join("record.json"))
             .map_err(|error| self.unwritable(&error))?;
         Ok(bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()))
+    }
+
+    /// What the record says to have been stored in this replica; `None` where it says nothing of it.
+    ///
+    /// # Errors
+    /// Refused when the folder cannot be read.
+    pub fn promise(&self, bucket: &Bucket) -> Result<Option<Promise>, Failure> {
+        Ok(Promise::recorded(self.record()?.as_ref(), &bucket.to_string()))
     }
 
     /// Writes the record.

@@ -77,20 +77,21 @@ async fn prepare(
     marks.require_not_fenced()?;
     rebuild::remove_leftovers(&database.path);
     let bucket = connect::open(&database.location, connect::Folder::Create).await?;
-    let claimant = claim::claimant(database.sync_interval, config.handover_timeout, false, None)?;
+    let (promise, interval) = (marks.promise(&bucket)?, database.sync_interval);
+    let claimant = claim::claimant(interval, config.handover_timeout, false, None, promise)?;
     let sealed = claim::seal(&bucket, claimant, trying).await?;
-    let chain = claim::chain(&bucket, marks.record()?.as_ref(), trying, |_| ()).await?;
+    let chain = claim::chain(&bucket, &marks, trying, |_| ()).await?;
     let local = look(database, &marks, &chain).await?;
     let (outcome, bytes, chain) = match decide(&local, &chain, &marks::boot_id()?) {
         Adoption::FirstStart => (Outcome::FirstStart, 0, chain),
         Adoption::Same => {
-            write_record(&marks, database, &sealed)?;
+            write_record(&marks, &bucket, database, &sealed)?;
             (Outcome::UpToDate, 0, chain.recorded())
         }
         Adoption::Initial | Adoption::Continues => (Outcome::UpToDate, 0, chain),
         Adoption::Restore | Adoption::Behind => {
             let restored = bring_back(&bucket, database, &sealed, patience).await?;
-            write_record(&marks, database, &sealed)?;
+            write_record(&marks, &bucket, database, &sealed)?;
             if let Some(rebuilt) = &restored.rebuilt {
                 note(&marks, &database.path, &chain.lineage, chain.newest_pages, rebuilt)?;
             }
@@ -180,8 +181,14 @@ pub(crate) fn note(
     Ok(())
 }
 
-fn write_record(marks: &Marks, database: &DatabaseConfig, sealed: &Sealed) -> Result<(), Failure> {
-    marks.write_record(&Record::new(&sealed.head, sealed.base, marks::boot_id()?, file_id(&database.path)?))
+fn write_record(
+    marks: &Marks,
+    bucket: &Bucket,
+    database: &DatabaseConfig,
+    sealed: &Sealed,
+) -> Result<(), Failure> {
+    let record = Record::new(&sealed.head, sealed.base, marks::boot_id()?, file_id(&database.path)?);
+    marks.write_record(&record.stored_at(bucket.to_string()))
 }
 
 pub(crate) fn file_id(path: &Path) -> Result<String, Failure> {

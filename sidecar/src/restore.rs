@@ -14,7 +14,8 @@ use crate::exit::Failure;
 use crate::location::{Location, is_url};
 use crate::marks::{Lock, Marks};
 use crate::rebuild::{Finish, KeepSums, Overwrite, Rebuilt, target_exists};
-use crate::{connect, pod, pod_restore, shutdown};
+use crate::retry::Trying;
+use crate::{claim, connect, pod, pod_restore, shutdown};
 
 mod attempt;
 mod follow;
@@ -197,7 +198,10 @@ async fn restore_file(args: &RestoreArgs, location: &Location, output: &Path) ->
     let bucket = connect::open(location, connect::Folder::MustExist).await?;
     match restore(&bucket, output, &how(args)).await? {
         Some(restored) => Ok(restored),
-        None if args.if_replica_exists => Ok(Restored::nothing(Outcome::NothingStored, output)),
+        None if args.if_replica_exists => {
+            require_kept(&bucket, output, &how(args)).await?;
+            Ok(Restored::nothing(Outcome::NothingStored, output))
+        }
         None => Err(nothing_stored(&bucket)),
     }
 }
@@ -215,6 +219,16 @@ async fn follow_file(args: &RestoreArgs, location: &Location, output: &Path) -> 
     }
     tracing::info!("{} follows {location}", output.display());
     copy.follow(&bucket, &how(args), args.follow_interval, &stop).await
+}
+
+/// Refuses to call a replica empty of which the folder beside the database knows better: who hears that nothing is stored begins
+/// with an empty database.
+async fn require_kept(bucket: &Bucket, output: &Path, how: &How) -> Result<(), Failure> {
+    let (marks, mut trying) = (Marks::beside(output), Trying::lasting(how.patience));
+    if marks.promise(bucket)?.is_some() {
+        claim::chain(bucket, &marks, &mut trying, |_| ()).await?;
+    }
+    Ok(())
 }
 
 fn nothing_stored(bucket: &Bucket) -> Failure {

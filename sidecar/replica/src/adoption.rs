@@ -29,6 +29,9 @@ pub struct Record {
     pub boot_id: String,
     /// Device, inode and birth of the file that was followed: another file under its name is another database.
     pub file_id: String,
+    /// The place where the slot is stored, as messages spell it; empty where nothing says.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub place: String,
 }
 
 /// The local database, as found.
@@ -195,7 +198,13 @@ impl Record {
     /// The record of the writer of `head` that `slot` is stored.
     #[must_use]
     pub fn new(head: &Head, slot: Base, boot_id: String, file_id: String) -> Self {
-        Self { lineage: head.lineage.clone(), epoch: head.epoch, slot, boot_id, file_id }
+        Self { lineage: head.lineage.clone(), epoch: head.epoch, slot, boot_id, file_id, place: String::new() }
+    }
+
+    /// The same record, of a slot that is stored at this place.
+    #[must_use]
+    pub fn stored_at(self, place: String) -> Self {
+        Self { place, ..self }
     }
 
     /// The record is written after every slot, before the next is sent. So at most one slot can have been stored after it
@@ -223,6 +232,7 @@ mod tests {
             slot,
             boot_id: boot.to_owned(),
             file_id: "file-1".to_owned(),
+            place: String::new(),
         };
         Local::Present {
             content: Content::Read(sum(now)),

@@ -6,6 +6,7 @@
 //! | [`head`] | what `lifeboat/head.json` says about the one writer |
 //! | [`claim`] | how a process becomes that writer |
 //! | [`slot`] | what the answer to the upload of a slot means |
+//! | [`promise`] | whether a replica that shows nothing may be taken for one that is to begin |
 //! | [`adoption`] | whether the database on this machine continues what the bucket holds |
 //! | [`foreign`] | what of a replica that another program has written may be counted on |
 //! | [`fork`] | what a writer saves that lost the replica, and whether it may claim again |
@@ -37,6 +38,7 @@ pub mod layout;
 pub mod litestream_03;
 pub mod page_log;
 pub mod page_sums;
+pub mod promise;
 pub mod raising;
 pub mod reach;
 pub mod restore;

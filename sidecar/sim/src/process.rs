@@ -238,6 +238,8 @@ fn claim(world: &World, plan: &Plan, at: usize, chain: Option<Chain>) -> Phase {
         patience: if world.pages.is_some() { Patience::new(1_000, 30_000) } else { Patience::new(0, 0) },
         is_restarted,
         expected: chain.as_ref().map(|chain| chain.newest),
+        // Nobody empties a bucket there.
+        promise: None,
     });
     Phase::Claiming(Box::new(claim), action, chain)
 }

@@ -60,6 +60,8 @@ pub enum Reason {
     DatabaseUnreadable,
     /// Nothing restorable is stored.
     NothingToRestore,
+    /// Nothing is stored where something was before.
+    ReplicaEmpty,
     /// A file that must not be overwritten is in the way.
     TargetExists,
     /// The configuration is wrong.
@@ -94,6 +96,7 @@ impl Reason {
             Self::WaitingForPredecessor => "WaitingForPredecessor",
             Self::DatabaseUnreadable => "DatabaseUnreadable",
             Self::NothingToRestore => "NothingToRestore",
+            Self::ReplicaEmpty => "ReplicaEmpty",
             Self::TargetExists => "TargetExists",
             Self::InvalidConfig => "InvalidConfig",
             Self::Bug => "Bug",
@@ -102,7 +105,7 @@ impl Reason {
     }
 
     /// Every reason this release can give, in the order of the documentation.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::StoreUnavailable,
         Self::StoreAccessDenied,
         Self::BucketNotFound,
@@ -121,6 +124,7 @@ impl Reason {
         Self::WaitingForPredecessor,
         Self::DatabaseUnreadable,
         Self::NothingToRestore,
+        Self::ReplicaEmpty,
         Self::TargetExists,
         Self::InvalidConfig,
         Self::Bug,

@@ -5,6 +5,7 @@ use thiserror::Error;
 
 use super::{Fact, State};
 use crate::epoch::Epoch;
+use crate::promise::Promise;
 
 /// A claim that ended without the replica.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Error)]
@@ -19,6 +20,9 @@ pub enum ClaimError {
         /// How many.
         files: usize,
     },
+    /// There is nothing where something was stored before.
+    #[error("{0}")]
+    Emptied(Promise),
     /// The replica belongs to another cluster, namespace or name.
     #[error("the replica belongs to {owner}; give each database a prefix of its own")]
     ForeignOwner {

@@ -27,6 +27,7 @@ use self::chain::SlotWalk;
 use crate::epoch::Epoch;
 use crate::head::{Base, Head, HeadState, Owner};
 use crate::layout::Level;
+use crate::promise::Promise;
 use crate::slot::WriteAnswer;
 
 /// What must be done next; each is answered by exactly one [`Fact`].
@@ -139,6 +140,8 @@ pub struct Claimant {
     /// is there by the time the head would be taken, the claimant looks again instead: a stale copy must not stop a
     /// writer that is at work.
     pub expected: Option<u64>,
+    /// What is known to have been stored here; then no replica is begun.
+    pub promise: Option<Promise>,
 }
 
 /// The claim of one process, from the first look at the head to its seal.
@@ -195,6 +198,9 @@ impl Claim {
             (State::ReadingHead, Fact::Head(None)) => self.go(State::ProvingAbsence, Action::CountFiles),
             (State::ReadingHead, Fact::Head(Some((head, etag)))) => self.consider(head, etag),
             (State::ProvingAbsence, Fact::FileCount(0)) => {
+                if let Some(promise) = &self.claimant.promise {
+                    return Err(ClaimError::Emptied(promise.clone()));
+                }
                 let head = Head::create(self.claimant.new_lineage.clone(), self.claimant.owner.clone());
                 self.go(State::CreatingHead(head.clone()), Action::CreateHead(head))
             }

@@ -104,6 +104,7 @@ fn claimant(nonce: u8) -> Claimant {
         patience,
         is_restarted: false,
         expected: None,
+        promise: None,
     }
 }
 
@@ -293,6 +294,20 @@ fn slots_that_must_be_there_and_are_not_are_not_a_new_replica() {
         head.floors.insert(0, 3);
     }
     assert_eq!(claim(&mut bucket, claimant(2)), Err(ClaimError::NoSlots { floor: 3 }));
+}
+
+#[test]
+fn where_something_was_stored_no_replica_is_begun_and_no_head_created() {
+    let head = Head::create("l".to_owned(), owner(1, "pod-1"));
+    let slot = Base { txid: 5, checksum: None };
+    let record = crate::adoption::Record::new(&head, slot, String::new(), String::new());
+    let promise = Promise::recorded(Some(&record), "s3://shop/app");
+    let promised = || Claimant { promise: promise.clone(), ..claimant(2) };
+    let mut bucket = Bucket::default();
+    assert!(matches!(claim(&mut bucket, promised()), Err(ClaimError::Emptied(_))));
+    assert_eq!(bucket.head, None);
+    claim(&mut bucket, claimant(1)).unwrap();
+    assert!(claim(&mut bucket, promised()).is_ok(), "whether that one is the right one is looked at later");
 }
 
 #[test]

@@ -161,6 +161,7 @@ proptest! {
             slot: Base { txid: levels.len() as u64 + 1, checksum: Some(checksum(levels.len() as u64 + 1)) },
             boot_id: String::new(),
             file_id: String::new(),
+            place: String::new(),
         };
         let walked = walked(&files, Some(head), Some(&record));
         prop_assert_eq!(&walked.findings, &[]);

@@ -62,6 +62,7 @@ impl Bucket {
             slot: Base { txid, checksum: None },
             boot_id: String::new(),
             file_id: String::new(),
+            place: String::new(),
         });
         let (mut look, mut ask) = Look::begin(record);
         loop {
