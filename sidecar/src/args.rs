@@ -217,6 +217,10 @@ pub struct ReplicateArgs {
     #[arg(long)]
     pub adopt: bool,
 
+    /// Something is stored there already: refuse an empty place instead of beginning a new replica in it
+    #[arg(long)]
+    pub expect_data: bool,
+
     /// Serve /v1/status, /metrics, /healthz and /readyz on this address, such as 127.0.0.1:9898 [default: off]
     #[arg(long, value_name = "HOST:PORT")]
     pub addr: Option<String>,
@@ -306,6 +310,10 @@ pub struct RestoreArgs {
     /// Do nothing and succeed if nothing is stored.
     #[arg(long)]
     pub if_replica_exists: bool,
+
+    /// Something is stored there: refuse an empty place. Of use in a pod, where the application would begin with nothing
+    #[arg(long, conflicts_with = "if_replica_exists")]
+    pub expect_data: bool,
 
     /// How long to try to reach the bucket [default: 10s, 60s in a pod]
     #[arg(long, value_parser = parse_duration, value_name = "DURATION")]

@@ -152,11 +152,11 @@ async fn try_perform(bucket: &Bucket, action: &Action) -> Result<Fact, Failure> 
 /// attempt that failed.
 ///
 /// # Errors
-/// [`Failure`] when it cannot be read, or the store stays away for longer than `trying` allows; refused when it holds nothing,
-/// and the marks say that something was stored there.
+/// [`Failure`] when it cannot be read, or the store stays away for longer than `trying` allows; refused when it holds nothing
+/// although the marks say that something was stored there, or whoever started us `expects_data`.
 pub async fn chain(
     bucket: &Bucket,
-    marks: &Marks,
+    (marks, expects_data): (&Marks, bool),
     trying: &mut Trying,
     trouble: impl Fn(&Failure),
 ) -> Result<Chain, Failure> {
@@ -168,7 +168,7 @@ pub async fn chain(
                 trying.again(failure).await?;
             }
             answered => {
-                let (chain, promise) = (answered?, marks.promise(bucket)?);
+                let (chain, promise) = (answered?, marks.promise(bucket, expects_data)?);
                 promise.map_or(Ok(()), |promise| promise.require_kept(&chain))?;
                 return Ok(chain);
             }

@@ -272,7 +272,7 @@ impl Follower {
             Some(claim) => claim,
             None => {
                 let (interval, timeout) = (self.database.sync_interval, self.shared.config.handover_timeout);
-                let promise = self.marks.promise(bucket)?;
+                let promise = self.marks.promise(bucket, self.database.expects_data)?;
                 let claimant = claim::claimant(interval, timeout, pod::is_pod(), expected, promise)?;
                 HandOver::from(&claim::seal(bucket, claimant, trying).await?)
             }
@@ -282,7 +282,8 @@ impl Follower {
     }
 
     async fn chain(&self, bucket: &Bucket, trying: &mut Trying) -> Result<Chain, Failure> {
-        claim::chain(bucket, &self.marks, trying, |failure| self.post.troubled(failure)).await
+        let marks = (&self.marks, self.database.expects_data);
+        claim::chain(bucket, marks, trying, |failure| self.post.troubled(failure)).await
     }
 
     /// Starts the capture thread and waits until the database is open; `None` when there is still none when told to stop.

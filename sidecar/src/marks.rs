@@ -104,12 +104,17 @@ impl Marks {
         Ok(bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()))
     }
 
-    /// What the record says to have been stored in this replica; `None` where it says nothing of it.
+    /// What is known to have been stored in this replica: what the record says, or else that whoever started us `expects_data`
+    /// there; `None` where nobody knows of anything.
     ///
     /// # Errors
     /// Refused when the folder cannot be read.
-    pub fn promise(&self, bucket: &Bucket) -> Result<Option<Promise>, Failure> {
-        Ok(Promise::recorded(self.record()?.as_ref(), &bucket.to_string()))
+    pub fn promise(&self, bucket: &Bucket, expects_data: bool) -> Result<Option<Promise>, Failure> {
+        let place = bucket.to_string();
+        if expects_data {
+            return Ok(Some(Promise::told(&place)));
+        }
+        Ok(Promise::recorded(self.record()?.as_ref(), &place))
     }
 
     /// Writes the record.

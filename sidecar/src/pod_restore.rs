@@ -58,7 +58,8 @@ async fn prepare_all(args: &RestoreArgs, outcomes: &mut Vec<DatabaseOutcome>) ->
     for database in &config.databases {
         let begun = Instant::now();
         let patience = args.wait.unwrap_or_else(default_wait);
-        let prepared = prepare(&config, database, patience).await;
+        let expects_data = args.expect_data || database.expects_data;
+        let prepared = prepare(&config, database, expects_data, patience).await;
         let (outcome, position, bytes) = prepared.map_err(|failure| failure.about(&database.name))?;
         let seconds = begun.elapsed().as_secs_f64();
         outcomes.push(DatabaseOutcome { name: database.name.clone(), outcome, position, bytes, seconds });
@@ -69,6 +70,7 @@ async fn prepare_all(args: &RestoreArgs, outcomes: &mut Vec<DatabaseOutcome>) ->
 async fn prepare(
     config: &Config,
     database: &DatabaseConfig,
+    expects_data: bool,
     patience: Duration,
 ) -> Result<(Outcome, Option<Position>, u64), Failure> {
     let trying = &mut Trying::lasting(patience);
@@ -77,10 +79,10 @@ async fn prepare(
     marks.require_not_fenced()?;
     rebuild::remove_leftovers(&database.path);
     let bucket = connect::open(&database.location, connect::Folder::Create).await?;
-    let (promise, interval) = (marks.promise(&bucket)?, database.sync_interval);
+    let (promise, interval) = (marks.promise(&bucket, expects_data)?, database.sync_interval);
     let claimant = claim::claimant(interval, config.handover_timeout, false, None, promise)?;
     let sealed = claim::seal(&bucket, claimant, trying).await?;
-    let chain = claim::chain(&bucket, &marks, trying, |_| ()).await?;
+    let chain = claim::chain(&bucket, (&marks, expects_data), trying, |_| ()).await?;
     let local = look(database, &marks, &chain).await?;
     let (outcome, bytes, chain) = match decide(&local, &chain, &marks::boot_id()?) {
         Adoption::FirstStart => (Outcome::FirstStart, 0, chain),

@@ -135,7 +135,10 @@ pub async fn run(args: &RestoreArgs) -> Result<(), Failure> {
     if args.config.config_from_env && args.source.is_none() {
         return pod_restore::run(args).await;
     }
-    let (location, output) = source(args)?;
+    let (location, output, expects_data) = source(args)?;
+    if expects_data && args.if_replica_exists {
+        return Err(Failure::usage(format!("{location} must not be empty ('expect-data'), so --if-replica-exists cannot be meant")));
+    }
     if args.dry_run {
         let bucket = connect::open(&location, connect::Folder::MustExist).await?;
         let plan = attempt::plan_only(&bucket, &how(args)).await?;
@@ -166,8 +169,8 @@ fn how(args: &RestoreArgs) -> How {
     }
 }
 
-/// Where from, and where to.
-fn source(args: &RestoreArgs) -> Result<(Location, PathBuf), Failure> {
+/// Where from, where to, and whether a database is known to be there.
+fn source(args: &RestoreArgs) -> Result<(Location, PathBuf, bool), Failure> {
     let Some(source) = &args.source else {
         return Err(Failure::usage(
             "name a URL, or a database of the config file; see `lifeboat restore --help`",
@@ -176,12 +179,13 @@ fn source(args: &RestoreArgs) -> Result<(Location, PathBuf), Failure> {
     if is_url(source) {
         let output = args.output.clone();
         let output = output.ok_or_else(|| Failure::usage("name the file to write with -o FILE"))?;
-        return Ok((connect::meant(source, &args.config, &args.store)?, output));
+        return Ok((connect::meant(source, &args.config, &args.store)?, output, args.expect_data));
     }
     let config = Config::read(&args.config)?;
     let database = config.find(Path::new(source))?;
     let location = database.location.clone().with_flags(&args.store).map_err(Failure::usage)?;
-    Ok((location, args.output.clone().unwrap_or_else(|| database.path.clone())))
+    let output = args.output.clone().unwrap_or_else(|| database.path.clone());
+    Ok((location, output, args.expect_data || database.expects_data))
 }
 
 async fn restore_file(args: &RestoreArgs, location: &Location, output: &Path) -> Result<Restored, Failure> {
@@ -225,8 +229,8 @@ async fn follow_file(args: &RestoreArgs, location: &Location, output: &Path) -> 
 /// with an empty database.
 async fn require_kept(bucket: &Bucket, output: &Path, how: &How) -> Result<(), Failure> {
     let (marks, mut trying) = (Marks::beside(output), Trying::lasting(how.patience));
-    if marks.promise(bucket)?.is_some() {
-        claim::chain(bucket, &marks, &mut trying, |_| ()).await?;
+    if marks.promise(bucket, false)?.is_some() {
+        claim::chain(bucket, (&marks, false), &mut trying, |_| ()).await?;
     }
     Ok(())
 }

@@ -49,12 +49,17 @@ impl Scene {
 
     /// A step of a pod whose application's volume is this place.
     fn in_pod(&self, step: &str) -> Ran {
+        self.in_pod_that(step, false)
+    }
+
+    fn in_pod_that(&self, step: &str, expects_data: bool) -> Ran {
         std::fs::create_dir_all(self.place.path("run")).unwrap();
         let config = serde_json::json!({
             "handover-dir": self.place.text("run"),
             "dbs": [{
                 "name": "main",
                 "path": self.place.text("app.db"),
+                "expect-data": expects_data,
                 "replica": {"url": self.url("app"), "endpoint": self.s3.as_ref().map(S3Server::endpoint)},
             }],
         });
@@ -147,6 +152,37 @@ fn a_pod_that_finds_another_replica_begun_in_the_place_of_its_own_waits() {
     scene.in_pod("restore").says(0, &["first start"]);
     std::fs::write(&record, kept).unwrap();
     scene.in_pod("restore").says(4, &["holds no database", "record.json"]);
+}
+
+#[test]
+fn on_a_fresh_machine_an_empty_place_is_refused_where_data_is_expected() {
+    let scene = Scene::new(None);
+    std::fs::remove_dir_all(scene.place.path(".app.db-lifeboat")).unwrap();
+    let (db, url) = (scene.place.text("app.db"), scene.url("app"));
+    let refused = scene.run(&["replicate", "--expect-data", &db, &url]);
+    refused.says(4, &["holds no database", "--expect-data", "(3)"]);
+    assert!(!scene.objects("app").join("lifeboat/head.json").exists(), "a replica was begun");
+    // Data that is there is expected too.
+    scene.place.start(&["replicate", "--expect-data", &db, &scene.url("kept")], "following").stop();
+    std::fs::remove_dir_all(scene.place.path(".app.db-lifeboat")).unwrap();
+    assert_eq!(scene.replicate("app", "stored txid").stop().0, Some(0));
+}
+
+#[test]
+fn a_fresh_pod_waits_where_its_data_should_be_and_its_application_never_begins_with_nothing() {
+    for s3 in [None, Some(S3Server::start())] {
+        let scene = Scene::new(s3);
+        scene.remove_database();
+        std::fs::remove_dir_all(scene.place.path(".app.db-lifeboat")).unwrap();
+        for step in ["restore", "replicate"] {
+            let refused = scene.in_pod_that(step, true);
+            refused.says(4, &["main", "holds no database", "--expect-data", "SqliteReplica anew"]);
+        }
+        assert!(!scene.objects("app").join("lifeboat/head.json").exists(), "a replica was begun");
+        scene.in_pod("restore").says(0, &["first start"]);
+        // A head alone is no data.
+        scene.in_pod_that("restore", true).says(4, &["holds no database"]);
+    }
 }
 
 #[test]

@@ -297,6 +297,14 @@ impl SqliteReplica {
         self.metadata.namespace.as_deref().unwrap_or_default()
     }
 
+    /// Whether something of this database was ever seen to be stored. It is not forgotten as long as the resource lives, and
+    /// the place cannot be changed.
+    #[must_use]
+    pub fn has_stored(&self, database: &str) -> bool {
+        let reports = self.status.iter().flat_map(|status| &status.databases);
+        reports.filter(|report| report.name == database).any(|report| report.position.is_some())
+    }
+
     /// A fingerprint of everything in the spec that decides how pods are injected, 16 hexadecimal digits.
     ///
     /// It does not depend on the operator's release, so that an upgrade of the operator restarts nobody's application:

@@ -48,6 +48,8 @@ struct SnapshotConfig {
 struct DatabaseConfig {
     name: String,
     path: String,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    expect_data: bool,
     replica: ReplicaConfig,
 }
 
@@ -93,6 +95,7 @@ fn database_config(replica: &SqliteReplica, database: &Database) -> DatabaseConf
     DatabaseConfig {
         name: database.name.clone(),
         path: database.path.clone(),
+        expect_data: replica.has_stored(&database.name),
         replica: ReplicaConfig {
             r#type: "s3",
             bucket: s3.bucket.clone(),

@@ -5,7 +5,7 @@
 mod common;
 
 use common::{apply, database, defaults, pod, replica};
-use lifeboat_api::Reason;
+use lifeboat_api::{DatabaseReport, Reason, ReportedPosition, SqliteReplicaStatus};
 use lifeboat_inject::{Subject, inject};
 use serde_json::{Value, json};
 
@@ -65,6 +65,25 @@ fn how_commits_are_stored_is_said_in_the_words_of_the_config_file() {
         json!({"window": "48h"}),
     ];
     assert_eq!(said, words);
+}
+
+#[test]
+fn a_pod_is_told_which_of_its_databases_were_stored_before() {
+    let mut replica = replica();
+    replica.spec.databases = vec![database("main", "/data/app.db"), database("new", "/data/new.db")];
+    let report = |name: &str, position| DatabaseReport { name: name.to_owned(), position, ..DatabaseReport::default() };
+    let stored = ReportedPosition { txid: "0000000000000005".to_owned(), time: None };
+    let databases = vec![report("main", Some(stored)), report("new", None)];
+    replica.status = Some(SqliteReplicaStatus { databases, ..SqliteReplicaStatus::default() });
+    let pod = pod();
+    let pod = apply(&pod, &inject(Subject::Pod(&pod), &replica, &defaults()).unwrap().patch);
+    for container in 0..2 {
+        let env = pod["spec"]["initContainers"][container]["env"].as_array().unwrap();
+        let config = env.iter().find(|var| var["name"] == "LIFEBOAT_CONFIG_INLINE").unwrap();
+        let config: Value = serde_json::from_str(config["value"].as_str().unwrap()).unwrap();
+        let expects: Vec<_> = [0, 1].map(|number| config["dbs"][number].get("expect-data").cloned()).into();
+        assert_eq!(expects, [Some(json!(true)), None]);
+    }
 }
 
 #[test]

@@ -114,6 +114,8 @@ fn coarse(status: &SqliteReplicaStatus) -> impl PartialEq {
             report.name.clone(),
             report.pod.clone(),
             report.epoch,
+            // Pods to come are told of it.
+            report.position.is_some(),
             report.last_restore.clone().map(|last| last.time),
         )
     };

@@ -472,6 +472,13 @@ fn moving_figures_are_written_once_a_minute() {
 }
 
 #[test]
+fn that_a_database_is_stored_is_written_at_once_because_pods_to_come_are_told() {
+    let first = plan(&reporting(DatabaseStatus { position: None, ..main_status() }));
+    let stored = plan_after(&first, &reporting(main_status()), 1).status.unwrap();
+    assert!(stored.databases[0].position.is_some());
+}
+
+#[test]
 fn a_transition_keeps_its_time_until_the_next_one() {
     let first = plan(&reporting(main_status()));
     let fenced = DatabaseStatus { verdict: Some(Verdict::Fence), ..main_status() };

@@ -12,8 +12,16 @@ use crate::claim::ClaimError;
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Promise {
     place: String,
-    lineage: String,
-    txid: u64,
+    from: Source,
+}
+
+/// Who promises.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Source {
+    /// The record beside the database.
+    Record { lineage: String, txid: u64 },
+    /// Whoever starts us.
+    Caller,
 }
 
 impl Promise {
@@ -23,11 +31,14 @@ impl Promise {
     pub fn recorded(record: Option<&Record>, place: &str) -> Option<Self> {
         let record = record.filter(|record| record.slot.txid > 0 && !record.lineage.is_empty())?;
         let is_there = record.place.is_empty() || record.place == place;
-        is_there.then(|| Self {
-            place: place.to_owned(),
-            lineage: record.lineage.clone(),
-            txid: record.slot.txid,
-        })
+        let from = || Source::Record { lineage: record.lineage.clone(), txid: record.slot.txid };
+        is_there.then(|| Self { place: place.to_owned(), from: from() })
+    }
+
+    /// Whoever starts us knows that the replica at `place` holds a database.
+    #[must_use]
+    pub fn told(place: &str) -> Self {
+        Self { place: place.to_owned(), from: Source::Caller }
     }
 
     /// Whether a replica that holds this has lost what was promised. One with pages never has: whether they are the right ones
@@ -36,22 +47,32 @@ impl Promise {
     /// # Errors
     /// [`ClaimError::Emptied`].
     pub fn require_kept(&self, chain: &Chain) -> Result<(), ClaimError> {
-        // The record of a writer that was killed before its first pages speaks of seals, and they are still there.
-        let is_all_there = self.lineage == chain.lineage && self.txid <= chain.newest;
+        let is_all_there = match &self.from {
+            // The record of a writer that was killed before its first pages speaks of seals, and they are still there.
+            Source::Record { lineage, txid } => *lineage == chain.lineage && *txid <= chain.newest,
+            Source::Caller => false,
+        };
         if chain.holds_pages || is_all_there { Ok(()) } else { Err(ClaimError::Emptied(self.clone())) }
     }
 }
 
 impl fmt::Display for Promise {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { place, lineage, txid } = self;
-        write!(
-            f,
-            "{place} holds no database, but the record beside the local one says that slot {txid:016x} of lineage {lineage} was \
-             stored there. Choose: (1) bring its objects back, from the bucket's versions or a copy, or the disk that is not \
-             mounted; (2) begin a new replica at another place; (3) begin a new one there: delete record.json in the folder \
-             .<name>-lifeboat beside the database, which gives up what was stored before"
-        )
+        write!(f, "{} holds no database, but ", self.place)?;
+        match &self.from {
+            Source::Record { lineage, txid } => {
+                write!(f, "the record beside the local one says that slot {txid:016x} of lineage {lineage} was stored there")?;
+            }
+            Source::Caller => f.write_str("--expect-data says that one is stored there")?,
+        }
+        f.write_str(
+            ". Choose: (1) bring its objects back, from the bucket's versions or a copy, or the disk that is not mounted; \
+             (2) begin a new replica at another place; (3) begin a new one there, which gives up what was stored before: ",
+        )?;
+        f.write_str(match &self.from {
+            Source::Record { .. } => "delete record.json in the folder .<name>-lifeboat beside the database",
+            Source::Caller => "start without --expect-data; in Kubernetes, create the SqliteReplica anew",
+        })
     }
 }
 
@@ -107,6 +128,14 @@ mod tests {
     fn a_writer_that_was_killed_before_its_first_pages_begins_again() {
         assert!(is_kept(&record(0), &chain("l", 0, false)));
         assert!(is_kept(&record(2), &chain("l", 3, false)), "its seals are there");
+    }
+
+    #[test]
+    fn whoever_is_told_that_there_is_a_database_begins_nowhere() {
+        let told = Promise::told(HERE);
+        assert!(told.require_kept(&chain("", 0, false)).is_err());
+        assert!(told.require_kept(&chain("l", 3, false)).is_err(), "seals are no database");
+        assert!(told.require_kept(&chain("l", 3, true)).is_ok());
     }
 
     #[test]

@@ -105,7 +105,7 @@ impl Scene {
     async fn goes_on(&self, bucket: &Bucket, case: &str) {
         let (marks, trying) = (self.marks(), &mut Trying::lasting(Duration::ZERO));
         let record = marks.record().unwrap();
-        let chain = claim::chain(bucket, &marks, trying, |_| ()).await.unwrap();
+        let chain = claim::chain(bucket, (&marks, false), trying, |_| ()).await.unwrap();
         let local = Local::Present {
             content: Content::Read("8000000000000001".parse().unwrap()),
             file_id: pod_restore::file_id(&self.database()).unwrap(),
@@ -117,7 +117,7 @@ impl Scene {
             matches!(marks.expected(&chain), Expected::State(_)),
             "{case}: every page would be sent again"
         );
-        let (now, promise) = (Duration::ZERO, marks.promise(bucket).unwrap());
+        let (now, promise) = (Duration::ZERO, marks.promise(bucket, false).unwrap());
         let claimant = claim::claimant(now, now, false, Some(chain.newest), promise).unwrap();
         let sealed = claim::seal(bucket, claimant, trying).await.unwrap();
         assert_eq!(sealed.base.checksum, chain.checksum, "{case}");

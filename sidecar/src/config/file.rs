@@ -70,6 +70,7 @@ pub(super) struct Database {
     pub(super) max_requests_per_day: Option<String>,
     pub(super) enforce_wal: Option<String>,
     pub(super) synchronous: Option<String>,
+    pub(super) expect_data: Option<String>,
     pub(super) levels: Option<Vec<Level>>,
     pub(super) l0_retention: Option<String>,
     pub(super) snapshot: Option<Snapshot>,

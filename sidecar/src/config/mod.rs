@@ -80,6 +80,8 @@ pub struct DatabaseConfig {
     pub synchronous: Synchronous,
     /// What becomes of its slots once they are stored.
     pub history: History,
+    /// Whether something is known to be stored in its replica: an empty one is refused, and not begun anew.
+    pub expects_data: bool,
     /// Whether it was found in a folder: then it goes when its file does.
     pub is_discovered: bool,
 }
@@ -120,6 +122,9 @@ impl Config {
         if self.databases.is_empty() && self.folders.is_empty() {
             return Err(Failure::usage(NO_DATABASES));
         }
+        if let Some(folder) = self.folders.iter().find(|folder| folder.each.expects_data) {
+            return Err(Failure::usage(format!("{}: {EXPECTS_OF_MANY}", folder.dir.display())));
+        }
         for database in self.every() {
             database.check_rhythm().map_err(|(_, wrong)| Failure::usage(wrong))?;
         }
@@ -152,6 +157,7 @@ impl Config {
             database.max_requests_per_day = args.max_requests_per_day.or(database.max_requests_per_day);
             database.enforce_wal = args.enforce_wal.unwrap_or(database.enforce_wal);
             database.synchronous = args.synchronous.unwrap_or(database.synchronous);
+            database.expects_data |= args.expect_data;
         }
     }
 
@@ -240,6 +246,7 @@ impl DatabaseConfig {
             enforce_wal: true,
             synchronous: Synchronous::Normal,
             history: History::default(),
+            expects_data: false,
             is_discovered: false,
         })
     }
@@ -249,5 +256,7 @@ fn absolute(path: &Path) -> Result<PathBuf, Failure> {
     std::path::absolute(path).map_err(|error| Failure::usage(format!("path '{}': {error}", path.display())))
 }
 
+/// What comes later to a folder has nothing stored yet.
+const EXPECTS_OF_MANY: &str = "'expect-data' is said of single databases, not of those that are found in a folder";
 const NO_DATABASES: &str =
     "no databases: the config lists none under 'dbs'; add one, or name a database and a URL";

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde_ignored::Path as KeyPath;
 
 use super::problems::{Problem, Problems, failure};
-use super::{Config, DatabaseConfig, FolderConfig, absolute, file};
+use super::{Config, DatabaseConfig, EXPECTS_OF_MANY, FolderConfig, absolute, file};
 use crate::args::{StoreArgs, parse_duration};
 use crate::database::Synchronous;
 use crate::exit::Failure;
@@ -162,6 +162,9 @@ impl Reading<'_> {
                 format!("{at}.name"),
                 format!("{named}: many databases cannot have one 'name'; remove it"),
             ),
+            Some(Some(_)) if entry.expect_data.is_some() => {
+                self.problems.note(format!("{at}.expect-data"), format!("{named}: {EXPECTS_OF_MANY}"));
+            }
             Some(Some(mut folder)) => {
                 self.fill(at, &mut folder.each, entry);
                 if self.is_its_own(at, &folder.each, |_| false) {
@@ -238,6 +241,8 @@ impl Reading<'_> {
         let synchronous =
             self.layered(at, "synchronous", &entry.synchronous, &file.synchronous, parse_synchronous);
         database.synchronous = synchronous.unwrap_or_default();
+        let expects = self.value(&format!("{at}.expect-data"), entry.expect_data.as_deref(), parse_bool);
+        database.expects_data = expects.unwrap_or(false);
         for (place, keys) in [(String::new(), file.history()), (format!("{at}."), entry.history())] {
             let history = database.history.with(keys);
             let history = history.map_err(|(key, wrong)| self.problems.note(format!("{place}{key}"), wrong));
