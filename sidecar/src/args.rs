@@ -9,11 +9,13 @@ use lifeboat_ltx::Txid;
 mod forks;
 mod import;
 mod lists;
+mod take;
 mod verify;
 
 pub use forks::{ForkAgainst, ForkRestoreArgs, ForkShowArgs, ForksListArgs, ForksVerb};
 pub use import::{ImportArgs, ImportFormat};
 pub use lists::{CompletionsArgs, ConfigCheckArgs, ConfigVerb, DatabasesArgs, LevelChoice, LtxArgs, ManArgs};
+pub use take::Take;
 pub use verify::{VerifyArgs, VerifyLevel};
 
 use crate::database::Synchronous;
@@ -217,6 +219,10 @@ pub struct ReplicateArgs {
     #[arg(long)]
     pub adopt: bool,
 
+    /// Choose, where the database is no continuation of what is stored. The other one is saved as a fork first. For this start only
+    #[arg(long, value_enum, value_name = "WHICH")]
+    pub take: Option<Take>,
+
     /// Something is stored there already: refuse an empty place instead of beginning a new replica in it
     #[arg(long)]
     pub expect_data: bool,
@@ -310,6 +316,10 @@ pub struct RestoreArgs {
     /// Do nothing and succeed if nothing is stored.
     #[arg(long)]
     pub if_replica_exists: bool,
+
+    /// In a pod: choose, where a database is no continuation of what is stored, as `main:remote`. Without a name where there is one
+    #[arg(long, value_name = "NAME:WHICH", env = "LIFEBOAT_TAKE", requires = "config_from_env")]
+    pub take: Option<String>,
 
     /// Something is stored there: refuse an empty place. Of use in a pod, where the application would begin with nothing
     #[arg(long, conflicts_with = "if_replica_exists")]

@@ -91,6 +91,21 @@ pub fn total_and_free_bytes(path: &Path) -> Option<(u64, u64)> {
     Some((bytes(found.f_blocks), bytes(found.f_bavail)))
 }
 
+/// The processes besides this one that have a file open, as far as this one may see that: root sees all of this machine, others
+/// their own.
+#[must_use]
+pub fn users(path: &Path) -> Vec<u32> {
+    let Ok(wanted) = std::fs::metadata(path) else { return Vec::new() };
+    let is_it = |found: std::fs::Metadata| (found.dev(), found.ino()) == (wanted.dev(), wanted.ino());
+    let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let has_it = |process: &u32| {
+        let open = std::fs::read_dir(format!("/proc/{process}/fd")).into_iter().flatten().flatten();
+        open.filter_map(|file| std::fs::metadata(file.path()).ok()).any(is_it)
+    };
+    let numbers = processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    numbers.filter(|process| *process != std::process::id()).filter(has_it).collect()
+}
+
 /// Device, inode and birth of a file, without opening it: who closes a descriptor of a database drops every lock that
 /// the process holds on it. `None` where it is proved absent; empty where the file system keeps no birth, because inodes
 /// are used again.

@@ -42,7 +42,7 @@ pub struct Story {
     pub transactions: Option<u64>,
 }
 
-/// Saves the database under this lock; `None` where it is a state of the replica, so that nothing is at stake.
+/// Saves the database under this lock; `None` where a fenced writer's is a state of the replica, so that nothing is at stake.
 ///
 /// # Errors
 /// [`Failure`] when it cannot be read, or the store does not take it. Then there is no fork, and the database is as it was.
@@ -94,7 +94,12 @@ fn begin(lock: &WriteLock, story: &Story) -> Result<Option<(Deriving, DerivedFil
         Ok::<(), DatabaseError>(())
     })?;
     let is_state_of_it = story.base.is_some_and(|base| base.checksum == Some(checksum));
-    if is_state_of_it && story.transactions.is_none_or(|count| count == 0) {
+    let may_be_done_without = match story.why {
+        Why::Fenced => is_state_of_it && story.transactions.is_none_or(|count| count == 0),
+        // It goes, or is gone on from: equal checksums are no proof that nothing differs.
+        Why::Diverged => false,
+    };
+    if may_be_done_without {
         return Ok(None);
     }
     let last = Txid::try_new(story.base.map_or(0, |base| base.txid).saturating_add(1)).unwrap_or(Txid::FIRST);

@@ -6,6 +6,7 @@
 //! | [`database`], [`watch`], [`trouble`] | the application's database: followed, read, never written |
 //! | [`bucket`], [`connect`], [`retry`] | the replica in its store |
 //! | [`claim`], [`handover`], [`marks`], [`pod`] | who we are, and whether we may write |
+//! | [`take`] | `--take`: a person chooses between a local database and a replica that it does not continue |
 //! | [`adopt`], [`import`] | `--adopt`: a replica that Litestream has written becomes ours; a database out of what it has stored, also 0.3 |
 //! | [`opening`], [`first_view`], [`scan`], [`page_log_file`] | what the database holds already, and what the bucket has of it |
 //! | [`replicate`], [`child`], [`once`], [`reload`], [`fleet`], [`limits`], [`places`], [`discovery`], [`follower`], [`capture`], [`backlog`], [`pace`], [`notes`], [`slot_file`], [`parts`], [`streaming`], [`upload`], [`upload_parts`], `writer` | from a commit to a stored slot |
@@ -92,6 +93,7 @@ pub mod store_now;
 pub mod streaming;
 pub mod survey;
 pub mod table;
+pub mod take;
 pub mod telemetry;
 pub mod trouble;
 pub mod upload;

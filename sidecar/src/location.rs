@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use lifeboat_store::{KeptAs, Keys};
+use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use url::Url;
 
 use crate::args::StoreArgs;
@@ -115,6 +116,31 @@ impl Location {
         Self::S3(s3).with_flags(flags)
     }
 
+    /// The location as the command line takes it, in quotes where a shell needs them. Keys are not in it.
+    #[must_use]
+    pub fn argument(&self) -> String {
+        let s3 = match self {
+            Self::Directory(path) => return format!("'file://{}'", escaped(&path.to_string_lossy())),
+            Self::S3(s3) => s3,
+        };
+        let path_style = s3.force_path_style.map(|forced| forced.to_string());
+        let ca_file = s3.ca_file.as_ref().map(|file| file.display().to_string());
+        let options = [
+            ("endpoint", s3.endpoint.as_ref()),
+            ("region", s3.region.as_ref()),
+            ("force-path-style", path_style.as_ref()),
+            ("ca-file", ca_file.as_ref()),
+            ("sse", s3.sse.as_ref()),
+            ("sse-kms-key-id", s3.sse_kms_key_id.as_ref()),
+            ("storage-class", s3.storage_class.as_ref()),
+        ];
+        let options =
+            options.into_iter().filter_map(|(name, value)| Some(format!("{name}={}", escaped(value?))));
+        let query = options.collect::<Vec<_>>().join("&");
+        let mark = if query.is_empty() { "" } else { "?" };
+        format!("'s3://{}/{}{mark}{query}'", s3.bucket, escaped(&s3.path))
+    }
+
     /// The location of a replica at a path below this one.
     #[must_use]
     pub fn below(&self, path: &str) -> Self {
@@ -148,6 +174,14 @@ impl Location {
         Ok(self)
     }
 }
+
+/// A text as a part of a URL in quotes, as readable as it can be.
+fn escaped(text: &str) -> String {
+    utf8_percent_encode(text, ESCAPED).to_string()
+}
+
+const ESCAPED: &AsciiSet =
+    &CONTROLS.add(b' ').add(b'%').add(b'#').add(b'?').add(b'&').add(b'+').add(b'\'').add(b'"');
 
 /// Whether a command line argument is a URL rather than a path.
 #[must_use]
@@ -226,6 +260,20 @@ mod tests {
         }
         let refused = parse("s3://id:secret@mybkt/a").unwrap_err();
         assert!(!refused.contains("secret@"), "the message repeats the secret: {refused}");
+    }
+
+    #[test]
+    fn a_location_is_said_so_that_it_can_be_given_again() {
+        for url in [
+            "s3://b/p",
+            "s3://b/p?endpoint=http://127.0.0.1:9000&region=eu&sse=AES256",
+            "file:///a/b c",
+            "file:///it's/100%25",
+        ] {
+            let location = parse(url).unwrap();
+            let again = parse(location.argument().trim_matches('\'')).unwrap();
+            assert!(again == location, "{url}: {}", location.argument());
+        }
     }
 
     #[test]

@@ -99,8 +99,8 @@ impl Marks {
     /// # Errors
     /// Refused when the folder cannot be read.
     pub fn record(&self) -> Result<Option<Record>, Failure> {
-        let bytes = disk::read_if_exists(&self.folder.join("record.json"))
-            .map_err(|error| self.unwritable(&error))?;
+        let bytes =
+            disk::read_if_exists(&self.folder.join(RECORD)).map_err(|error| self.unwritable(&error))?;
         Ok(bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()))
     }
 
@@ -123,13 +123,21 @@ impl Marks {
     /// Refused when the folder cannot be written.
     pub fn write_record(&self, record: &Record) -> Result<(), Failure> {
         let json = serde_json::to_vec_pretty(record).map_err(|error| Failure::bug(error.to_string()))?;
-        let path = self.folder.join("record.json");
+        let path = self.folder.join(RECORD);
         let written = match disk::replace(&path, &json) {
             // A mixture is one that cannot be understood.
             Err(error) if error.kind() == io::ErrorKind::StorageFull => disk::overwrite(&path, &json),
             written => written,
         };
         written.map_err(|error| self.unwritable(&error))
+    }
+
+    /// Takes the record away: nothing is known of what was stored.
+    ///
+    /// # Errors
+    /// Refused when the folder cannot be written.
+    pub fn remove_record(&self) -> Result<(), Failure> {
+        self.remove(RECORD)
     }
 
     /// What the database is expected to hold, after what the bucket holds and our page log says.
@@ -201,7 +209,11 @@ impl Marks {
     /// # Errors
     /// Refused when the folder cannot be written.
     pub fn remove_fenced(&self) -> Result<(), Failure> {
-        match std::fs::remove_file(self.folder.join(FENCED)) {
+        self.remove(FENCED)
+    }
+
+    fn remove(&self, name: &str) -> Result<(), Failure> {
+        match std::fs::remove_file(self.folder.join(name)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(self.unwritable(&error)),
             Ok(()) | Err(_) => Ok(()),
         }
@@ -221,6 +233,7 @@ impl Marks {
 }
 
 const FENCED: &str = "fenced.json";
+const RECORD: &str = "record.json";
 
 /// Names the present boot of this machine.
 ///

@@ -27,6 +27,12 @@ pub fn new_owner() -> Result<Owner, Failure> {
     })
 }
 
+/// How `kubectl` is told of this pod: `-n prod shop-0`.
+#[must_use]
+pub fn for_kubectl() -> String {
+    format!("-n {} {}", variable("LIFEBOAT_NAMESPACE"), variable("LIFEBOAT_POD_NAME"))
+}
+
 /// 128 random bits.
 ///
 /// # Errors

@@ -6,13 +6,14 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use clap::ValueEnum;
 use lifeboat_replica::adoption::{Adoption, Chain, Content, Local, Record, decide};
 use lifeboat_replica::claim::Sealed;
 use lifeboat_replica::dirty_pages::DirtyPages;
 use lifeboat_replica::page_log::LogIdentity;
 use lifeboat_wire::{DatabaseOutcome, Outcome, Position, Reason, Step, Termination};
 
-use crate::args::RestoreArgs;
+use crate::args::{RestoreArgs, Take};
 use crate::blocking::blocking;
 use crate::board::position;
 use crate::bucket::Bucket;
@@ -26,7 +27,7 @@ use crate::page_log_file::PageLogFile;
 use crate::rebuild::Rebuilt;
 use crate::restore::{How, Restored, default_wait, restore};
 use crate::retry::Trying;
-use crate::{claim, connect, disk, pod, rebuild};
+use crate::{claim, connect, disk, pod, rebuild, take};
 
 /// Prepares every database of the config for its application.
 ///
@@ -55,11 +56,16 @@ async fn prepare_all(args: &RestoreArgs, outcomes: &mut Vec<DatabaseOutcome>) ->
     if config.databases.is_empty() {
         return Err(Failure::usage("the config lists no databases under 'dbs'"));
     }
+    let chosen = Chosen::parse(args.take.as_deref().unwrap_or_default(), &config)?;
     for database in &config.databases {
         let begun = Instant::now();
         let patience = args.wait.unwrap_or_else(default_wait);
-        let expects_data = args.expect_data || database.expects_data;
-        let prepared = prepare(&config, database, expects_data, patience).await;
+        let wish = Wish {
+            expects_data: args.expect_data || database.expects_data,
+            take: chosen.as_ref().filter(|chosen| chosen.name == database.name).map(|chosen| chosen.take),
+            patience,
+        };
+        let prepared = prepare(&config, database, wish).await;
         let (outcome, position, bytes) = prepared.map_err(|failure| failure.about(&database.name))?;
         let seconds = begun.elapsed().as_secs_f64();
         outcomes.push(DatabaseOutcome { name: database.name.clone(), outcome, position, bytes, seconds });
@@ -70,19 +76,18 @@ async fn prepare_all(args: &RestoreArgs, outcomes: &mut Vec<DatabaseOutcome>) ->
 async fn prepare(
     config: &Config,
     database: &DatabaseConfig,
-    expects_data: bool,
-    patience: Duration,
+    wish: Wish,
 ) -> Result<(Outcome, Option<Position>, u64), Failure> {
-    let trying = &mut Trying::lasting(patience);
+    let trying = &mut Trying::lasting(wish.patience);
     let marks = Marks::beside(&database.path);
     let _lock = marks.lock(config.handover_timeout).await?;
     marks.require_not_fenced()?;
     rebuild::remove_leftovers(&database.path);
     let bucket = connect::open(&database.location, connect::Folder::Create).await?;
-    let (promise, interval) = (marks.promise(&bucket, expects_data)?, database.sync_interval);
+    let (promise, interval) = (marks.promise(&bucket, wish.expects_data)?, database.sync_interval);
     let claimant = claim::claimant(interval, config.handover_timeout, false, None, promise)?;
     let sealed = claim::seal(&bucket, claimant, trying).await?;
-    let chain = claim::chain(&bucket, (&marks, expects_data), trying, |_| ()).await?;
+    let chain = claim::chain(&bucket, (&marks, wish.expects_data), trying, |_| ()).await?;
     let local = look(database, &marks, &chain).await?;
     let (outcome, bytes, chain) = match decide(&local, &chain, &marks::boot_id()?) {
         Adoption::FirstStart => (Outcome::FirstStart, 0, chain),
@@ -92,14 +97,18 @@ async fn prepare(
         }
         Adoption::Initial | Adoption::Continues => (Outcome::UpToDate, 0, chain),
         Adoption::Restore | Adoption::Behind => {
-            let restored = bring_back(&bucket, database, &sealed, patience).await?;
+            let restored = bring_back(&bucket, database, &sealed, wish.patience).await?;
             write_record(&marks, &bucket, database, &sealed)?;
             if let Some(rebuilt) = &restored.rebuilt {
                 note(&marks, &database.path, &chain.lineage, chain.newest_pages, rebuilt)?;
             }
             (Outcome::Restored, restored.bytes, chain.recorded())
         }
-        Adoption::Diverged => return Err(diverged(database, &bucket)),
+        Adoption::Diverged => {
+            let (outcome, bytes) = choose(&bucket, database, &marks, &chain, wish.take).await?;
+            write_record(&marks, &bucket, database, &sealed)?;
+            (outcome, bytes, chain.recorded())
+        }
     };
     if let Some(folder) = &config.handover_dir {
         let claim = HandOver { chain: Some(chain), ..HandOver::from(&sealed) };
@@ -109,8 +118,73 @@ async fn prepare(
     Ok((outcome, stored, bytes))
 }
 
+/// What a start is told besides the config.
+#[derive(Clone, Copy, Debug)]
+struct Wish {
+    /// Whether something is known to be stored.
+    expects_data: bool,
+    /// What somebody chose.
+    take: Option<Take>,
+    /// How long the bucket is tried while nothing works.
+    patience: Duration,
+}
+
+/// The database for which somebody chose.
+#[derive(Debug, PartialEq, Eq)]
+struct Chosen {
+    name: String,
+    take: Take,
+}
+
+impl Chosen {
+    /// From `main:remote`, or `remote` where there is one database; nothing from an empty text.
+    fn parse(text: &str, config: &Config) -> Result<Option<Self>, Failure> {
+        let (name, which) = match (text.rsplit_once(':'), config.databases.as_slice()) {
+            (None, _) if text.is_empty() => return Ok(None),
+            (Some((name, which)), databases) if databases.iter().any(|database| database.name == name) => {
+                (name, which)
+            }
+            (None, [only]) => (only.name.as_str(), text),
+            (Some(_) | None, databases) => {
+                let names: Vec<_> = databases.iter().map(|database| database.name.as_str()).collect();
+                let names = names.join(", ");
+                return Err(Failure::usage(format!("--take '{text}' names none of the databases: {names}")));
+            }
+        };
+        let wrong = |_| Failure::usage(format!("--take '{text}': choose remote, local or neither"));
+        Ok(Some(Self { name: name.to_owned(), take: Take::from_str(which, false).map_err(wrong)? }))
+    }
+}
+
+/// What becomes of a database that is no continuation of the replica: nothing, unless somebody chose.
+async fn choose(
+    bucket: &Bucket,
+    database: &DatabaseConfig,
+    marks: &Marks,
+    chain: &Chain,
+    take: Option<Take>,
+) -> Result<(Outcome, u64), Failure> {
+    match take {
+        None => Err(diverged(database, bucket)),
+        Some(Take::Neither) => {
+            let copy = take::beside(bucket, &database.path).await?.path;
+            let copy = copy.display();
+            Err(diverged(database, bucket)
+                .about(format!("what {bucket} holds was written to {copy}, to compare")))
+        }
+        Some(Take::Remote) => {
+            let restored = take::replace(bucket, &database.path, marks, chain).await?;
+            Ok((Outcome::Restored, restored.bytes))
+        }
+        Some(Take::Local) => {
+            take::give_up(bucket, database, marks, chain).await?;
+            Ok((Outcome::UpToDate, 0))
+        }
+    }
+}
+
 /// The local database, looked at through SQLite: its WAL may hold commits that the file does not.
-async fn look(database: &DatabaseConfig, marks: &Marks, chain: &Chain) -> Result<Local, Failure> {
+pub(crate) async fn look(database: &DatabaseConfig, marks: &Marks, chain: &Chain) -> Result<Local, Failure> {
     let (path, enforce, marks_there) = (database.path.clone(), database.enforce(), marks.clone());
     let (expected, lineage) = (marks.expected(chain), chain.lineage.clone());
     let looked = move || content(&path, enforce, expected, &marks_there, lineage);
@@ -202,9 +276,12 @@ fn diverged(database: &DatabaseConfig, bucket: &Bucket) -> Failure {
     Failure::refused(
         Reason::Diverged,
         format!(
-            "{} is not a continuation of what {bucket} holds, and neither is thrown away without being told to; keep the \
-             bucket's by removing the local file, or give the local one another prefix",
-            database.path.display()
+            "{} is not a continuation of what {bucket} holds. Choose, and this step does it when it is tried again; the other one is \
+             saved there as a fork first: `kubectl annotate pod {} lifeboat.dev/take={name}:remote` for the bucket's, \
+             {name}:local for the local one, or {name}:neither to have the bucket's beside the local one and start nothing",
+            database.path.display(),
+            pod::for_kubectl(),
+            name = database.name,
         ),
     )
 }
@@ -228,4 +305,25 @@ fn sentence(outcomes: &[DatabaseOutcome]) -> String {
         }
     });
     each.collect::<Vec<_>>().join("; ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_choice_is_about_one_database_of_the_pod() {
+        let one = Config::parse("dbs: [{name: main, path: /a.db, replica: {url: 'file:///x'}}]").unwrap();
+        let two = "dbs: [{name: main, path: /a.db, replica: {url: 'file:///x'}}, {name: b, path: /b.db, replica: {url: 'file:///y'}}]";
+        let two = Config::parse(two).unwrap();
+        let chosen = |text: &str, config: &Config| {
+            Chosen::parse(text, config).map(|chosen| chosen.map(|chosen| (chosen.name, chosen.take)))
+        };
+        assert_eq!(chosen("", &two).unwrap(), None);
+        assert_eq!(chosen("remote", &one).unwrap(), Some(("main".to_owned(), Take::Remote)));
+        assert_eq!(chosen("b:local", &two).unwrap(), Some(("b".to_owned(), Take::Local)));
+        for wrong in ["remote", "c:remote", "b:", "b:all", ":remote"] {
+            assert_eq!(chosen(wrong, &two).unwrap_err().exit, Exit::Usage, "{wrong}");
+        }
+    }
 }

@@ -142,7 +142,7 @@ impl Rebuild {
         if replaced.is_some() && how.overwrite == Overwrite::Never {
             return Err(target_exists(&self.target));
         }
-        self.take_owner(replaced.as_ref()).map_err(failed)?;
+        take_owner(self.temp.as_file(), &self.target, replaced.as_ref()).map_err(failed)?;
         self.built.file.sync_all().map_err(failed)?;
         let target = self.target;
         remove_stale(&target)?;
@@ -180,23 +180,37 @@ impl Rebuild {
             Some(_) | None => Ok((found, (keep == KeepSums::Yes).then(|| PageSums::known(kept)))),
         }
     }
+}
 
-    /// The file becomes as accessible as the one it replaces; a new one as its folder is, but never writable for all.
-    fn take_owner(&self, replaced: Option<&Metadata>) -> io::Result<()> {
-        let folder = std::fs::metadata(disk::folder_of(&self.target))?;
-        let (model, mode) = match replaced {
-            Some(replaced) => (replaced, replaced.mode() & 0o777),
-            None if folder.mode() & OPEN_TO_ALL != 0 => (&folder, 0o600),
-            None => (&folder, 0o600 | (folder.mode() & 0o064)),
-        };
-        let file = self.temp.as_file();
-        file.set_permissions(Permissions::from_mode(mode))?;
-        let now = file.metadata()?;
-        if rustix::process::geteuid().is_root() && (now.uid(), now.gid()) != (model.uid(), model.gid()) {
-            fchown(file, Some(Uid::from_raw(model.uid())), Some(Gid::from_raw(model.gid())))?;
-        }
-        Ok(())
+/// The file becomes as accessible as the one it replaces; a new one as its folder is, but never writable for all.
+fn take_owner(file: &File, target: &Path, replaced: Option<&Metadata>) -> io::Result<()> {
+    let folder = std::fs::metadata(disk::folder_of(target))?;
+    let (model, mode) = match replaced {
+        Some(replaced) => (replaced, replaced.mode() & 0o777),
+        None if folder.mode() & OPEN_TO_ALL != 0 => (&folder, 0o600),
+        None => (&folder, 0o600 | (folder.mode() & 0o064)),
+    };
+    file.set_permissions(Permissions::from_mode(mode))?;
+    let now = file.metadata()?;
+    if rustix::process::geteuid().is_root() && (now.uid(), now.gid()) != (model.uid(), model.gid()) {
+        fchown(file, Some(Uid::from_raw(model.uid())), Some(Gid::from_raw(model.gid())))?;
     }
+    Ok(())
+}
+
+/// Puts a finished database of the same file system in the place of another one, whose WAL must be empty.
+///
+/// # Errors
+/// Refused when the disk refuses.
+pub(crate) fn put_in_place(finished: &Path, target: &Path) -> Result<(), Failure> {
+    let target = &disk::real(target);
+    let failed = |error: io::Error| unwritable(target, &error.to_string());
+    let file = File::open(finished).map_err(failed)?;
+    take_owner(&file, target, disk_metadata(target)?.as_ref()).map_err(failed)?;
+    file.sync_all().map_err(failed)?;
+    remove_stale(target)?;
+    std::fs::rename(finished, target).map_err(failed)?;
+    disk::sync_folder(disk::folder_of(target)).map_err(failed)
 }
 
 /// Puts pages at their places, and says of the target what the disk refuses.

@@ -13,7 +13,7 @@ use crate::exit::{Exit, Failure};
 use crate::fleet::{Fleet, Stay};
 use crate::table::counted;
 use crate::watch::Watcher;
-use crate::{http, limits, pod, reload, shutdown, socket, table};
+use crate::{http, limits, pod, reload, shutdown, socket, table, take};
 
 /// Follows every configured database, and those that are found in folders. Returns when all are done: stopped in order,
 /// fenced, or failed. Beside an application it returns that one's exit code, else 0.
@@ -24,6 +24,11 @@ pub async fn run(args: &ReplicateArgs) -> Result<u8, Failure> {
     let config = Arc::new(Config::for_replicate(args)?);
     for remark in &config.remarks {
         tracing::warn!("{remark}");
+    }
+    if let Some(which) = args.take
+        && take::run(&config, which).await? == take::Next::Stop
+    {
+        return Ok(0);
     }
     let application = config.exec.as_deref().filter(|_| !args.once).map(Application::parse).transpose()?;
     limits::raise_open_files(&config);

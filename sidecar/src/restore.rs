@@ -137,7 +137,9 @@ pub async fn run(args: &RestoreArgs) -> Result<(), Failure> {
     }
     let (location, output, expects_data) = source(args)?;
     if expects_data && args.if_replica_exists {
-        return Err(Failure::usage(format!("{location} must not be empty ('expect-data'), so --if-replica-exists cannot be meant")));
+        return Err(Failure::usage(format!(
+            "{location} must not be empty ('expect-data'), so --if-replica-exists cannot be meant"
+        )));
     }
     if args.dry_run {
         let bucket = connect::open(&location, connect::Folder::MustExist).await?;

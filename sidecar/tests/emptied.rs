@@ -115,6 +115,15 @@ fn every_way_out_that_is_named_is_one() {
     let scene = Scene::new(None);
     std::fs::remove_file(scene.place.path(".app.db-lifeboat/record.json")).unwrap();
     assert_eq!(scene.replicate("app", "stored txid").stop().0, Some(0));
+    let scene = Scene::new(None);
+    let db = scene.place.text("app.db");
+    for which in ["remote", "neither"] {
+        let refused = scene.run(&["replicate", "--once", "--take", which, &db, &scene.url("app")]);
+        assert_eq!(refused.code, Some(4), "{which}: {}", refused.stderr);
+    }
+    scene
+        .run(&["replicate", "--once", "--take", "local", &db, &scene.url("app")])
+        .says(0, &["a new replica"]);
     let out = scene.place.text("out.db");
     scene.run(&["restore", "-o", &out, &scene.url("app")]).says(0, &[]);
     assert_eq!(dump(&scene.place.path("out.db")), scene.before);

@@ -18,6 +18,11 @@ pub const ANNOTATION_INJECTED_BY: &str = "lifeboat.dev/injected-by";
 /// The webhook adds its flush time to that number; the annotation keeps a second call from adding it twice.
 pub const ANNOTATION_APP_GRACE: &str = "lifeboat.dev/app-grace-period";
 
+/// Annotation on a pod, by a person: which of two databases that contradict each other is gone on with, such as `main:remote`.
+///
+/// The restore step reads it whenever it is tried again. It ends with the pod, so it is a choice for this once.
+pub const ANNOTATION_TAKE: &str = "lifeboat.dev/take";
+
 /// The plain init container that restores the databases before anything of the application starts.
 pub const CONTAINER_RESTORE: &str = "lifeboat-restore";
 

@@ -41,6 +41,11 @@ pub(crate) fn build(parts: &Parts<'_>) -> [Value; 2] {
 
 fn restore(parts: &Parts<'_>) -> Value {
     let mut container = common(parts, names::CONTAINER_RESTORE, "restore", RESTORE);
+    // The kubelet reads it anew whenever the step is tried again, so a choice that is made meanwhile is heard; it ends with the pod.
+    let take = json!({ "name": "LIFEBOAT_TAKE", "valueFrom": field(&format!("metadata.annotations['{}']", names::ANNOTATION_TAKE)) });
+    if let Some(env) = container["env"].as_array_mut() {
+        env.push(take);
+    }
     if let Some(policy) = &parts.defaults.image_pull_policy {
         container["imagePullPolicy"] = json!(policy);
     }

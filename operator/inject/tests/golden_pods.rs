@@ -71,7 +71,11 @@ fn how_commits_are_stored_is_said_in_the_words_of_the_config_file() {
 fn a_pod_is_told_which_of_its_databases_were_stored_before() {
     let mut replica = replica();
     replica.spec.databases = vec![database("main", "/data/app.db"), database("new", "/data/new.db")];
-    let report = |name: &str, position| DatabaseReport { name: name.to_owned(), position, ..DatabaseReport::default() };
+    let report = |name: &str, position| DatabaseReport {
+        name: name.to_owned(),
+        position,
+        ..DatabaseReport::default()
+    };
     let stored = ReportedPosition { txid: "0000000000000005".to_owned(), time: None };
     let databases = vec![report("main", Some(stored)), report("new", None)];
     replica.status = Some(SqliteReplicaStatus { databases, ..SqliteReplicaStatus::default() });

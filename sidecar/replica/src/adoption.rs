@@ -144,7 +144,7 @@ pub fn decide(local: &Local, chain: &Chain, boot_id: &str) -> Adoption {
     if checksum.is_some() && chain.checksum == checksum {
         return Adoption::Same;
     }
-    let Some(record) = record.filter(|record| record.lineage == chain.lineage && chain.has(record)) else {
+    let Some(record) = record.filter(|record| chain.has(record)) else {
         return Adoption::Diverged;
     };
     let stored_since: Vec<_> = chain.since_record.iter().filter(|slot| !slot.is_seal).collect();
@@ -189,8 +189,11 @@ impl Chain {
 
     /// Whether the state that the record speaks of is one of this chain. A bucket that was set back, or another one under
     /// the same name, proves nothing about what is newer.
-    fn has(&self, record: &Record) -> bool {
-        record.slot.txid == 0 || (self.at_record.is_some() && self.at_record == record.slot.checksum)
+    #[must_use]
+    pub fn has(&self, record: &Record) -> bool {
+        let is_there =
+            record.slot.txid == 0 || (self.at_record.is_some() && self.at_record == record.slot.checksum);
+        record.lineage == self.lineage && is_there
     }
 }
 
@@ -198,7 +201,14 @@ impl Record {
     /// The record of the writer of `head` that `slot` is stored.
     #[must_use]
     pub fn new(head: &Head, slot: Base, boot_id: String, file_id: String) -> Self {
-        Self { lineage: head.lineage.clone(), epoch: head.epoch, slot, boot_id, file_id, place: String::new() }
+        Self {
+            lineage: head.lineage.clone(),
+            epoch: head.epoch,
+            slot,
+            boot_id,
+            file_id,
+            place: String::new(),
+        }
     }
 
     /// The same record, of a slot that is stored at this place.

@@ -61,7 +61,10 @@ impl fmt::Display for Promise {
         write!(f, "{} holds no database, but ", self.place)?;
         match &self.from {
             Source::Record { lineage, txid } => {
-                write!(f, "the record beside the local one says that slot {txid:016x} of lineage {lineage} was stored there")?;
+                write!(
+                    f,
+                    "the record beside the local one says that slot {txid:016x} of lineage {lineage} was stored there"
+                )?;
             }
             Source::Caller => f.write_str("--expect-data says that one is stored there")?,
         }
@@ -70,7 +73,7 @@ impl fmt::Display for Promise {
              (2) begin a new replica at another place; (3) begin a new one there, which gives up what was stored before: ",
         )?;
         f.write_str(match &self.from {
-            Source::Record { .. } => "delete record.json in the folder .<name>-lifeboat beside the database",
+            Source::Record { .. } => "start once with --take local; in a pod delete record.json in the folder .<name>-lifeboat beside the database",
             Source::Caller => "start without --expect-data; in Kubernetes, create the SqliteReplica anew",
         })
     }

@@ -257,6 +257,7 @@ fn absolute(path: &Path) -> Result<PathBuf, Failure> {
 }
 
 /// What comes later to a folder has nothing stored yet.
-const EXPECTS_OF_MANY: &str = "'expect-data' is said of single databases, not of those that are found in a folder";
+const EXPECTS_OF_MANY: &str =
+    "'expect-data' is said of single databases, not of those that are found in a folder";
 const NO_DATABASES: &str =
     "no databases: the config lists none under 'dbs'; add one, or name a database and a URL";

@@ -69,7 +69,8 @@ fn that_something_is_stored_already_is_said_of_single_databases() {
     let one = "dbs: [{path: /a.db, expect-data: true, replica: {url: 'file:///x'}}, {path: /b.db, replica: {url: 'file:///y'}}]";
     let expects: Vec<_> = parse(one).databases.iter().map(|database| database.expects_data).collect();
     assert_eq!(expects, [true, false]);
-    let pod = r#"{"dbs":[{"name":"main","path":"/data/app.db","expect-data":true,"replica":{"url":"s3://b/p"}}]}"#;
+    let pod =
+        r#"{"dbs":[{"name":"main","path":"/data/app.db","expect-data":true,"replica":{"url":"s3://b/p"}}]}"#;
     assert!(parse(pod).databases[0].expects_data);
     let many = "dbs: [{dir: /data, pattern: '*.db', expect-data: true, replica: {url: 'file:///x'}}]";
     assert!(refusal(many).contains("'expect-data'"));

@@ -75,7 +75,7 @@ pub use followed::{Followed, Gained};
 pub use hot_journal::roll_back;
 pub use readable_copy::{ReadableCopy, Step};
 pub use view::{Pages, View};
-pub use write_lock::WriteLock;
+pub use write_lock::{WriteLock, settle_alone};
 
 /// A database in WAL mode that we follow.
 #[derive(Debug)]

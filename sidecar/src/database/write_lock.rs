@@ -47,6 +47,27 @@ impl WriteLock {
     }
 }
 
+/// Makes sure that no other connection has the database, and copies its WAL into it, so that the file is all of it.
+///
+/// A connection without a WAL that only rests is not seen: it holds no lock.
+///
+/// # Errors
+/// [`DatabaseError::Busy`] while another connection is there, or what SQLite says.
+pub fn settle_alone(path: &Path) -> Result<(), DatabaseError> {
+    super::file_system::require_database_file(path)?;
+    let path = &path.canonicalize().map_err(|error| DatabaseError::io(path, "find", error))?;
+    hot_journal::require_super_journal(path)?;
+    let connection = connection::open(path)?;
+    // Before anything is read: only then a connection that has the WAL is in the way of the lock.
+    let alone = "PRAGMA query_only=OFF; PRAGMA locking_mode=EXCLUSIVE; BEGIN EXCLUSIVE; COMMIT";
+    connection.execute_batch(alone).map_err(|source| DatabaseError::sqlite(path, "lock", source))?;
+    let copied = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, i64>(0));
+    match copied.map_err(|source| DatabaseError::checkpoint(path, source))? {
+        0 => Ok(()),
+        _ => Err(DatabaseError::Busy { path: path.clone() }),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use rusqlite::ErrorCode;
@@ -82,6 +103,21 @@ mod tests {
             drop(lock);
             application.execute("INSERT INTO t VALUES (2)", []).unwrap();
         }
+    }
+
+    #[test]
+    fn nobody_is_alone_beside_a_connection_that_has_the_wal() {
+        let (_folder, path, application) = application("WAL");
+        assert!(matches!(settle_alone(&path), Err(DatabaseError::Busy { .. })));
+        let wal = crate::disk::beside(&path, "-wal");
+        assert!(wal.metadata().unwrap().len() > 0);
+        application
+            .set_db_config(rusqlite::config::DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)
+            .unwrap();
+        drop(application);
+        settle_alone(&path).unwrap();
+        assert_eq!(wal.metadata().map_or(0, |found| found.len()), 0, "it is not all in the file");
+        WriteLock::take(&path).unwrap();
     }
 
     #[test]

@@ -22,9 +22,10 @@ impl Follower {
             Adoption::Behind => Err(Failure::refused(
                 Reason::Diverged,
                 format!(
-                    "{} is an older state of what {} holds; restore it first: lifeboat restore --force -o {0} {1}",
+                    "{} is an older state of what {} holds; restore it first: `lifeboat restore --force -o '{0}' {}`",
                     path.display(),
-                    self.database.location
+                    self.database.location,
+                    self.database.location.argument()
                 ),
             )),
             Adoption::Diverged => Err(self.diverged()),
@@ -36,12 +37,16 @@ impl Follower {
 
     fn diverged(&self) -> Failure {
         let (path, location) = (self.database.path.display(), &self.database.location);
+        let command = |which| format!("`lifeboat replicate --take {which} '{path}' {}`", location.argument());
         Failure::refused(
             Reason::Diverged,
             format!(
-                "{path} is not a continuation of what {location} holds. Choose: (1) keep the bucket's: move the local \
-                 file away and `lifeboat restore -o {path} URL`; (2) keep the local one: replicate it to another, empty \
-                 prefix; (3) look at both: `lifeboat restore -o /tmp/bucket.db URL` and compare"
+                "{path} is not a continuation of what {location} holds. Choose; the other one is saved there as a fork first: (1) go \
+                 on with the bucket's: stop the application, and {}; (2) go on with the local one: {}; (3) look at both: {} writes the \
+                 bucket's beside the local one and starts nothing",
+                command("remote"),
+                command("local"),
+                command("neither")
             ),
         )
     }
