@@ -3,7 +3,7 @@
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, lchown};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -138,6 +138,23 @@ impl Marks {
     /// Refused when the folder cannot be written.
     pub fn remove_record(&self) -> Result<(), Failure> {
         self.remove(RECORD)
+    }
+
+    /// Gives the folder, and what is in it, to whom the database belongs: where root restores, another user replicates.
+    ///
+    /// # Errors
+    /// Refused when the folder cannot be read, or given away.
+    pub fn give_to_owner_of(&self, database: &Path) -> Result<(), Failure> {
+        if !rustix::process::geteuid().is_root() {
+            return Ok(());
+        }
+        let give = || -> io::Result<()> {
+            let owner = std::fs::metadata(database)?;
+            let give = |path: &Path| lchown(path, Some(owner.uid()), Some(owner.gid()));
+            give(&self.folder)?;
+            std::fs::read_dir(&self.folder)?.try_for_each(|entry| give(&entry?.path()))
+        };
+        give().map_err(|error| self.unwritable(&error))
     }
 
     /// What the database is expected to hold, after what the bucket holds and our page log says.

@@ -37,8 +37,21 @@ pub enum Overwrite {
 pub enum KeepSums {
     /// For whoever goes on with the database.
     Yes,
+    /// The same, as long as they take little memory.
+    IfFew,
     /// Only the checksum of the whole.
     No,
+}
+
+impl KeepSums {
+    /// Whether they are kept of a database with so many pages.
+    const fn is_meant(self, pages: PageCount) -> bool {
+        match self {
+            Self::Yes => true,
+            Self::IfFew => pages.get() <= FEW_PAGES,
+            Self::No => false,
+        }
+    }
 }
 
 /// How a database is put in its place.
@@ -72,6 +85,8 @@ pub struct Rebuilt {
     pub page_size: PageSize,
     /// The checksum of every page, as recomputed from the file, where they were to be kept.
     pub sums: Option<PageSums>,
+    /// Device, inode and birth of the file.
+    pub file_id: String,
 }
 
 impl Rebuild {
@@ -144,6 +159,8 @@ impl Rebuild {
         }
         take_owner(self.temp.as_file(), &self.target, replaced.as_ref()).map_err(failed)?;
         self.built.file.sync_all().map_err(failed)?;
+        // It keeps them when it gets its name, under which others may put another file at once.
+        let file_id = disk::file_id(self.temp.path()).map_err(failed)?.unwrap_or_default();
         let target = self.target;
         remove_stale(&target)?;
         let persisted = match how.overwrite {
@@ -156,14 +173,14 @@ impl Rebuild {
         })?;
         disk::sync_folder(disk::folder_of(&target))
             .map_err(|error| unwritable(&target, &error.to_string()))?;
-        Ok(Rebuilt { bytes, checksum, page_size: self.page_size, sums })
+        Ok(Rebuilt { bytes, checksum, page_size: self.page_size, sums, file_id })
     }
 
     /// Reads the file back: what counts is what the disk holds, not what was sent to it.
     fn verify(&self, newest: &Header, keep: KeepSums) -> Result<(Checksum, Option<PageSums>), Failure> {
-        let mut kept = Vec::new();
+        let (mut kept, is_kept) = (Vec::new(), keep.is_meant(newest.commit));
         let found = rolling_checksum(&self.built.file, self.page_size, |sum| {
-            if keep == KeepSums::Yes {
+            if is_kept {
                 kept.push(sum);
             }
         });
@@ -177,7 +194,7 @@ impl Rebuild {
                     newest.max_txid
                 ),
             )),
-            Some(_) | None => Ok((found, (keep == KeepSums::Yes).then(|| PageSums::known(kept)))),
+            Some(_) | None => Ok((found, is_kept.then(|| PageSums::known(kept)))),
         }
     }
 }
@@ -310,5 +327,7 @@ fn temp_prefix(target: &Path) -> String {
     format!(".{}-restore-", target.file_name().unwrap_or_default().to_string_lossy())
 }
 
+/// The most pages of which a restore keeps the checksums that only may be of use: 8 MiB of them, and a database of 4 GiB.
+const FEW_PAGES: u32 = 1 << 20;
 /// A sticky folder, or one that everybody may write to, says nothing about who should read what is in it.
 const OPEN_TO_ALL: u32 = 0o1002;

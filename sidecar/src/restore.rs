@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use lifeboat_replica::head::Base;
 use lifeboat_replica::restore::RestorePlan;
 use lifeboat_wire::Reason;
 use serde::Serialize;
@@ -21,6 +22,7 @@ mod attempt;
 mod follow;
 mod gather;
 mod jobs;
+mod leaving;
 mod pages;
 mod source;
 
@@ -61,6 +63,20 @@ pub struct Restored {
     /// What was written, page by page.
     #[serde(skip)]
     pub rebuilt: Option<Rebuilt>,
+    /// Of which replica it is, where that has a head.
+    #[serde(skip)]
+    pub origin: Option<Origin>,
+}
+
+/// The stored state that a restored file is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// The lineage of the replica.
+    pub lineage: String,
+    /// The TXID, and the rolling checksum as recomputed from the file.
+    pub slot: Base,
+    /// The newest slot with pages up to there; 0 where none is left.
+    pub newest_pages: u64,
 }
 
 impl Restored {
@@ -79,6 +95,7 @@ impl Restored {
             seconds: 0.0,
             routed_around: Vec::new(),
             rebuilt: None,
+            origin: None,
         }
     }
 }
@@ -167,7 +184,7 @@ fn how(args: &RestoreArgs) -> How {
         wanted,
         parallelism: usize::from(args.parallelism),
         patience: args.wait.unwrap_or_else(default_wait),
-        finish: Finish { overwrite, integrity: args.integrity_check, sums: KeepSums::No },
+        finish: Finish { overwrite, integrity: args.integrity_check, sums: KeepSums::IfFew },
     }
 }
 
@@ -200,10 +217,13 @@ async fn restore_file(args: &RestoreArgs, location: &Location, output: &Path) ->
     if exists && !args.force {
         return Err(target_exists(output));
     }
-    let _lock = lock(output).await?;
+    let lock = lock(output).await?;
     let bucket = connect::open(location, connect::Folder::MustExist).await?;
     match restore(&bucket, output, &how(args)).await? {
-        Some(restored) => Ok(restored),
+        Some(restored) => {
+            leaving::leave_record(&bucket, &restored, lock).await;
+            Ok(restored)
+        }
         None if args.if_replica_exists => {
             require_kept(&bucket, output, &how(args)).await?;
             Ok(Restored::nothing(Outcome::NothingStored, output))

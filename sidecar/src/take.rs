@@ -210,7 +210,7 @@ fn story(marks: &Marks, chain: &Chain) -> Result<Story, Failure> {
         why: Why::Diverged,
         owner: pod::new_owner()?,
         lineage: record.as_ref().map(|record| record.lineage.clone()).unwrap_or_default(),
-        epoch: record.as_ref().map_or(Epoch::new(0), |record| record.epoch),
+        epoch: record.as_ref().and_then(|record| record.epoch).unwrap_or(Epoch::new(0)),
         base: record.filter(|record| chain.has(record)).map(|record| record.slot),
         transactions: None,
     })
@@ -227,7 +227,7 @@ async fn keep(
     let slot = Base { txid: chain.newest, checksum: chain.checksum };
     let record = Record::new(&head, slot, marks::boot_id()?, file_id(&database.path)?);
     // Whoever writes now stores nothing under the epoch of the next claim: if it goes on, this is no continuation any more.
-    let record = Record { epoch: head.epoch.next(), ..record.stored_at(bucket.to_string()) };
+    let record = Record { epoch: Some(head.epoch.next()), ..record.stored_at(bucket.to_string()) };
     marks.write_record(&record)
 }
 

@@ -76,9 +76,9 @@ fn level(args: &VerifyArgs) -> Result<VerifyLevel, Failure> {
     }
 }
 
-/// What this machine noted of the slot that it stored last.
+/// What this machine noted of the slot that it stored last; nothing where it only restored.
 fn record(database: &Path) -> Result<Option<Record>, Failure> {
-    Marks::beside(database).record()
+    Ok(Marks::beside(database).record()?.filter(|record| !record.is_of_restore()))
 }
 
 /// One replica that is verified.

@@ -11,17 +11,21 @@ use crate::epoch::Epoch;
 use crate::head::{Base, Head, checksum_text};
 
 mod look;
+mod why;
 
 pub use self::look::{Ask, Look, LookStep, Told};
+pub use self::why::why_diverged;
 
-/// What a writer notes beside the database after each stored slot.
+/// What a writer notes beside the database after each stored slot, and a restore once: the database was exactly in the state of
+/// this slot, and what differs was written to it afterwards.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Record {
     /// The lineage in `head.json`.
     pub lineage: String,
-    /// The writer that stored the slot.
-    pub epoch: Epoch,
+    /// The writer that stored the slot; `None` where a restore left the record, which stores nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub epoch: Option<Epoch>,
     /// The slot.
     #[serde(flatten)]
     pub slot: Base,
@@ -203,7 +207,7 @@ impl Record {
     pub fn new(head: &Head, slot: Base, boot_id: String, file_id: String) -> Self {
         Self {
             lineage: head.lineage.clone(),
-            epoch: head.epoch,
+            epoch: Some(head.epoch),
             slot,
             boot_id,
             file_id,
@@ -217,10 +221,23 @@ impl Record {
         Self { place, ..self }
     }
 
+    /// The record of a restore that this file was made of the replica at `slot`, and nothing else.
+    #[must_use]
+    pub const fn of_restore(lineage: String, slot: Base, boot_id: String, file_id: String) -> Self {
+        Self { lineage, epoch: None, slot, boot_id, file_id, place: String::new() }
+    }
+
+    /// Whether a restore left it: then this machine has stored nothing of the database yet.
+    #[must_use]
+    pub const fn is_of_restore(&self) -> bool {
+        self.epoch.is_none()
+    }
+
     /// The record is written after every slot, before the next is sent. So at most one slot can have been stored after it
-    /// by the same process; more of them mean that the record is an old one, put back with its volume.
+    /// by the same process; more of them mean that the record is an old one, put back with its volume. After a restore every
+    /// one is somebody else's.
     fn may_be_followed_by(&self, slot: &ChainSlot) -> bool {
-        slot.epoch == self.epoch && slot.txid == self.slot.txid + 1
+        self.epoch == Some(slot.epoch) && slot.txid == self.slot.txid + 1
     }
 }
 
@@ -238,7 +255,7 @@ mod tests {
         let slot = Base { txid: 5, checksum: Some(sum(recorded)) };
         let record = Record {
             lineage: "l".to_owned(),
-            epoch: Epoch::new(3),
+            epoch: Some(Epoch::new(3)),
             slot,
             boot_id: boot.to_owned(),
             file_id: "file-1".to_owned(),
@@ -300,6 +317,40 @@ mod tests {
     #[test]
     fn somebody_elses_commits_after_our_record_forbid_going_on() {
         assert_eq!(decide(&local(7, 1, HERE), &chain(2, &[(4, true), (4, false)]), HERE), Adoption::Diverged);
+    }
+
+    /// The same database, with the record of a restore beside it.
+    fn restored(now: u64, recorded: u64, boot: &str) -> Local {
+        let Local::Present { content, file_id, record } = local(now, recorded, boot) else { unreachable!() };
+        let of_restore = |was: Record| Record::of_restore(was.lineage, was.slot, was.boot_id, was.file_id);
+        Local::Present { content, file_id, record: record.map(of_restore) }
+    }
+
+    #[test]
+    fn what_is_written_to_a_restored_file_continues_the_state_it_was_made_of() {
+        assert_eq!(decide(&restored(7, 1, HERE), &chain(1, &[]), HERE), Adoption::Continues);
+        assert_eq!(
+            decide(&restored(7, 1, HERE), &chain(1, &[(4, true), (5, true)]), HERE),
+            Adoption::Continues
+        );
+        assert_eq!(decide(&restored(7, 1, "boot-0"), &chain(1, &[]), HERE), Adoption::Diverged);
+    }
+
+    #[test]
+    fn a_slot_stored_after_a_restore_is_somebody_elses_whoever_stored_it() {
+        for epoch in [0, 1, 3, 4] {
+            let gone_on = chain(2, &[(epoch, false)]);
+            assert_eq!(decide(&restored(7, 1, HERE), &gone_on, HERE), Adoption::Diverged, "epoch {epoch}");
+            assert_eq!(decide(&restored(1, 1, HERE), &gone_on, HERE), Adoption::Behind, "epoch {epoch}");
+        }
+    }
+
+    #[test]
+    fn a_record_of_a_restore_is_understood_again_and_was_none_before_there_were_any() {
+        let Local::Present { record: Some(record), .. } = restored(7, 1, HERE) else { unreachable!() };
+        let json = serde_json::to_string(&record).unwrap();
+        assert_eq!(serde_json::from_str::<Record>(&json).unwrap(), record);
+        assert!(!json.contains("epoch"), "a release that demands one must not find one: {json}");
     }
 
     #[test]

@@ -90,7 +90,7 @@ mod tests {
     fn record(txid: u64) -> Record {
         Record {
             lineage: "l".to_owned(),
-            epoch: Epoch::FIRST,
+            epoch: Some(Epoch::FIRST),
             slot: Base { txid, checksum: None },
             boot_id: String::new(),
             file_id: String::new(),

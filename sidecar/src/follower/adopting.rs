@@ -1,6 +1,6 @@
 //! Whether the database that is open may be replicated there.
 
-use lifeboat_replica::adoption::{Adoption, Chain, Local, decide};
+use lifeboat_replica::adoption::{Adoption, Chain, Local, decide, why_diverged};
 use lifeboat_wire::Reason;
 
 use super::{Follower, OpenedDatabase};
@@ -11,13 +11,11 @@ impl Follower {
     /// Whether this database may be replicated there.
     pub(super) fn adopt(&self, database: &OpenedDatabase, chain: &Chain) -> Result<Adoption, Failure> {
         damage::require_none(self.marks.folder(), &database.file_id)?;
-        let path = &self.database.path;
-        let local = Local::Present {
-            content: database.content,
-            file_id: database.file_id.clone(),
-            record: self.marks.record()?,
-        };
-        match decide(&local, chain, &marks::boot_id()?) {
+        let (path, boot_id) = (&self.database.path, marks::boot_id()?);
+        let (record, file_id) = (self.marks.record()?, &database.file_id);
+        let local =
+            Local::Present { content: database.content, file_id: file_id.clone(), record: record.clone() };
+        match decide(&local, chain, &boot_id) {
             known @ (Adoption::Initial | Adoption::Same | Adoption::Continues) => Ok(known),
             Adoption::Behind => Err(Failure::refused(
                 Reason::Diverged,
@@ -28,20 +26,22 @@ impl Follower {
                     self.database.location.argument()
                 ),
             )),
-            Adoption::Diverged => Err(self.diverged()),
+            Adoption::Diverged => {
+                Err(self.diverged(&why_diverged(record.as_ref(), file_id, chain, &boot_id)))
+            }
             Adoption::FirstStart | Adoption::Restore => {
                 Err(Failure::bug("an open database was taken for absent"))
             }
         }
     }
 
-    fn diverged(&self) -> Failure {
+    fn diverged(&self, why: &str) -> Failure {
         let (path, location) = (self.database.path.display(), &self.database.location);
         let command = |which| format!("`lifeboat replicate --take {which} '{path}' {}`", location.argument());
         Failure::refused(
             Reason::Diverged,
             format!(
-                "{path} is not a continuation of what {location} holds. Choose; the other one is saved there as a fork first: (1) go \
+                "{path} is not a continuation of what {location} holds: {why}. Choose; the other one is saved there as a fork first: (1) go \
                  on with the bucket's: stop the application, and {}; (2) go on with the local one: {}; (3) look at both: {} writes the \
                  bucket's beside the local one and starts nothing",
                 command("remote"),

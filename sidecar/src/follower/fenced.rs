@@ -60,7 +60,7 @@ impl Follower {
             why: Why::Fenced,
             owner: pod::new_owner()?,
             lineage: record.as_ref().map(|record| record.lineage.clone()).unwrap_or_default(),
-            epoch: record.as_ref().map_or(Epoch::new(0), |record| record.epoch),
+            epoch: record.as_ref().and_then(|record| record.epoch).unwrap_or(Epoch::new(0)),
             base: record.map(|record| record.slot),
             transactions: None,
         };

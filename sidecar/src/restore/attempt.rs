@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use lifeboat_ltx::Txid;
 use lifeboat_replica::PlanError;
+use lifeboat_replica::head::Base;
 use lifeboat_replica::inventory::{FileEntry, Inventory};
 use lifeboat_replica::layout::Level;
 use lifeboat_replica::restore::detour::Detour;
@@ -15,7 +16,7 @@ use lifeboat_wire::Reason;
 
 use super::gather::gather;
 use super::source::Source;
-use super::{Outcome, Restored, RoutedAround};
+use super::{Origin, Outcome, Restored, RoutedAround};
 use crate::args::IntegrityCheck;
 use crate::blocking::blocking;
 use crate::bucket::Bucket;
@@ -73,7 +74,7 @@ pub async fn restore(bucket: &Bucket, output: &Path, how: &How) -> Result<Option
     loop {
         let failure = match list_and_plan(bucket, how, &mut detour, &mut seen).await? {
             Ok(None) => return Ok(None),
-            Ok(Some(plan)) => match attempt(bucket, plan, output, local.as_ref(), how).await {
+            Ok(Some(planned)) => match attempt(bucket, planned, output, local.as_ref(), how).await {
                 Ok(restored) => {
                     let seconds = begun.elapsed().as_secs_f64();
                     return Ok(Some(Restored { seconds, routed_around: routed_around(&detour), ..restored }));
@@ -114,7 +115,9 @@ pub async fn restore_whole(
 ) -> Result<Restored, Failure> {
     let begun = Instant::now();
     let plan = plan_latest(&Inventory::new(vec![file], None)).map_err(unreachable)?;
-    let restored = attempt(bucket, plan, output, None, how).await.map_err(|failure| failure.about(bucket))?;
+    let planned = Planned { plan, lineage: None, newest_pages: 0 };
+    let restored = attempt(bucket, planned, output, None, how).await;
+    let restored = restored.map_err(|failure| failure.about(bucket))?;
     Ok(Restored { seconds: begun.elapsed().as_secs_f64(), ..restored })
 }
 
@@ -140,7 +143,10 @@ pub(super) async fn plan_only(bucket: &Bucket, how: &How) -> Result<Option<Resto
     loop {
         match list_and_plan(bucket, how, &mut detour, &mut seen).await? {
             Err(failure) if is_gone(&failure) && seen.has_moved && seen.lists < PLANS_MAX => {}
-            planned => return planned.map_err(|failure| failure.about(bucket)),
+            planned => {
+                let planned = planned.map_err(|failure| failure.about(bucket))?;
+                return Ok(planned.map(|planned| planned.plan));
+            }
         }
     }
 }
@@ -148,6 +154,28 @@ pub(super) async fn plan_only(bucket: &Bucket, how: &How) -> Result<Option<Resto
 /// Whether it is files that are not there: perhaps they went, by retention, while the replica was looked at.
 fn is_gone(failure: &Failure) -> bool {
     failure.exit == Exit::Damaged && failure.reason == Reason::ChainGap
+}
+
+/// A plan, and of which replica.
+struct Planned {
+    plan: RestorePlan,
+    /// `None` where there is no head, as in Litestream's replicas.
+    lineage: Option<String>,
+    /// The newest slot with pages up to the target; 0 where none is left.
+    newest_pages: u64,
+}
+
+impl Planned {
+    fn new(inventory: Inventory, target: Target, detour: &mut Detour) -> Result<Self, PlanError> {
+        let is_upto = |file: &&FileEntry| match target {
+            Target::Latest => true,
+            Target::Txid(txid) => file.max <= txid,
+        };
+        let newest = inventory.slots().filter(is_upto).rfind(|file| !file.is_seal());
+        let newest_pages = newest.map_or(0, |file| file.max.get());
+        let lineage = inventory.head().map(|head| head.lineage.clone());
+        Ok(Self { plan: detour.plan(inventory, target)?, lineage, newest_pages })
+    }
 }
 
 /// What is known of the lists so far.
@@ -177,7 +205,7 @@ async fn list_and_plan(
     how: &How,
     detour: &mut Detour,
     seen: &mut Seen,
-) -> Result<Result<Option<RestorePlan>, Failure>, Failure> {
+) -> Result<Result<Option<Planned>, Failure>, Failure> {
     let source = Source::new(bucket.clone(), how.patience, Progress::none());
     loop {
         let inventory = retry::lasting(how.patience, || bucket.inventory()).await?;
@@ -189,7 +217,8 @@ async fn list_and_plan(
         let missed =
             missed(how.wanted, &target).filter(|txid| inventory.may_lack(*txid, seen.given_up_before));
         let is_exact = matches!(how.wanted, Wanted::Txid(_));
-        let planned = target.and_then(|target| detour.plan(inventory, target).map(Some).map_err(unreachable));
+        let planned =
+            target.and_then(|target| Planned::new(inventory, target, detour).map(Some).map_err(unreachable));
         match missed {
             Some(txid) if seen.has_moved && seen.lists < PLANS_MAX && !(is_exact && planned.is_ok()) => {
                 tracing::debug!(
@@ -273,11 +302,12 @@ fn unreachable(error: PlanError) -> Failure {
 
 async fn attempt(
     bucket: &Bucket,
-    plan: RestorePlan,
+    planned: Planned,
     output: &Path,
     local: Option<&Local>,
     how: &How,
 ) -> Result<Restored, Failure> {
+    let Planned { plan, lineage, newest_pages } = planned;
     let source = Source::new(bucket.clone(), how.patience, Progress::begin(plan.bytes()));
     let (rebuild, newest) = gather(&source, &plan, output, local, how.parallelism).await?;
     let finish = how.finish;
@@ -287,7 +317,9 @@ async fn attempt(
     let (rebuilt, newest) =
         blocking(move || rebuild.finish(&newest, &finish, suspects).map(|rebuilt| (rebuilt, newest))).await?;
     source.end();
+    let slot = Base { txid: newest.max_txid.get(), checksum: Some(rebuilt.checksum) };
     Ok(Restored {
+        origin: lineage.map(|lineage| Origin { lineage, slot, newest_pages }),
         txid: Some(newest.max_txid.to_string()),
         time: rfc3339(newest.timestamp_ms),
         checksum: Some(rebuilt.checksum.to_string()),

@@ -79,7 +79,7 @@ pub(super) struct Begun {
 pub(super) async fn begin(bucket: &Bucket, output: &Path, how: &How) -> Result<Begun, Failure> {
     let marks = Marks::beside(output);
     let lock = marks.lock(Duration::ZERO).await?;
-    if marks.record()?.is_some() {
+    if marks.record()?.is_some_and(|record| !record.is_of_restore()) {
         let what = format!("{} is replicated itself; follow with another file", output.display());
         return Err(Failure::refused(Reason::TargetExists, what));
     }

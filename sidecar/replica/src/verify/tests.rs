@@ -157,7 +157,7 @@ proptest! {
         let head = pruned(&files, slots, snapshots);
         let record = Record {
             lineage: "lineage".to_owned(),
-            epoch: Epoch::FIRST,
+            epoch: Some(Epoch::FIRST),
             slot: Base { txid: levels.len() as u64 + 1, checksum: Some(checksum(levels.len() as u64 + 1)) },
             boot_id: String::new(),
             file_id: String::new(),

@@ -58,7 +58,7 @@ impl Bucket {
     fn look(&mut self, record: Option<u64>) -> Result<Chain, ClaimError> {
         let record = record.map(|txid| Record {
             lineage: String::new(),
-            epoch: Epoch::FIRST,
+            epoch: Some(Epoch::FIRST),
             slot: Base { txid, checksum: None },
             boot_id: String::new(),
             file_id: String::new(),
