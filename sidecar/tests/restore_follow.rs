@@ -54,7 +54,14 @@ impl World {
             reader.execute_batch("PRAGMA query_only=ON").ok()?;
             Some(reader)
         };
-        eventually("the copy", open, String::new)
+        eventually("the copy", open, || self.logs())
+    }
+
+    /// What every program said.
+    fn logs(&self) -> String {
+        let entries = std::fs::read_dir(self.place.folder.path()).unwrap().map(|entry| entry.unwrap().path());
+        let logs = entries.filter(|path| path.file_name().unwrap().to_string_lossy().starts_with("log-"));
+        logs.map(|path| std::fs::read_to_string(path).unwrap()).collect()
     }
 
     #[track_caller]
@@ -283,4 +290,43 @@ fn a_copy_that_is_ahead_of_its_replica_is_not_called_up_to_date() {
     slots.iter().for_each(|slot| std::fs::remove_file(slot).unwrap());
     let (status, log) = following.ends();
     assert!(status.code() == Some(4) && log.contains("and the copy is at"), "{log}");
+}
+
+#[test]
+fn another_replica_at_the_same_place_is_refused_and_does_not_become_the_copy() {
+    let (world, _) = left_behind(&[]);
+    let before = dump(&world.place.path("copy.db"));
+    std::fs::remove_dir_all(world.place.path("replica")).unwrap();
+    let other = world.place.open("other.db");
+    other.execute_batch(BANK).unwrap();
+    // It has gone further than the copy, so no number tells it from a continuation.
+    for money in [1, 2, 3, 4] {
+        let args = ["replicate", &world.place.text("other.db"), &world.url];
+        let replicating = world.place.start(&args, "following");
+        other.execute("UPDATE account SET money = ?1", [money]).unwrap();
+        assert_eq!(replicating.stop().0, Some(0));
+    }
+    let (status, log) = world.follow().ends();
+    assert!(status.code() == Some(4) && log.contains("this is another replica"), "{log}");
+    assert_eq!(dump(&world.place.path("copy.db")), before);
+    // Nor does one of which nothing says whose it is.
+    std::fs::remove_file(world.place.path("replica/lifeboat/head.json")).unwrap();
+    let (status, log) = world.follow().ends();
+    assert!(status.code() == Some(4) && log.contains("without lifeboat/head.json"), "{log}");
+    assert_eq!(dump(&world.place.path("copy.db")), before);
+}
+
+#[test]
+fn a_copy_that_did_not_know_its_replica_gets_to_know_it() {
+    let (world, _) = left_behind(&[499]);
+    let place = world.place.path(".copy.db-lifeboat/follow.json");
+    let read = || serde_json::from_slice::<serde_json::Value>(&std::fs::read(&place).unwrap()).unwrap();
+    let mut earlier = read();
+    let lineage = earlier.as_object_mut().unwrap().remove("lineage").unwrap();
+    std::fs::write(&place, earlier.to_string()).unwrap();
+    let (following, reader) = (world.follow(), world.reader());
+    world.arrives(&reader, &following, 499);
+    drop(reader);
+    assert_eq!(following.stop().0, Some(0));
+    assert_eq!(read()["lineage"], lineage);
 }

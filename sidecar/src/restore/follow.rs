@@ -12,6 +12,7 @@ use bytes::Bytes;
 use futures::Stream;
 use lifeboat_ltx::{Decoder, PageChecksum, Txid};
 use lifeboat_replica::PlanError;
+use lifeboat_replica::head::Head;
 use lifeboat_replica::inventory::FileEntry;
 use lifeboat_replica::restore::detour::{Detour, Onward};
 use lifeboat_wal::{PageNo, PageSize};
@@ -49,6 +50,9 @@ struct Position {
 /// What `follow.json` says: where the copy is; or, when it was killed in a step, one of two places.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Progressing {
+    /// The lineage of the replica that it is a copy of; `None` where there was no head, as in Litestream's replicas.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    lineage: Option<String>,
     at: Position,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     next: Option<Position>,
@@ -59,6 +63,7 @@ struct Following {
     path: PathBuf,
     copy: ReadableCopy,
     marks: Marks,
+    lineage: Option<String>,
     at: Position,
     txid: Txid,
 }
@@ -141,7 +146,8 @@ async fn begin_copy(
         checksum: restored.checksum.clone().unwrap_or_default(),
         page_one: page_one.get(),
     };
-    write_place(marks, &Progressing { at, next: None })?;
+    let lineage = restored.origin.as_ref().map(|origin| origin.lineage.clone());
+    write_place(marks, &Progressing { lineage, at, next: None })?;
     Ok(Some(restored))
 }
 
@@ -150,15 +156,36 @@ impl Following {
     fn open(path: &Path, marks: Marks) -> Result<Self, Failure> {
         let place = read_place(&marks)?.ok_or_else(|| target_exists(path))?;
         let mut copy = ReadableCopy::open(path, PageChecksum::from_bits(place.at.page_one))?;
+        let lineage = place.lineage;
         for at in [Some(place.at), place.next].into_iter().flatten() {
             copy.set_page_one(PageChecksum::from_bits(at.page_one));
             if let Ok(txid) = at.txid.parse()
                 && copy.checksum().to_string() == at.checksum
             {
-                return Ok(Self { path: path.to_owned(), copy, marks, at, txid });
+                return Ok(Self { path: path.to_owned(), copy, marks, lineage, at, txid });
             }
         }
         Err(changed(path))
+    }
+
+    /// Refuses another replica than the one that this is a copy of: no file of it ever leads on from here.
+    fn require_replica(&mut self, head: Option<&Head>) -> Result<(), Failure> {
+        let found = match (&self.lineage, head.map(|head| &head.lineage)) {
+            (Some(ours), Some(theirs)) if ours == theirs => return Ok(()),
+            (None, None) => return Ok(()),
+            // Litestream's became ours, and goes on.
+            (None, Some(theirs)) => {
+                self.lineage = Some(theirs.clone());
+                return Ok(());
+            }
+            (Some(ours), Some(theirs)) => format!("of the lineage {theirs}, and not {ours}"),
+            (Some(ours), None) => format!("without lifeboat/head.json, and not the lineage {ours}"),
+        };
+        let what = format!(
+            "this is another replica than {} was made of: {found}; restore it anew with --force, or follow with another file",
+            self.path.display()
+        );
+        Err(Failure::refused(Reason::Diverged, what))
     }
 
     /// Applies one file.
@@ -200,9 +227,13 @@ impl Following {
             checksum: checksum.to_string(),
             page_one: page_one.get(),
         };
-        write_place(&self.marks, &Progressing { at: self.at.clone(), next: Some(next.clone()) })?;
+        let place = |at: &Position, next: Option<&Position>| {
+            let (lineage, at, next) = (self.lineage.clone(), at.clone(), next.cloned());
+            write_place(&self.marks, &Progressing { lineage, at, next })
+        };
+        place(&self.at, Some(&next))?;
         step.commit(header.commit)?;
-        write_place(&self.marks, &Progressing { at: next.clone(), next: None })?;
+        place(&next, None)?;
         (self.at, self.txid) = (next, header.max_txid);
         Ok(())
     }
@@ -248,6 +279,9 @@ impl CatchingUp<'_> {
             Ok(inventory) => inventory,
             Err(failure) => return Ok((following, Err(failure))),
         };
+        if let Err(failure) = following.require_replica(inventory.head()) {
+            return Ok((following, Err(failure)));
+        }
         let steps = match self.detour.plan_onward(&inventory, following.txid) {
             Ok(steps) => steps,
             Err(error) => return Ok((following, Err(no_way(&error)))),
