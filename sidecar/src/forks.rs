@@ -16,9 +16,10 @@ use crate::clock::rfc3339;
 use crate::connect;
 use crate::database::difference::{TableDifference, differences};
 use crate::exit::Failure;
-use crate::rebuild::{Finish, KeepSums, Overwrite, target_exists, unwritable};
+use crate::rebuild::{Finish, KeepSums, Overwrite, target_exists};
 use crate::restore::{How, Restored, Wanted, restore as restore_replica, restore_whole};
 use crate::retry;
+use crate::scratch::Scratch;
 use crate::table::{aligned, bytes, counted, to_the_second};
 
 /// One fork, as `forks list --json` prints it.
@@ -89,8 +90,7 @@ pub async fn list(args: &ForksListArgs) -> Result<(), Failure> {
 pub async fn show(args: &ForkShowArgs) -> Result<(), Failure> {
     let bucket = open(&args.replica).await?;
     let (fork, note) = find(&bucket, args.fork.as_deref(), args.wait).await?;
-    let folder = tempfile::Builder::new().prefix("lifeboat-fork-").tempdir();
-    let folder = folder.map_err(|error| unwritable(&std::env::temp_dir(), &error.to_string()))?;
+    let folder = Scratch::create()?;
     let (ours, theirs) = (folder.path().join("fork.db"), folder.path().join("replica.db"));
     restore_fork(&bucket, &fork, &ours, args.wait, IntegrityCheck::None).await?;
     let how = how(wanted(args.against, &note, &fork)?, args.wait, IntegrityCheck::None);

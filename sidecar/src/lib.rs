@@ -17,7 +17,7 @@
 //! | [`fork`], [`forks`] | a database that lost its replica is saved; whoever looks at it afterwards |
 //! | [`verify`] | whoever wants to know whether a replica is sound |
 //! | [`store_check`] | whoever chooses a bucket: `lifeboat store check` |
-//! | [`disk`], [`clock`], [`blocking`], [`shutdown`] | files, times and threads, and how it stops |
+//! | [`disk`], [`scratch`], [`clock`], [`blocking`], [`shutdown`] | files, times and threads, and how it stops |
 //!
 //! What to do next is decided in `lifeboat_replica`; here it is done.
 
@@ -83,6 +83,7 @@ pub mod replicate;
 pub mod restore;
 pub mod retry;
 pub mod scan;
+pub mod scratch;
 pub mod show;
 pub mod shutdown;
 pub mod slot_file;

@@ -1,6 +1,7 @@
 //! `lifeboat`: parse, begin logging, dispatch, end with the right code.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
@@ -17,7 +18,7 @@ fn main() -> ExitCode {
     }
     let cli = Cli::parse_from(spelling::ours(std::env::args_os(), &Cli::command()));
     telemetry::init(cli.log_format, cli.log_level);
-    match run(cli.command) {
+    match run_to_the_end(cli.command) {
         Ok(code) => code.into(),
         Err(failure) => {
             tracing::error!("{failure}");
@@ -26,7 +27,14 @@ fn main() -> ExitCode {
     }
 }
 
-#[tokio::main]
+fn run_to_the_end(command: Command) -> Result<u8, Failure> {
+    let runtime = tokio::runtime::Runtime::new().map_err(|error| Failure::no_thread(&error))?;
+    let ended = runtime.block_on(run(command));
+    // What nobody waits for any more, such as the query of a drill that was told to stop, may take for ever.
+    runtime.shutdown_timeout(LEFT_OVER_MAX);
+    ended
+}
+
 async fn run(command: Command) -> Result<u8, Failure> {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     match command {
@@ -53,3 +61,6 @@ async fn run(command: Command) -> Result<u8, Failure> {
     }
     .map(|()| Exit::Done as u8)
 }
+
+/// How long work may still take that was given up.
+const LEFT_OVER_MAX: Duration = Duration::from_secs(1);

@@ -342,37 +342,48 @@ fn a_drill_asks_the_restored_database_and_leaves_nothing_behind() {
     with_bytes(&newest, &bytes[..bytes.len() - 9], || drill(&["SELECT 1"]).says(6, &[name(&newest)]));
 }
 
+/// A drill whose query never ends, once it has restored the database; and where.
+fn endless_drill(place: &Place, url: &str, scratch: &Path) -> (Running, PathBuf) {
+    let before = restored_below(scratch);
+    let sql = "WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c WHERE n < 20000000000) SELECT count(*) FROM c";
+    let running = place.spawn(support::lifeboat(&["verify", "--sql", sql, url]).env("TMPDIR", scratch));
+    let new = || restored_below(scratch).into_iter().find(|path| !before.contains(path));
+    let restored = eventually("the restored file", new, || running.log());
+    (running, restored)
+}
+
+fn restored_below(scratch: &Path) -> Vec<PathBuf> {
+    let found = walkdir::WalkDir::new(scratch).into_iter().flatten().map(walkdir::DirEntry::into_path);
+    found.filter(|path| path.ends_with("restored.db")).collect()
+}
+
 #[test]
 fn a_drill_that_is_told_to_stop_leaves_nothing_behind() {
-    let (place, s3) = (Place::new(), S3Server::start());
-    place.open("app.db").execute_batch(TABLE).unwrap();
-    place.open("app.db").execute("INSERT INTO t (x) VALUES (randomblob(3000000))", []).unwrap();
-    let running = place.start_with(
-        &["replicate", &place.text("app.db"), "s3://lifeboat/app"],
-        "stored txid",
-        Some(&s3),
-    );
-    assert_eq!(running.stop().0, Some(0));
-    let scratch = place.path("scratch");
+    let place = Place::new();
+    let (url, scratch) = (of_slots(&place, "app"), place.path("scratch"));
     fs::create_dir(&scratch).unwrap();
-    // The query never ends.
-    let sql = "WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c WHERE n < 200000000) SELECT count(*) FROM c";
-    let mut command = support::lifeboat_with(&["verify", "--sql", sql, "s3://lifeboat/app"], Some(&s3));
-    let running = place.spawn(command.env("TMPDIR", &scratch));
-    eventually(
-        "the restored file",
-        || {
-            walkdir::WalkDir::new(&scratch)
-                .into_iter()
-                .flatten()
-                .find(|entry| entry.file_name() == "restored.db")
-                .map(drop)
-        },
-        || running.log(),
-    );
-    let (code, log) = running.stop();
-    assert_eq!(code, Some(5), "{log}");
+    let (running, _) = endless_drill(&place, &url, &scratch);
+    running.signal(rustix::process::Signal::TERM);
+    let (status, log) = running.ends();
+    assert_eq!(status.code(), Some(5), "{log}");
     assert_eq!(fs::read_dir(&scratch).unwrap().count(), 0, "{log}");
+}
+
+#[test]
+fn what_a_killed_drill_left_is_removed_by_the_next_and_what_a_running_one_uses_is_not() {
+    let place = Place::new();
+    let (url, scratch) = (of_slots(&place, "app"), place.path("scratch"));
+    fs::create_dir(&scratch).unwrap();
+    let (killed, left) = endless_drill(&place, &url, &scratch);
+    killed.kill();
+    assert!(left.exists());
+    let (running, used) = endless_drill(&place, &url, &scratch);
+    assert!(!left.exists(), "{}", running.log());
+    let mut command = support::lifeboat(&["verify", "--level", "drill", &url]);
+    Ran::new(&command.env("TMPDIR", &scratch).output().unwrap()).says(0, &["comes back"]);
+    assert!(used.exists(), "a drill removed what another one uses");
+    assert_eq!(running.stop().0, Some(5));
+    assert_eq!(fs::read_dir(&scratch).unwrap().count(), 0);
 }
 
 #[test]

@@ -10,8 +10,9 @@ use crate::blocking::blocking;
 use crate::bucket::Bucket;
 use crate::database::check;
 use crate::exit::{Exit, Failure};
-use crate::rebuild::{Finish, KeepSums, Overwrite, unwritable};
+use crate::rebuild::{Finish, KeepSums, Overwrite};
 use crate::restore::{How, Wanted, restore};
+use crate::scratch::Scratch;
 
 /// A query that must be true.
 #[derive(Clone, Debug)]
@@ -44,8 +45,7 @@ pub(super) struct Drilled {
 /// # Errors
 /// When the store does not answer, or the machine has no room.
 pub(super) async fn run(bucket: &Bucket, args: &VerifyArgs, queries: &[Query]) -> Result<Drilled, Failure> {
-    let folder = tempfile::Builder::new().prefix("lifeboat-verify-").tempdir();
-    let folder = folder.map_err(|error| unwritable(&std::env::temp_dir(), &error.to_string()))?;
+    let folder = Scratch::create()?;
     let database = folder.path().join("restored.db");
     let finish = Finish { overwrite: Overwrite::Never, integrity: IntegrityCheck::Full, sums: KeepSums::No };
     let how = How {
