@@ -32,7 +32,28 @@ pub fn instead(args: impl IntoIterator<Item = OsString>) -> Option<String> {
     if command == "replicate" {
         return args.find_map(|arg| look_up(OPTIONS, option_name(arg.to_str()?)?));
     }
+    if command == "list" {
+        let args: Vec<_> = args.collect();
+        return is_litestreams_list(&args).then(|| said(&LIST));
+    }
     look_up(COMMANDS, command.to_str()?)
+}
+
+/// Whether `list` has only options of Litestream's, which asks the running process for its databases, and nothing whose files
+/// could be listed.
+fn is_litestreams_list(args: &[OsString]) -> bool {
+    let mut args = args.iter().map(|arg| arg.to_str().unwrap_or_default());
+    while let Some(arg) = args.next() {
+        match option_name(arg) {
+            Some("json") => {}
+            Some("socket" | "timeout") if arg.contains('=') => {}
+            Some("socket" | "timeout") => {
+                args.next();
+            }
+            Some(_) | None => return false,
+        }
+    }
+    true
 }
 
 /// The name in `-name`, `--name` and `-name=value`.
@@ -42,8 +63,11 @@ fn option_name(arg: &str) -> Option<&str> {
 }
 
 fn look_up(table: &[(&str, &str)], wanted: &str) -> Option<String> {
-    let (name, instead) = table.iter().find(|(name, _)| *name == wanted)?;
-    Some(format!("'{name}' is Litestream's and not ours: {instead}"))
+    table.iter().find(|(name, _)| *name == wanted).map(said)
+}
+
+fn said((name, instead): &(&str, &str)) -> String {
+    format!("'{name}' is Litestream's and not ours: {instead}")
 }
 
 /// Options of Litestream's `replicate`.
@@ -77,6 +101,13 @@ const COMMANDS: &[(&str, &str)] = &[
          does not continue it is refused (`Diverged` in docs/errors.md)",
     ),
 ];
+
+/// Its `list`; ours wants to know of what.
+const LIST: (&str, &str) = (
+    "list without a replica",
+    "`lifeboat status` asks the running process for its databases, `lifeboat databases` the config file; the files of a replica are \
+     listed by `lifeboat list URL`",
+);
 
 const BY_CONFIG: &str = "write the database into `dbs` of the config file, or strike it there; the running `lifeboat replicate` \
     reads the file again, and stores the last commits of what is gone";
@@ -163,6 +194,9 @@ mod tests {
             ("start a.db", "`dbs` of the config file"),
             ("stop -timeout 10 a.db", "`dbs` of the config file"),
             ("reset a.db", "Diverged"),
+            ("list", "lifeboat status"),
+            ("list -json", "lifeboat status"),
+            ("list -socket /run/l.sock -timeout=5 --json=true", "lifeboat databases"),
         ] {
             let said = instead(line).unwrap_or_else(|| panic!("{line}: nothing is said"));
             assert!(said.contains(hint) && said.contains("Litestream's"), "{line}: {said}");
@@ -179,7 +213,11 @@ mod tests {
             "restore reset",
             "--log-level info status",
             "status stop",
-            "list",
+            "list s3://b/a",
+            "list -json a.db",
+            "list -timeout 5 a.db",
+            "list --config c.yml",
+            "list --help",
             "help",
             "nonsense",
         ] {
@@ -196,7 +234,7 @@ mod tests {
 
     #[test]
     fn every_command_that_is_named_as_the_way_would_be_understood() {
-        for (name, instead) in OPTIONS.iter().chain(COMMANDS) {
+        for (name, instead) in OPTIONS.iter().chain(COMMANDS).chain([&LIST]) {
             let quoted = instead.split('`').skip(1).step_by(2).flat_map(|text| text.split(" && "));
             for line in quoted.filter(|text| text.starts_with("lifeboat ")) {
                 let parsed = Cli::command().try_get_matches_from(line.split(' '));
