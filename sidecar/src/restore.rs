@@ -16,7 +16,7 @@ use crate::location::{Location, is_url};
 use crate::marks::{Lock, Marks};
 use crate::rebuild::{Finish, KeepSums, Overwrite, Rebuilt, target_exists};
 use crate::retry::Trying;
-use crate::{claim, connect, pod, pod_restore, shutdown};
+use crate::{claim, connect, disk, pod, pod_restore, shutdown};
 
 mod attempt;
 mod follow;
@@ -218,6 +218,7 @@ async fn restore_file(args: &RestoreArgs, location: &Location, output: &Path) ->
         return Err(target_exists(output));
     }
     let lock = lock(output).await?;
+    say_if_wal_goes(output);
     let bucket = connect::open(location, connect::Folder::MustExist).await?;
     match restore(&bucket, output, &how(args)).await? {
         Some(restored) => {
@@ -229,6 +230,17 @@ async fn restore_file(args: &RestoreArgs, location: &Location, output: &Path) ->
             Ok(Restored::nothing(Outcome::NothingStored, output))
         }
         None => Err(nothing_stored(&bucket)),
+    }
+}
+
+/// What an application that was killed left in a WAL is no part of the file, and goes with it: whoever replaces it should know.
+fn say_if_wal_goes(output: &Path) {
+    let wal = disk::beside(&disk::real(output), "-wal");
+    if std::fs::metadata(&wal).is_ok_and(|found| found.len() > 0) {
+        tracing::warn!(
+            "{} lies beside the file that is replaced; commits that are not in the file yet, and not stored, go with it",
+            wal.display()
+        );
     }
 }
 

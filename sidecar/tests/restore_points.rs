@@ -166,6 +166,25 @@ fn an_older_file_of_the_same_replica_is_brought_forward_by_what_it_lacks() {
 }
 
 #[test]
+fn an_older_file_with_a_wal_beside_it_is_brought_forward_without_that() {
+    let stored = Stored::new();
+    let (place, first) = (&stored.place, stored.states[0].0.as_str());
+    let whole = number(&stored.result("old.db", &["--txid", first])["fetched"]);
+    // Its application was killed: what it committed last is in the WAL only.
+    let app = place.open("old.db");
+    app.execute_batch("PRAGMA wal_autocheckpoint = 0; DELETE FROM t WHERE n > 200").unwrap();
+    for suffix in ["", "-wal"] {
+        std::fs::copy(place.path(&format!("old.db{suffix}")), place.path(&format!("out.db{suffix}"))).unwrap();
+    }
+    let ran = stored.restore("out.db", &["--force"]);
+    ran.says(0, &["out.db-wal lies beside the file that is replaced"]);
+    let result: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
+    assert!(number(&result["fetched"]) < whole / 4, "{result}, the whole is {whole}");
+    assert!(!place.path("out.db-wal").exists());
+    assert_eq!(dump(&place.path("out.db")), stored.states[3].1);
+}
+
+#[test]
 fn a_flipped_bit_in_the_pages_that_are_fetched_of_a_large_file_is_damage() {
     let stored = Stored::new();
     let first = slots(&stored.place.path("replica/ltx/0")).remove(0);
