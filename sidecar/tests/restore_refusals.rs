@@ -5,9 +5,12 @@
 mod support;
 
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
 
 use lifeboat_ltx::{Checksum, LtxFile, decode_whole};
-use support::{Place, dump, s3::S3Server};
+use support::proxy::{Hold, Proxy, Trap};
+use support::{Place, Ran, dump, s3::S3Server};
 
 const TABLE: &str = "CREATE TABLE t (n INTEGER PRIMARY KEY); INSERT INTO t VALUES (1);";
 
@@ -259,4 +262,31 @@ fn the_result_is_json_on_request() {
     let json: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
     assert_eq!(json["outcome"], "restored");
     assert_eq!(json["bytes"], place.path("out.db").metadata().unwrap().len());
+}
+
+#[test]
+fn how_far_a_restore_is_can_be_read_by_a_program_and_never_stands_in_the_result() {
+    let (place, s3) = (Place::new(), S3Server::start());
+    let road = Proxy::start(s3.port());
+    place.open("app.db").execute_batch(TABLE).unwrap();
+    let url = "s3://lifeboat/app";
+    let running = place.start_with(&["replicate", &place.text("app.db"), url], "stored txid", Some(&s3));
+    assert_eq!(running.stop().0, Some(0));
+    // The pages take longer than ten seconds.
+    road.set(Trap { hold: Hold::Answer, method: "GET", part: "/0000/", nth: 1 });
+    let (out, endpoint) = (place.text("out.db"), road.endpoint());
+    let args = ["--log-format", "json", "restore", "--json", "--wait", "90s", "--endpoint", &endpoint, "-o", &out, url];
+    let mut command = support::lifeboat(&args);
+    command.envs(s3.credentials()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let restoring = command.spawn().unwrap();
+    assert!(road.is_sprung_within(Duration::from_secs(60)));
+    std::thread::sleep(Duration::from_millis(10_500));
+    road.free();
+    let ran = Ran::new(&restoring.wait_with_output().unwrap());
+    ran.says(0, &[]);
+    assert_eq!(ran.stdout.lines().count(), 1, "{}", ran.stdout);
+    let lines = ran.stderr.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    let said: Vec<_> = lines.filter(|line| line["fetched"].is_u64()).collect();
+    let number = |name: &str| said[0][name].as_u64().unwrap();
+    assert!(number("fetched") > 0 && number("total") >= number("fetched"), "{}", ran.stderr);
 }
