@@ -1,10 +1,11 @@
-//! What this version stores, kept in `fixtures/stored-1`: every later version restores it row by row, proves it sound and goes on
-//! with it.
+//! What this version stores, kept in `fixtures/`: every later version restores it row by row, proves it sound and goes on with it.
 //!
-//! The replica was written by two processes, the second under a claim of its own, so it holds a head, two seals, slots, merged
-//! files of two levels and a snapshot. Its rows follow from a formula, so whoever restores it knows what they are.
+//! Each replica was written by two processes, the second under a claim of its own. `stored-1` holds a head, two seals, slots, merged
+//! files of two levels and a snapshot, all that ever was. `pruned-1` is one of which retention has taken most: there are floors of
+//! every level, and below that of level 0 the seals that stay for ever. Their rows follow from a formula, so whoever restores
+//! them knows what they are.
 //!
-//! A new format gets a fixture beside this one; these files are never made anew. They were made by
+//! A new format gets fixtures beside these; these files are never made anew. They were made by
 //! `cargo test -p lifeboat --test fixtures_of_this_format -- --ignored` with `LIFEBOAT_FIXTURE` set to an empty folder.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
@@ -15,15 +16,56 @@ use std::path::{Path, PathBuf};
 
 use support::{Place, dump, eventually};
 
+/// One replica that is kept.
+struct Fixture {
+    name: &'static str,
+    /// What it was made with.
+    keys: &'static str,
+    /// How many rows were written.
+    rows: i64,
+    /// Levels, and the fewest files of each.
+    least: &'static [(u8, usize)],
+}
+
 /// Merged at once, and kept for ever.
-const KEYS: &str = "levels: [{interval: 100ms}, {interval: 1s}, {interval: 1h}]\nl0-retention: 1000h\n\
-    snapshot: {interval: 4s}\nretention: {window: 100000h}\nsync-interval: 10ms\n";
+const STORED: Fixture = Fixture {
+    name: "stored-1",
+    keys: "levels: [{interval: 100ms}, {interval: 1s}, {interval: 1h}]\nl0-retention: 1000h\n\
+        snapshot: {interval: 4s}\nretention: {window: 100000h}\nsync-interval: 10ms\n",
+    rows: 60,
+    least: &[(0, 10), (1, 2), (2, 1), (9, 1)],
+};
 
-/// Rows that the fixture holds.
-const ROWS: i64 = 60;
+/// Merged at once, and kept for seconds.
+const PRUNED: Fixture = Fixture {
+    name: "pruned-1",
+    keys: "levels: [{interval: 100ms}, {interval: 2s}, {interval: 5s}]\nl0-retention: 500ms\n\
+        snapshot: {interval: 4s}\nretention: {window: 6s}\nsync-interval: 10ms\n",
+    rows: 160,
+    least: &[(0, 3), (1, 1), (2, 1), (9, 1)],
+};
 
-fn fixture() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/stored-1")
+const FIXTURES: [Fixture; 2] = [STORED, PRUNED];
+
+impl Fixture {
+    fn folder(&self) -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(self.name)
+    }
+
+    /// A copy of it, in a place of its own.
+    fn copied(&self) -> Place {
+        let place = Place::new();
+        copy(&self.folder(), &place.path("replica"));
+        place
+    }
+}
+
+fn copy(from: &Path, to: &Path) {
+    for file in files(from) {
+        let copy = to.join(file.strip_prefix(from).unwrap());
+        std::fs::create_dir_all(copy.parent().unwrap()).unwrap();
+        std::fs::copy(&file, copy).unwrap();
+    }
 }
 
 /// The row with this number: some short, some of several pages.
@@ -44,18 +86,6 @@ fn write(place: &Place, n: i64) {
     app.execute_batch("COMMIT").unwrap();
 }
 
-/// A copy of the fixture, in a place of its own.
-fn copied() -> Place {
-    let place = Place::new();
-    let (from, to) = (fixture(), place.path("replica"));
-    for file in files(&from) {
-        let copy = to.join(file.strip_prefix(&from).unwrap());
-        std::fs::create_dir_all(copy.parent().unwrap()).unwrap();
-        std::fs::copy(&file, copy).unwrap();
-    }
-    place
-}
-
 /// All files below a folder, by name.
 fn files(folder: &Path) -> Vec<PathBuf> {
     let mut files = Vec::new();
@@ -71,6 +101,10 @@ fn of_level(folder: &Path, level: u8) -> usize {
     if below.exists() { files(&below).len() } else { 0 }
 }
 
+fn head(folder: &Path) -> serde_json::Value {
+    serde_json::from_slice(&std::fs::read(folder.join("lifeboat/head.json")).unwrap()).unwrap()
+}
+
 fn restored(place: &Place, name: &str) -> Vec<String> {
     place
         .run(&["restore", "-o", &place.text(name), "--integrity-check", "full", &place.url("replica")])
@@ -79,71 +113,127 @@ fn restored(place: &Place, name: &str) -> Vec<String> {
 }
 
 #[test]
-fn the_fixture_holds_what_a_replica_can_hold() {
-    let folder = fixture();
-    for (level, least) in [(0, 10), (1, 2), (2, 1), (9, 1)] {
-        assert!(of_level(&folder, level) >= least, "level {level}");
+fn the_fixtures_hold_what_a_replica_can_hold() {
+    for fixture in FIXTURES {
+        let folder = fixture.folder();
+        for (level, least) in fixture.least {
+            assert!(of_level(&folder, *level) >= *least, "{}: level {level}", fixture.name);
+        }
+        assert_eq!(head(&folder)["epoch"], 2, "{}", fixture.name);
     }
-    let head = std::fs::read(folder.join("lifeboat/head.json")).unwrap();
-    let head: serde_json::Value = serde_json::from_slice(&head).unwrap();
-    assert_eq!(head["epoch"], 2, "{head}");
+    // Every level was pruned, and the seal stands where nothing else does any more.
+    let (folder, head) = (PRUNED.folder(), head(&PRUNED.folder()));
+    let floor = |level: &str| head["floors"][level].as_u64().unwrap();
+    assert!(["0", "1", "2", "3", "9"].iter().all(|level| floor(level) > 0), "{head}");
+    let oldest = &files(&folder.join("ltx/0"))[0];
+    let txid = u64::from_str_radix(&oldest.file_name().unwrap().to_str().unwrap()[..16], 16).unwrap();
+    assert!(txid < floor("0") && oldest.metadata().unwrap().len() == SEAL, "{}", oldest.display());
 }
 
 #[test]
 fn what_this_format_has_stored_is_restored_row_by_row() {
-    let place = copied();
-    assert_eq!(restored(&place, "out.db"), rows(ROWS));
+    for fixture in FIXTURES {
+        assert_eq!(restored(&fixture.copied(), "out.db"), rows(fixture.rows), "{}", fixture.name);
+    }
+}
+
+#[test]
+fn every_state_that_this_format_keeps_is_restored_row_by_row() {
+    for fixture in FIXTURES {
+        let place = fixture.copied();
+        let listed = place.run(&["ltx", "--json", &place.url("replica")]).stdout;
+        let listed: Vec<serde_json::Value> = serde_json::from_str(&listed).unwrap();
+        let live = listed.iter().filter(|file| file["kind"] != "dead" && file["kind"] != "seal");
+        let ends: std::collections::BTreeSet<_> =
+            live.map(|file| file["maxTxid"].as_str().unwrap()).collect();
+        let (mut before, mut kept) = (0, 0);
+        for end in ends {
+            let Some(found) = kept_at(&place, end) else { continue };
+            // The newest row is always there, and says how many there were.
+            let is_there = |n: &i64| found.iter().any(|row| row.starts_with(&format!("t: Integer({n}),")));
+            let upto = (1..=fixture.rows).rev().find(is_there).unwrap_or(0);
+            assert!(found == rows(upto) && upto >= before, "{} at {end}: {found:?}", fixture.name);
+            (before, kept) = (upto, kept + 1);
+        }
+        assert!(kept > 5 && before == fixture.rows, "{}: {kept} states", fixture.name);
+    }
+}
+
+/// What is restored at the end of a file; `None` where it is a slot that no other file leads to any more.
+fn kept_at(place: &Place, end: &str) -> Option<Vec<String>> {
+    let out = place.path(&format!("at-{end}.db"));
+    let ran = place.run(&["restore", "--txid", end, "-o", &out.display().to_string(), &place.url("replica")]);
+    if ran.code == Some(0) {
+        return Some(dump(&out));
+    }
+    ran.says(4, &["cannot be restored"]);
+    None
 }
 
 #[test]
 fn what_this_format_has_stored_is_sound_to_the_last_byte() {
-    let place = copied();
-    place
-        .run(&["verify", "--level", "deep", &place.url("replica")])
-        .says(0, &["Every file is what was written"]);
+    for fixture in FIXTURES {
+        let place = fixture.copied();
+        let url = place.url("replica");
+        place.run(&["verify", "--level", "deep", &url]).says(0, &["Every file is what was written"]);
+    }
 }
 
 #[test]
 fn what_this_format_has_stored_is_continued() {
-    let place = copied();
-    let (db, url) = (place.text("app.db"), place.url("replica"));
-    assert_eq!(restored(&place, "app.db"), rows(ROWS));
-    let running = place.start(&["replicate", "--sync-interval", "10ms", &db, &url], "following");
-    write(&place, ROWS + 1);
-    assert_eq!(running.stop().0, Some(0));
-    let now = restored(&place, "out.db");
-    assert_eq!(now, dump(&place.path("app.db")));
-    assert_eq!(now, rows(ROWS + 1));
-    place.run(&["verify", "--level", "deep", &url]).says(0, &["Every file is what was written"]);
+    for fixture in FIXTURES {
+        let place = fixture.copied();
+        let (db, url) = (place.text("app.db"), place.url("replica"));
+        assert_eq!(restored(&place, "app.db"), rows(fixture.rows));
+        let running = place.start(&["replicate", "--sync-interval", "10ms", &db, &url], "following");
+        write(&place, fixture.rows + 1);
+        assert_eq!(running.stop().0, Some(0));
+        let now = restored(&place, "out.db");
+        assert_eq!(now, dump(&place.path("app.db")));
+        assert_eq!(now, rows(fixture.rows + 1));
+        place.run(&["verify", "--level", "deep", &url]).says(0, &["Every file is what was written"]);
+    }
 }
 
 #[test]
-#[ignore = "makes the fixture, for a format that has none"]
+#[ignore = "makes the fixtures, for a format that has none"]
 fn make() {
-    let to = std::env::var_os("LIFEBOAT_FIXTURE").unwrap();
+    let to = PathBuf::from(std::env::var_os("LIFEBOAT_FIXTURE").unwrap());
+    for fixture in FIXTURES {
+        copy(&made(&fixture).path("replica"), &to.join(fixture.name));
+    }
+}
+
+fn made(fixture: &Fixture) -> Place {
     let (place, config) = (Place::new(), "lifeboat.yml");
     let schema =
         "PRAGMA page_size = 512; PRAGMA journal_mode = WAL; CREATE TABLE t (n INTEGER PRIMARY KEY, x);";
     place.open("app.db").execute_batch(schema).unwrap();
     let (db, url) = (place.text("app.db"), place.url("replica"));
-    std::fs::write(place.path(config), format!("{KEYS}dbs: [{{path: '{db}', replica: {{url: '{url}'}}}}]\n"))
-        .unwrap();
+    let text = format!("{}dbs: [{{path: '{db}', replica: {{url: '{url}'}}}}]\n", fixture.keys);
+    std::fs::write(place.path(config), text).unwrap();
     let replica = place.path("replica");
     for claim in [0, 1] {
         let running = place.start(&["replicate", "--config", &place.text(config)], "following");
-        for n in claim * ROWS / 2 + 1..=(claim + 1) * ROWS / 2 {
-            let stored = of_level(&replica, 0);
+        for n in claim * fixture.rows / 2 + 1..=(claim + 1) * fixture.rows / 2 {
+            let newest = || newest(&replica);
+            let before = newest();
             write(&place, n);
-            eventually("its slot", || (of_level(&replica, 0) > stored).then_some(()), || running.log());
+            eventually("its slot", || (newest() > before).then_some(()), || running.log());
             std::thread::sleep(std::time::Duration::from_millis(100));
         }
         eventually("a merged file", || (of_level(&replica, 2) > 0).then_some(()), || running.log());
         assert_eq!(running.stop().0, Some(0));
     }
-    assert_eq!(dump(&place.path("app.db")), rows(ROWS));
-    for file in files(&replica) {
-        let copy = Path::new(&to).join(file.strip_prefix(&replica).unwrap());
-        std::fs::create_dir_all(copy.parent().unwrap()).unwrap();
-        std::fs::copy(&file, copy).unwrap();
-    }
+    assert_eq!(dump(&place.path("app.db")), rows(fixture.rows));
+    place
 }
+
+/// The newest slot.
+fn newest(replica: &Path) -> Option<PathBuf> {
+    let slots = replica.join("ltx/0");
+    if slots.exists() { files(&slots).pop() } else { None }
+}
+
+/// Size of a slot without pages.
+const SEAL: u64 = 131;
