@@ -41,7 +41,10 @@ impl Scratch {
                 // Somebody took it for a leftover, a moment too early.
                 Ok(None) => {}
                 Err(error) => {
-                    tracing::debug!("{}: {error}; left behind if this process is killed", folder.path().display());
+                    tracing::debug!(
+                        "{}: {error}; left behind if this process is killed",
+                        folder.path().display()
+                    );
                     return Ok(Self { folder, _lock: None });
                 }
             }

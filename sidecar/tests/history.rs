@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use support::application::{TABLE, follow, write};
 use support::proxy::{Proxy, Refusal};
 use support::s3::S3Server;
 use support::{Place, Running, dump, eventually, eventually_within, tool};
@@ -17,31 +18,6 @@ use support::{Place, Running, dump, eventually, eventually_within, tool};
 /// Hours in seconds: each interval is a three hundredth of the usual one.
 const HISTORY: &str = "levels: [{interval: 100ms}, {interval: 500ms}, {interval: 2s}]\nl0-retention: 400ms\n\
     snapshot: {interval: 4s}\nretention: {window: 6s}\nsync-interval: 20ms\n";
-
-/// Follows `app.db` by a config file with these keys.
-fn follow(place: &Place, keys: &str) -> Running {
-    let config = place.path("lifeboat.yml");
-    let (db, url) = (place.text("app.db"), place.url("replica"));
-    std::fs::write(&config, format!("{keys}dbs: [{{path: '{db}', replica: {{url: '{url}'}}}}]\n")).unwrap();
-    place
-        .start(&["--log-level", "debug", "replicate", "--config", &config.display().to_string()], "following")
-}
-
-/// Writes until told to stop: rows that stay, rows that change, and a shrinking database now and then.
-fn write(place: &Place, is_over: &AtomicBool) {
-    let app = place.open("app.db");
-    for n in 0_i64.. {
-        if is_over.load(Ordering::Relaxed) {
-            return;
-        }
-        app.execute("INSERT INTO t (n, x) VALUES (NULL, randomblob(?1))", [200 + n % 5 * 300]).unwrap();
-        app.execute("UPDATE t SET x = randomblob(300) WHERE n = ?1 % 17", [n]).unwrap();
-        if n % 400 == 399 {
-            app.execute_batch("DELETE FROM t WHERE n % 3 = 0; VACUUM;").unwrap();
-        }
-        std::thread::sleep(Duration::from_millis(7));
-    }
-}
 
 /// Keeps every slot of a replica, also those that are deleted there.
 fn archive(place: &Place, is_over: &AtomicBool) {
@@ -162,10 +138,7 @@ fn has_pruned_every_level(place: &Place) -> Option<()> {
 #[test]
 fn every_kept_state_of_a_long_history_is_restored_byte_for_byte() {
     let place = Place::new();
-    place
-        .open("app.db")
-        .execute_batch("PRAGMA journal_mode = WAL; CREATE TABLE t (n INTEGER PRIMARY KEY, x)")
-        .unwrap();
+    place.open("app.db").execute_batch(TABLE).unwrap();
     let (_, log) = in_the_background(&place, |is_written| {
         let running = follow(&place, HISTORY);
         std::thread::sleep(Duration::from_secs(5));
@@ -212,10 +185,7 @@ fn litestream_agrees(place: &Place) {
 #[test]
 fn a_database_that_rests_is_not_asked_for_and_asks_nothing() {
     let place = Place::new();
-    place
-        .open("app.db")
-        .execute_batch("PRAGMA journal_mode = WAL; CREATE TABLE t (n INTEGER PRIMARY KEY, x)")
-        .unwrap();
+    place.open("app.db").execute_batch(TABLE).unwrap();
     let running = follow(&place, HISTORY);
     running.wait_for("stored txid");
     let before = files(&place);
@@ -238,10 +208,7 @@ impl Proxied {
     fn new() -> Self {
         let (place, s3) = (Place::new(), S3Server::start());
         let proxy = Proxy::start(s3.port());
-        place
-            .open("app.db")
-            .execute_batch("PRAGMA journal_mode = WAL; CREATE TABLE t (n INTEGER PRIMARY KEY, x)")
-            .unwrap();
+        place.open("app.db").execute_batch(TABLE).unwrap();
         let (config, db) = (place.path("lifeboat.yml"), place.text("app.db"));
         let replica = format!("{{url: 's3://lifeboat/app', endpoint: '{}'}}", proxy.endpoint());
         std::fs::write(config, format!("{HISTORY}dbs: [{{path: '{db}', replica: {replica}}}]\n")).unwrap();
@@ -338,7 +305,7 @@ fn databases_that_rest_keep_no_other_from_being_merged() {
     let names = ["rests-1", "rests-2", "works"];
     let apps = names.map(|name| {
         let app = place.open(&format!("{name}.db"));
-        app.execute_batch("PRAGMA journal_mode = WAL; CREATE TABLE t (n INTEGER PRIMARY KEY, x)").unwrap();
+        app.execute_batch(TABLE).unwrap();
         app
     });
     let entry = |name| {

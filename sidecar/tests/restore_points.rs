@@ -174,7 +174,8 @@ fn an_older_file_with_a_wal_beside_it_is_brought_forward_without_that() {
     let app = place.open("old.db");
     app.execute_batch("PRAGMA wal_autocheckpoint = 0; DELETE FROM t WHERE n > 200").unwrap();
     for suffix in ["", "-wal"] {
-        std::fs::copy(place.path(&format!("old.db{suffix}")), place.path(&format!("out.db{suffix}"))).unwrap();
+        std::fs::copy(place.path(&format!("old.db{suffix}")), place.path(&format!("out.db{suffix}")))
+            .unwrap();
     }
     let ran = stored.restore("out.db", &["--force"]);
     ran.says(0, &["out.db-wal lies beside the file that is replaced"]);

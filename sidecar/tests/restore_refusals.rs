@@ -275,7 +275,19 @@ fn how_far_a_restore_is_can_be_read_by_a_program_and_never_stands_in_the_result(
     // The pages take longer than ten seconds.
     road.set(Trap { hold: Hold::Answer, method: "GET", part: "/0000/", nth: 1 });
     let (out, endpoint) = (place.text("out.db"), road.endpoint());
-    let args = ["--log-format", "json", "restore", "--json", "--wait", "90s", "--endpoint", &endpoint, "-o", &out, url];
+    let args = [
+        "--log-format",
+        "json",
+        "restore",
+        "--json",
+        "--wait",
+        "90s",
+        "--endpoint",
+        &endpoint,
+        "-o",
+        &out,
+        url,
+    ];
     let mut command = support::lifeboat(&args);
     command.envs(s3.credentials()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let restoring = command.spawn().unwrap();

@@ -13,35 +13,12 @@ use std::time::Duration;
 use lifeboat_ltx::{Checksum, LtxFile, decode_whole};
 use lifeboat_wal::PageNo;
 use serde_json::Value;
+use support::application::{TABLE, follow, write};
 use support::{Place, Ran, Running, eventually, s3::S3Server, tool};
 
 /// Hours in seconds.
 const HISTORY: &str = "levels: [{interval: 200ms}, {interval: 1s}, {interval: 3s}]\nl0-retention: 500ms\n\
     snapshot: {interval: 3s}\nretention: {window: 5s}\nsync-interval: 20ms\n";
-const TABLE: &str = "PRAGMA journal_mode = WAL; CREATE TABLE t (n INTEGER PRIMARY KEY, x)";
-
-/// Follows `app.db` by a config file with these keys.
-fn follow(place: &Place, keys: &str) -> Running {
-    let config = place.path("lifeboat.yml");
-    let (db, url) = (place.text("app.db"), place.url("replica"));
-    fs::write(&config, format!("{keys}dbs: [{{path: '{db}', replica: {{url: '{url}'}}}}]\n")).unwrap();
-    place.start(&["replicate", "--config", &config.display().to_string()], "following")
-}
-
-fn write(place: &Place, is_over: &AtomicBool) {
-    let app = place.open("app.db");
-    for n in 0_i64.. {
-        if is_over.load(Ordering::Relaxed) {
-            return;
-        }
-        app.execute("INSERT INTO t (n, x) VALUES (NULL, randomblob(?1))", [200 + n % 5 * 300]).unwrap();
-        app.execute("UPDATE t SET x = randomblob(300) WHERE n = ?1 % 17", [n]).unwrap();
-        if n % 200 == 199 {
-            app.execute_batch("DELETE FROM t WHERE n % 3 = 0; VACUUM;").unwrap();
-        }
-        std::thread::sleep(Duration::from_millis(10));
-    }
-}
 
 /// A replica with files of every level, and slots that are not merged yet, left in order.
 fn with_history(place: &Place) {

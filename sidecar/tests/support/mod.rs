@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 
+pub mod application;
 pub mod dice;
 pub mod proxy;
 pub mod s3;
