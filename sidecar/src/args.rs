@@ -11,12 +11,14 @@ mod import;
 mod lists;
 mod take;
 mod verify;
+mod written;
 
 pub use forks::{ForkAgainst, ForkRestoreArgs, ForkShowArgs, ForksListArgs, ForksVerb};
 pub use import::{ImportArgs, ImportFormat};
 pub use lists::{CompletionsArgs, ConfigCheckArgs, ConfigVerb, DatabasesArgs, LevelChoice, LtxArgs, ManArgs};
 pub use take::Take;
 pub use verify::{VerifyArgs, VerifyLevel};
+pub use written::WrittenArgs;
 
 use crate::database::Synchronous;
 

@@ -9,7 +9,9 @@ use lifeboat_replica::layout::{ForkName, meant};
 use lifeboat_wire::Reason;
 use serde::Serialize;
 
-use crate::args::{ForkAgainst, ForkRestoreArgs, ForkShowArgs, ForksListArgs, IntegrityCheck, ReplicaArgs};
+use crate::args::{
+    ForkAgainst, ForkRestoreArgs, ForkShowArgs, ForksListArgs, IntegrityCheck, ReplicaArgs, WrittenArgs,
+};
 use crate::blocking::blocking;
 use crate::bucket::Bucket;
 use crate::clock::rfc3339;
@@ -129,22 +131,23 @@ pub async fn show(args: &ForkShowArgs) -> Result<(), Failure> {
 /// [`Failure`]; then no file was written.
 #[expect(clippy::print_stdout, reason = "results go to standard output")]
 pub async fn restore(args: &ForkRestoreArgs) -> Result<(), Failure> {
-    if args.output.exists() {
+    let WrittenArgs { output, integrity_check, wait, json } = &args.written;
+    if output.exists() {
         return Err(Failure {
-            message: format!("{} exists; choose another with -o", args.output.display()),
-            ..target_exists(&args.output)
+            message: format!("{} exists; choose another with -o", output.display()),
+            ..target_exists(output)
         });
     }
     let bucket = open(&args.replica).await?;
-    let (fork, _) = find(&bucket, args.fork.as_deref(), args.wait).await?;
-    let restored = restore_fork(&bucket, &fork, &args.output, args.wait, args.integrity_check).await?;
+    let (fork, _) = find(&bucket, args.fork.as_deref(), *wait).await?;
+    let restored = restore_fork(&bucket, &fork, output, *wait, *integrity_check).await?;
     let out = RestoredFork {
         fork: fork.to_string(),
-        path: args.output.clone(),
+        path: output.clone(),
         bytes: restored.bytes,
         checksum: restored.checksum,
     };
-    if args.json {
+    if *json {
         println!("{}", serde_json::to_string(&out).unwrap_or_default());
     } else {
         println!("restored {} from fork {fork} of {bucket}: {}", out.path.display(), bytes(out.bytes));

@@ -54,19 +54,19 @@ pub struct Imported {
 #[expect(clippy::print_stdout, reason = "results go to standard output")]
 pub async fn run(args: &ImportArgs) -> Result<(), Failure> {
     let begun = Instant::now();
-    if args.output.exists() && !args.force {
-        return Err(target_exists(&args.output));
+    if args.written.output.exists() && !args.force {
+        return Err(target_exists(&args.written.output));
     }
-    let _lock = lock(&args.output).await?;
+    let _lock = lock(&args.written.output).await?;
     let location = connect::meant(&args.replica.source, &args.replica.config, &args.replica.store)?;
     let bucket = connect::open(&location, connect::Folder::MustExist).await?;
-    let old = retry::lasting(args.wait, || old_objects(&bucket)).await?;
+    let old = retry::lasting(args.written.wait, || old_objects(&bucket)).await?;
     let imported = match format(&bucket, args, !old.is_empty()).await? {
         ImportFormat::V05 => import_05(&bucket, args).await?,
         ImportFormat::V03 => import_03(&bucket, args, old).await?,
     };
     let imported = Imported { seconds: begun.elapsed().as_secs_f64(), ..imported };
-    if args.json {
+    if args.written.json {
         println!("{}", serde_json::to_string(&imported).unwrap_or_default());
     } else {
         print!("{}", said(&imported, &bucket));
@@ -90,7 +90,7 @@ fn said(imported: &Imported, bucket: &Bucket) -> String {
 
 /// Which format is meant: the one that is there.
 async fn format(bucket: &Bucket, args: &ImportArgs, has_old: bool) -> Result<ImportFormat, Failure> {
-    let has_new = retry::lasting(args.wait, || bucket.inventory()).await?.holds_pages();
+    let has_new = retry::lasting(args.written.wait, || bucket.inventory()).await?.holds_pages();
     match (args.format, has_old, has_new) {
         (Some(format), ..) => Ok(format),
         (None, true, false) => Ok(ImportFormat::V03),
@@ -123,7 +123,7 @@ async fn old_objects(bucket: &Bucket) -> Result<Vec<Stored>, Failure> {
 
 fn finish(args: &ImportArgs) -> Finish {
     let overwrite = if args.force { Overwrite::Force } else { Overwrite::Never };
-    Finish { overwrite, integrity: args.integrity_check, sums: KeepSums::No }
+    Finish { overwrite, integrity: args.written.integrity_check, sums: KeepSums::No }
 }
 
 async fn import_05(bucket: &Bucket, args: &ImportArgs) -> Result<Imported, Failure> {
@@ -133,11 +133,11 @@ async fn import_05(bucket: &Bucket, args: &ImportArgs) -> Result<Imported, Failu
         ));
     }
     let wanted = args.timestamp.map_or(WantedState::Latest, |time| WantedState::Time(time.as_millisecond()));
-    let how = How { wanted, parallelism: PARALLELISM, patience: args.wait, finish: finish(args) };
-    let restored = restore(bucket, &args.output, &how).await?.ok_or_else(|| nothing(bucket))?;
+    let how = How { wanted, parallelism: PARALLELISM, patience: args.written.wait, finish: finish(args) };
+    let restored = restore(bucket, &args.written.output, &how).await?.ok_or_else(|| nothing(bucket))?;
     Ok(Imported {
         format: "0.5",
-        path: args.output.clone(),
+        path: args.written.output.clone(),
         generation: None,
         position: restored.txid,
         time: restored.time,
@@ -158,7 +158,7 @@ async fn import_03(bucket: &Bucket, args: &ImportArgs, objects: Vec<Stored>) -> 
         let (count, name) = (plan.generations, &plan.snapshot.generation);
         tracing::info!("{bucket}: {count} generations; this is {name}, --generation chooses another");
     }
-    let replay = play(bucket, &plan, &args.output).await.map_err(|failure| failure.about(bucket))?;
+    let replay = play(bucket, &plan, &args.written.output).await.map_err(|failure| failure.about(bucket))?;
     let how = finish(args);
     let rebuilt = blocking(move || replay.finish(&how)).await?;
     let last = plan.last();
@@ -168,7 +168,7 @@ async fn import_03(bucket: &Bucket, args: &ImportArgs, objects: Vec<Stored>) -> 
     };
     Ok(Imported {
         format: "0.3",
-        path: args.output.clone(),
+        path: args.written.output.clone(),
         generation: Some(last.generation.clone()),
         position: Some(position),
         time: rfc3339(last.modified_ms),

@@ -1,11 +1,10 @@
 //! Arguments of `forks`.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
 
-use super::{IntegrityCheck, ReplicaArgs};
+use super::{ReplicaArgs, WrittenArgs};
 
 /// What to do with forks.
 #[derive(Debug, Subcommand)]
@@ -80,21 +79,9 @@ pub struct ForkRestoreArgs {
     #[arg(value_name = "FORK")]
     pub fork: Option<String>,
 
-    /// The file to write
-    #[arg(short, long, value_name = "FILE")]
-    pub output: PathBuf,
-
-    /// What SQLite itself checks before the file gets its place
-    #[arg(long, value_name = "HOW", value_enum, default_value_t = IntegrityCheck::Full)]
-    pub integrity_check: IntegrityCheck,
-
-    /// How long the bucket is tried while nothing works
-    #[arg(long, value_parser = super::parse_duration, value_name = "DURATION", default_value = "10s")]
-    pub wait: Duration,
-
-    /// Print the result as JSON.
-    #[arg(long)]
-    pub json: bool,
+    /// The file, and how.
+    #[command(flatten)]
+    pub written: WrittenArgs,
 }
 
 const LIST_EXAMPLES: &str = "Examples:

@@ -1,12 +1,9 @@
 //! Arguments of `import`.
 
-use std::path::PathBuf;
-use std::time::Duration;
-
 use clap::{Args, ValueEnum};
 use lifeboat_replica::litestream_03::WalPlace;
 
-use super::{IntegrityCheck, ReplicaArgs};
+use super::{ReplicaArgs, WrittenArgs};
 
 /// Arguments of `import`.
 #[derive(Args, Debug)]
@@ -15,9 +12,9 @@ pub struct ImportArgs {
     #[command(flatten)]
     pub replica: ReplicaArgs,
 
-    /// The file to write
-    #[arg(short, long, value_name = "FILE")]
-    pub output: PathBuf,
+    /// The file, and how.
+    #[command(flatten)]
+    pub written: WrittenArgs,
 
     /// Which of Litestream's formats, where a prefix holds both [default: the one that is there]
     #[arg(long, value_enum, value_name = "VERSION")]
@@ -38,18 +35,6 @@ pub struct ImportArgs {
     /// Replace the file if it exists.
     #[arg(long)]
     pub force: bool,
-
-    /// What SQLite itself checks before the file gets its place
-    #[arg(long, value_name = "HOW", value_enum, default_value_t = IntegrityCheck::Full)]
-    pub integrity_check: IntegrityCheck,
-
-    /// How long the bucket is tried while nothing works
-    #[arg(long, value_parser = super::parse_duration, value_name = "DURATION", default_value = "10s")]
-    pub wait: Duration,
-
-    /// Print the result as JSON.
-    #[arg(long)]
-    pub json: bool,
 }
 
 /// A format of Litestream.
