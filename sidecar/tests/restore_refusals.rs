@@ -96,7 +96,7 @@ fn missing_and_wrong_credentials_are_refused() {
         .says(4, &["no credentials"]);
     let mut wrong = support::lifeboat_with(&["restore", "-o", &out, "s3://lifeboat/x"], Some(&s3));
     wrong.env("AWS_SECRET_ACCESS_KEY", "wrong-and-secret");
-    let ran = support::Ran::new(&wrong.output().unwrap());
+    let ran = Ran::new(&wrong.output().unwrap());
     ran.says(4, &["not allowed"]);
     assert!(!ran.stderr.contains("wrong-and-secret"), "{}", ran.stderr);
     leaves_nothing(&place);

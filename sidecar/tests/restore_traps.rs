@@ -7,6 +7,7 @@ mod support;
 use std::process::Stdio;
 
 use lifeboat_ltx::{Checksum, FileName, Header, LtxFile, Mark, PageChecksum, Txid};
+use lifeboat_replica::head::{Head, Nonce, Owner};
 use lifeboat_replica::layout::{Layout, Level};
 use lifeboat_wal::{PageCount, PageNo, PageSize};
 use support::{Place, dump, s3::S3Server};
@@ -99,9 +100,9 @@ fn store_many(place: &Place, slots: u64) -> Vec<u8> {
     database
 }
 
-/// Restores and says how much memory that took at most, in megabytes.
-fn peak_rss_mb(place: &Place, url: &str) -> u64 {
-    let mut command = support::lifeboat(&["restore", "-o", &place.text("out.db"), url]);
+/// Runs to the end, which is a good one, and says how much memory that took at most, in megabytes.
+fn peak_rss_mb(args: &[&str]) -> u64 {
+    let mut command = support::lifeboat(args);
     let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     let mut peak = 0;
     let status = loop {
@@ -123,8 +124,22 @@ fn a_long_history_takes_no_more_memory_than_its_list() {
     let place = Place::new();
     let slots = std::env::var("RESTORE_SLOTS").map_or(5_000, |slots| slots.parse().unwrap());
     let database = store_many(&place, slots);
-    let peak = peak_rss_mb(&place, &place.url("replica"));
-    println!("{slots} slots, {peak} MB");
+    let url = place.url("replica");
+    let peak = peak_rss_mb(&["restore", "-o", &place.text("out.db"), &url]);
+    println!("{slots} slots, {peak} MB to restore");
     assert!(std::fs::read(place.path("out.db")).unwrap() == database);
     assert!(peak <= 64, "{peak} MB for {slots} slots");
+    // A verification asks whose they are.
+    let nonce = Nonce::new([7; 16]);
+    let nowhere = String::new;
+    let owner =
+        Owner { nonce, cluster: nowhere(), namespace: nowhere(), name: nowhere(), pod_uid: nowhere() };
+    let head = serde_json::to_vec(&Head::create("lineage".to_owned(), owner)).unwrap();
+    std::fs::create_dir(place.path("replica/lifeboat")).unwrap();
+    std::fs::write(place.path("replica/lifeboat/head.json"), head).unwrap();
+    for level in ["chain", "deep"] {
+        let peak = peak_rss_mb(&["verify", "--level", level, &url]);
+        println!("{slots} slots, {peak} MB to verify, {level}");
+        assert!(peak <= 64, "{peak} MB for {slots} slots, {level}");
+    }
 }

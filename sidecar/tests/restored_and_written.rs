@@ -159,6 +159,19 @@ fn a_record_speaks_of_the_replica_that_was_restored_and_of_no_other() {
 }
 
 #[test]
+fn a_restored_file_may_go_to_another_place_and_the_one_it_came_from_is_not_begun_anew() {
+    let place = Place::new();
+    let (url, elsewhere) = (stored(&place, "app"), place.url("elsewhere"));
+    for db in ["new.db", "again.db"] {
+        restore(&place, db, &url, &[]);
+        write(&place, db);
+    }
+    replicated(&place, "new.db", &elsewhere);
+    std::fs::remove_dir_all(place.path("app")).unwrap();
+    refused(&place, "again.db", &url).says(4, &["holds no database"]);
+}
+
+#[test]
 fn a_file_that_was_restored_may_become_a_copy_that_follows() {
     let place = Place::new();
     let url = stored(&place, "app");
