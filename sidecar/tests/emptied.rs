@@ -86,8 +86,8 @@ impl Scene {
 #[track_caller]
 fn assert_nothing_begins_anew_unasked(scene: &Scene) {
     let db = scene.place.text("app.db");
-    scene.assert_refused(&scene.run(&["replicate", &db, &scene.url("app")]));
     scene.assert_refused(&scene.run(&["replicate", "--once", &db, &scene.url("app")]));
+    scene.assert_refused(&scene.run(&["replicate", &db, &scene.url("app")]));
     // What came back is gone on with.
     let _ = std::fs::remove_dir_all(scene.objects("app"));
     std::fs::rename(scene.objects("kept"), scene.objects("app")).unwrap();
@@ -168,7 +168,7 @@ fn on_a_fresh_machine_an_empty_place_is_refused_where_data_is_expected() {
     let scene = Scene::new(None);
     std::fs::remove_dir_all(scene.place.path(".app.db-lifeboat")).unwrap();
     let (db, url) = (scene.place.text("app.db"), scene.url("app"));
-    let refused = scene.run(&["replicate", "--expect-data", &db, &url]);
+    let refused = scene.run(&["replicate", "--once", "--expect-data", &db, &url]);
     refused.says(4, &["holds no database", "--expect-data", "(3)"]);
     assert!(!scene.objects("app").join("lifeboat/head.json").exists(), "a replica was begun");
     // Data that is there is expected too.
