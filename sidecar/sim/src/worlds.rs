@@ -114,6 +114,7 @@ pub fn all() -> Vec<Named> {
     vec![
         slice("two claimants, one late request", claimants(&[2, 1], 1, 0)),
         slice("two claimants, one late request, one crash", claimants(&[1, 1], 1, 1)),
+        slice("a claimant after a busy writer", claimants(&[7, 0], 0, 0)),
         slice("a writer that merges, a claimant", pruning(one, 0, 0)),
         slice("a writer that takes a snapshot, a claimant", pruning(nine, 0, 0)),
         slice("a container restarted after another pod", superseded()),
@@ -124,6 +125,12 @@ pub fn all() -> Vec<Named> {
         slice("a power cut in a pod", power_cut(Kind::Pod, false)),
         slice("an old list behind merging", old_list(one)),
         slice("an old list behind a snapshot", old_list(nine)),
+        long("a claimant after a busy writer, one late request", claimants(&[7, 0], 1, 0)),
+        long("two claimants after a busy writer", claimants(&[5, 0, 0], 0, 0)),
+        long(
+            "a claimant after a busy writer with an old list",
+            World { stale: 1, ..claimants(&[7, 0], 0, 0) },
+        ),
         long("two claimants, two late requests", claimants(&[2, 2], 2, 0)),
         long("two claimants, two late requests, one crash", claimants(&[1, 1], 2, 1)),
         long("two claimants, three late requests", claimants(&[1, 1], 3, 0)),

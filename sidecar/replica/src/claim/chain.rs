@@ -52,13 +52,20 @@ pub fn seal_bytes(
     Ok((header, bytes))
 }
 
-/// Walks from the floor to the end of the chain and over the seals of claimants that died or are slower.
+/// Walks from the floor to the end of the chain, over the seals of claimants that died or are slower, and after a writer that
+/// still stores.
+///
+/// Whoever puts a seal and finds a slot there, reads it, and puts the seal behind it, which is two requests for a slot. A
+/// writer that needs less time for one is not caught like that. So after a few slots the next one is waited for, by reading it,
+/// and the seal is put right behind it; and now and then the slots are listed again, and all but the newest are skipped.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct SlotWalk {
     nonce: Nonce,
     epoch: Epoch,
     floor: u64,
     wall_ms: i64,
+    /// How many slots were met where the seal should go; from [`CHASING`] on again after each list.
+    met: u8,
     state: WalkState,
 }
 
@@ -77,6 +84,12 @@ enum WalkState {
     Sealing(Attempt),
     /// Something stands where our seal should go.
     ReadingRival(Attempt),
+    /// Is there a slot already where our seal should go? So often there was none.
+    LookingAhead(Attempt, u8),
+    /// What was stored since the last list?
+    ListingAgain(Attempt),
+    /// So far, at least, the chain goes.
+    ReadingNewest(Attempt, Txid),
     /// What stood there is gone again: is the head still ours?
     ConfirmingHead(Attempt),
     /// The seal stands; a store that creates it once more does not fence.
@@ -96,6 +109,7 @@ impl SlotWalk {
             epoch: head.epoch,
             floor: head.floor(Level::CAPTURED),
             wall_ms,
+            met: 0,
             state: WalkState::Listing,
         }
     }
@@ -116,7 +130,15 @@ impl SlotWalk {
                     self.go(WalkState::ReadingRival(attempt), Action::ReadSlot(txid))
                 }
             },
-            (WalkState::ReadingRival(attempt), Fact::Slot(found)) => self.met(attempt, found),
+            (WalkState::ReadingRival(attempt), Fact::Slot(found)) => {
+                let txid = attempt.header.max_txid;
+                self.met(attempt, txid, found)
+            }
+            (WalkState::LookingAhead(attempt, absent), Fact::Slot(found)) => {
+                self.looked_ahead(attempt, absent, found)
+            }
+            (WalkState::ListingAgain(attempt), Fact::Slots(slots)) => self.listed_again(attempt, &slots),
+            (WalkState::ReadingNewest(attempt, txid), Fact::Slot(found)) => self.met(attempt, txid, found),
             (WalkState::ConfirmingHead(attempt), Fact::Head(found)) => {
                 self.still_ours(found)?;
                 self.put(WalkState::Sealing, attempt)
@@ -174,9 +196,9 @@ impl SlotWalk {
         self.put(WalkState::Sealing, Attempt { header, bytes })
     }
 
-    /// Somebody was faster at this slot: ourselves, an older writer or claimant, or a newer one.
-    fn met(&mut self, attempt: Attempt, found: Option<SlotRead>) -> Result<WalkStep, ClaimError> {
-        let txid = attempt.header.max_txid;
+    /// Somebody was faster where our seal should go, and the chain goes on to `txid` at least: ourselves, an older writer or
+    /// claimant, or a newer one.
+    fn met(&mut self, attempt: Attempt, txid: Txid, found: Option<SlotRead>) -> Result<WalkStep, ClaimError> {
         let Some(found) = found else {
             return self.go(WalkState::ConfirmingHead(attempt), Action::ReadHead);
         };
@@ -188,10 +210,59 @@ impl SlotWalk {
         }
         let mark = found.header.mark.ok_or(ClaimError::ForeignFile { txid })?;
         let expected = attempt.header.mark.map(|mark| mark.post_apply);
-        if expected.is_some_and(|expected| expected != mark.pre_apply) {
+        let is_next = txid == attempt.header.max_txid;
+        if is_next && expected.is_some_and(|expected| expected != mark.pre_apply) {
             return Err(ClaimError::BrokenChain { txid });
         }
-        self.seal(Some(&found.header))
+        self.go_behind(&found.header)
+    }
+
+    /// The next try is behind this slot.
+    fn go_behind(&mut self, last: &Header) -> Result<WalkStep, ClaimError> {
+        let (header, bytes) = seal_bytes(self.epoch, Some(last), self.wall_ms)?;
+        let (txid, attempt) = (header.max_txid, Attempt { header, bytes });
+        self.met += 1;
+        if self.met < CHASING {
+            return self.put(WalkState::Sealing, attempt);
+        }
+        if self.met < TOO_FAR_BEHIND {
+            return self.go(WalkState::LookingAhead(attempt, 0), Action::ReadSlot(txid));
+        }
+        self.met = CHASING - 1;
+        self.go(WalkState::ListingAgain(attempt), Action::ListSlots { after: last.max_txid.get() })
+    }
+
+    /// A slot that was not there a moment ago has just come: its writer needs some time for the next one. One that does not come
+    /// for a while is not so fast, and its place may be tried.
+    fn looked_ahead(
+        &mut self,
+        attempt: Attempt,
+        absent: u8,
+        found: Option<SlotRead>,
+    ) -> Result<WalkStep, ClaimError> {
+        let txid = attempt.header.max_txid;
+        match found {
+            None if absent + 1 == LOOKS_AHEAD => self.put(WalkState::Sealing, attempt),
+            None => self.go(WalkState::LookingAhead(attempt, absent + 1), Action::ReadSlot(txid)),
+            Some(_) if absent > 0 => {
+                self.met = 0;
+                self.met(attempt, txid, found)
+            }
+            Some(_) => self.met(attempt, txid, found),
+        }
+    }
+
+    /// Skips to the newest slot that is there without a gap. A list is a hint here: what it lacks is met afterwards.
+    fn listed_again(&mut self, attempt: Attempt, slots: &[Txid]) -> Result<WalkStep, ClaimError> {
+        let next = attempt.header.max_txid;
+        let without_gap =
+            slots.iter().zip(next.get()..).take_while(|(txid, expected)| txid.get() == *expected);
+        match without_gap.last() {
+            Some((&newest, _)) => {
+                self.go(WalkState::ReadingNewest(attempt, newest), Action::ReadSlot(newest))
+            }
+            None => self.put(WalkState::Sealing, attempt),
+        }
     }
 }
 
@@ -230,6 +301,13 @@ const EMPTY_PAGE_SIZE: PageSize = match PageSize::try_new(4096) {
     None => PageSize::MIN,
 };
 const EMPTY_COMMIT: PageCount = PageCount::new(1);
+
+/// So many slots that were not there a moment ago are a writer at work.
+const CHASING: u8 = 2;
+/// So often the place of the next slot is found free before a seal is put there.
+const LOOKS_AHEAD: u8 = 2;
+/// After so many the slots are listed again.
+const TOO_FAR_BEHIND: u8 = 4;
 
 /// Litestream takes a file for the end of a chain only if its WAL offset is behind the WAL header.
 pub const NO_WAL_OFFSET: u64 = WAL_HEADER_BYTES as u64;

@@ -271,6 +271,83 @@ fn a_claim_is_nine_requests_whatever_the_history() {
     }
 }
 
+/// A writer that stores a slot every 20 ms until it meets one that is not its own, and a claimant that does not wait for it.
+/// Each of the claimant's requests takes `takes` ms, and each twelfth one a second more, if `is_rough`.
+fn requests_beside_a_busy_writer(history: u64, takes: Millis, is_rough: bool) -> u32 {
+    let mut bucket = Bucket::default();
+    let sealed = claim(&mut bucket, claimant(1)).unwrap();
+    open(&mut bucket, &sealed, owner(1, "pod-1")).unwrap();
+    for _ in 0..history {
+        bucket.put_seal(1);
+    }
+    let (mut requests, mut now, mut stored) = (0, 0, 0);
+    let mut passes = |bucket: &mut Bucket, ms: Millis| {
+        now += ms;
+        while stored + 20 <= now {
+            stored += 20;
+            let newest = bucket.slots.values().next_back();
+            if newest.is_some_and(|(header, _)| header.node_id == 1) {
+                bucket.put_seal(1);
+            }
+        }
+    };
+    let hasty = Claimant { patience: Patience::new(0, 0), ..claimant(2) };
+    let (mut claim, mut action) = Claim::begin(hasty);
+    loop {
+        requests += 1;
+        assert!(requests < 1_000, "the claimant never catches up");
+        passes(&mut bucket, takes / 2 + if is_rough && requests % 12 == 0 { 1_000 } else { 0 });
+        let fact = bucket.perform(action);
+        passes(&mut bucket, takes - takes / 2);
+        match claim.handle(0, fact).unwrap() {
+            Step::Do(next) => action = next,
+            Step::Sealed(sealed) => {
+                open_with(&mut bucket, &sealed, owner(2, "pod-2"), || requests += 1).unwrap();
+                return requests;
+            }
+        }
+    }
+}
+
+#[test]
+fn a_writer_that_stores_every_20_ms_costs_its_claimant_a_few_requests_whatever_the_history() {
+    for (takes, most) in [(1, 9), (5, 11), (8, 15), (10, 21)] {
+        for history in [1, 5_000] {
+            let requests = requests_beside_a_busy_writer(history, takes, false);
+            assert!(requests <= most, "{history} slots, {takes} ms: {requests} requests");
+        }
+    }
+}
+
+#[test]
+fn fifty_slots_that_are_stored_during_one_request_are_skipped() {
+    for takes in 1..=10 {
+        let requests = requests_beside_a_busy_writer(100, takes, true);
+        assert!(requests <= 60, "{takes} ms: {requests} requests");
+    }
+}
+
+#[test]
+fn a_successor_that_opened_while_a_busy_writer_was_chased_is_not_sealed_off() {
+    let mut bucket = Bucket::default();
+    claim(&mut bucket, claimant(1)).unwrap();
+    bucket.put_seal(1);
+    let (mut is_listed, mut late) = (0, 8);
+    let lost = claim_with(&mut bucket, claimant(2), |bucket, action| {
+        is_listed += u32::from(matches!(action, Action::ListSlots { after } if *after > 0));
+        if matches!(action, Action::PutSeal { .. } | Action::ReadSlot(_)) && late > 0 {
+            late -= 1;
+            bucket.put_seal(1);
+        }
+        if is_listed == 1 && late > 0 {
+            late = 0;
+            claim(bucket, claimant(3)).unwrap();
+        }
+    });
+    assert_eq!((is_listed, lost), (1, Err(ClaimError::Lost { by: Some(Epoch::new(3)) })));
+    assert_eq!(bucket.slots.values().next_back().unwrap().0.node_id, 3);
+}
+
 #[test]
 fn a_hole_above_the_floor_is_refused_and_old_seals_below_it_are_not_looked_at() {
     let mut bucket = Bucket::default();
