@@ -3,7 +3,8 @@
 use std::fmt;
 use std::rc::Rc;
 
-use crate::world::{State, Step, World};
+use crate::marks::Mark;
+use crate::world::{State, Step, World, name};
 
 /// What may happen.
 pub fn steps(world: &World, state: &State, steps: &mut Vec<Step>) {
@@ -18,6 +19,10 @@ pub fn steps(world: &World, state: &State, steps: &mut Vec<Step>) {
             steps.push(Step::Unpin(at));
         }
         steps.extend([false, true].map(|is_closed| Step::Checkpoint(at, is_closed)));
+    }
+    if state.left.pauses > 0 {
+        let alive = state.processes.iter().enumerate().filter(|(_, process)| process.is_alive());
+        steps.extend(alive.flat_map(|(at, _)| PAUSES.map(|ms| Step::Pause(at, ms))));
     }
     steps.extend(PASSES.map(Step::Pass));
 }
@@ -49,6 +54,15 @@ pub fn take(world: &World, state: &mut State, step: &Step, say: &mut dyn FnMut(f
                 sqlite.unpin();
             }
         }
+        Step::Pause(at, ms) => {
+            say(format_args!("the machine of {} stands still for {ms} ms", name(at)));
+            state.left.pauses = state.left.pauses.saturating_sub(1);
+            state.reached(Mark::StoodStill);
+            let until = state.now.saturating_add(ms.into());
+            if let Some(process) = state.processes.get_mut(at) {
+                Rc::make_mut(process).still_until = until;
+            }
+        }
         Step::Pass(ms) => {
             say(format_args!("{ms} ms pass"));
             state.now = state.now.saturating_add(ms.into());
@@ -70,3 +84,5 @@ pub fn take(world: &World, state: &mut State, step: &Step, say: &mut dyn FnMut(f
 
 /// A moment, a slot's interval, a merged file's, a long time.
 const PASSES: [u32; 4] = [40, 1_100, 4_000, 70_000];
+/// So short that nobody waits, and so long that everybody goes on.
+const PAUSES: [u32; 2] = [2_000, 200_000];

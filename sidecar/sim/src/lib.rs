@@ -19,6 +19,7 @@
 //! | [`process`], [`asking`], [`writing`], [`restoring`] | who acts |
 //! | [`truth`], [`invariant`] | what must never happen |
 //! | [`swarm`], [`walk`], [`dice`] | worlds from a seed: drawn, gone through, told again as short as possible |
+//! | [`opening`] | what is there already when they begin |
 //! | [`image`], [`sqlite`], [`following`], [`around`] | what there is in those: pages, the WAL, whoever follows it, time |
 //! | [`marks`] | rare branches that have to be reached |
 //! | [`rules`] | the rules that can be taken out, to see that the search would find it |
@@ -32,6 +33,7 @@ pub mod following;
 pub mod image;
 pub mod invariant;
 pub mod marks;
+pub mod opening;
 mod paging;
 pub mod process;
 pub mod restoring;

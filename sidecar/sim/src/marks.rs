@@ -62,6 +62,10 @@ marks! {
     PlannedAgain,
     /// A restore beside everything else came to its end.
     RestoreDone,
+    /// A slot was stored behind those of a replica near an edge.
+    StoredNearEdge,
+    /// A machine stood still while others went on.
+    StoodStill,
     /// The power failed and commits were lost.
     CommitsLost,
 }

@@ -8,7 +8,7 @@ use std::rc::Rc;
 
 use lifeboat_replica::adoption::{Adoption, Ask, Chain, Look, LookStep, Record, Told, decide};
 use lifeboat_replica::claim::{
-    Action, Claim, ClaimError, Claimant, Fact, Opened, Opening, OpeningStep, Patience, Sealed,
+    Action, Claim, ClaimError, Claimant, Fact, Millis, Opened, Opening, OpeningStep, Patience, Sealed,
     Step as ClaimStep,
 };
 use lifeboat_replica::head::{Base, Head, Nonce, Owner};
@@ -36,6 +36,8 @@ pub struct Process {
     pub is_misled: bool,
     /// What its claim asked for last, for rules that are taken out.
     pub asked: Option<Asked>,
+    /// Until then its machine stands still, and it does not know.
+    pub still_until: Millis,
 }
 
 /// How far a process is.
@@ -99,6 +101,9 @@ impl Process {
     /// What it may do next.
     pub fn steps(&self, world: &World, state: &State, at: usize, steps: &mut Vec<Step>) {
         let Some(plan) = world.processes.get(at) else { return };
+        if state.now < self.still_until {
+            return;
+        }
         match &self.phase {
             Phase::Waiting => {
                 let after = plan.after.and_then(|after| state.processes.get(after));

@@ -7,6 +7,7 @@
 use lifeboat_wal::PageSize;
 
 use crate::dice::Dice;
+use crate::opening::Opening;
 use crate::rules::Rule;
 use crate::world::{Kind, Plan, Shape, Step, World};
 use crate::worlds::pod;
@@ -42,6 +43,7 @@ pub fn draw(seed: u64, without: Option<Rule>) -> Swarm {
         page_size: PageSize::MIN,
         window_ms: if dice.one_in(2) { 0 } else { 120_000 },
         clocks: (0..machines).map(|_| clock(&mut dice)).collect(),
+        opening: opening(seed, &processes),
     };
     let is_calm = seed.is_multiple_of(8);
     let mut some = |most: u8| if is_calm || dice.one_in(2) { 0 } else { 1 + dice.small(most) };
@@ -54,6 +56,7 @@ pub fn draw(seed: u64, without: Option<Rule>) -> Swarm {
         restores: 3,
         alone: some(6),
         unpinned: some(3),
+        pauses: some(4),
         processes,
         pages: Some(shape),
         without,
@@ -61,6 +64,13 @@ pub fn draw(seed: u64, without: Option<Rule>) -> Swarm {
     let calm = if dice.one_in(3) { 0 } else { dice.place(120) };
     let weights = [(); KINDS].map(|()| 1 + dice.below(8));
     Swarm { seed, world, calm, steps: 60 + dice.place(240), weights }
+}
+
+/// One world in three begins with a replica. Nobody restores one on a bare machine.
+fn opening(seed: u64, processes: &[Plan]) -> Option<Opening> {
+    let mut dice = Dice::of(seed, 3);
+    let is_bare = processes.first().is_some_and(|plan| plan.kind == Kind::Bare);
+    (!is_bare && dice.one_in(3)).then(|| Opening::draw(&mut dice))
 }
 
 fn processes(dice: &mut Dice) -> Vec<Plan> {
@@ -143,9 +153,10 @@ fn kind(step: &Step) -> usize {
         Step::Checkpoint(..) => 12,
         Step::Pass(_) => 13,
         Step::Unpin(_) => 14,
+        Step::Pause(..) => 15,
     }
 }
 
-const KINDS: usize = 15;
+const KINDS: usize = 16;
 /// Some day, in milliseconds since 1970.
 const WALL: i64 = 1_700_000_000_000;

@@ -17,6 +17,8 @@ use crate::rules::Rule;
 /// The one line of states, and how much of it was acknowledged.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Truth {
+    /// The last TXID before the first slot here, and the state there: of a replica that was there already.
+    before: (u64, Commits),
     /// What each slot held when it was created for the first time, and the state it led to.
     slots: Vec<(Rc<File>, Commits)>,
     /// The newest acknowledged slot.
@@ -24,11 +26,21 @@ pub struct Truth {
 }
 
 impl Truth {
+    /// Of a replica that was in this state at this TXID.
+    #[must_use]
+    pub fn begin(txid: u64, state: Commits) -> Self {
+        Self { before: (txid, state), ..Self::default() }
+    }
+
     /// The state at a slot; 0 is the empty database.
     #[must_use]
     pub fn at(&self, txid: u64) -> Option<Commits> {
-        match usize::try_from(txid).ok()?.checked_sub(1) {
-            None => Some(Commits::default()),
+        if txid == 0 {
+            return Some(Commits::default());
+        }
+        let (before, state) = &self.before;
+        match usize::try_from(txid.checked_sub(*before)?).ok()?.checked_sub(1) {
+            None => Some(state.clone()),
             Some(index) => self.slots.get(index).map(|(_, state)| state.clone()),
         }
     }
@@ -38,7 +50,7 @@ impl Truth {
     /// # Errors
     /// It does not.
     pub fn created(&mut self, file: &Rc<File>) -> Result<(), Violation> {
-        let (txid, newest) = (file.place.max.get(), self.slots.len() as u64);
+        let (txid, newest) = (file.place.max.get(), self.before.0 + self.slots.len() as u64);
         if file.place.level != Level::CAPTURED || txid <= newest {
             return Ok(());
         }
@@ -70,7 +82,7 @@ impl Truth {
     /// The slot is another writer's, or not stored: whoever restores will not have them.
     pub fn acknowledge(&mut self, file: &File) -> Result<(), Violation> {
         let txid = file.place.max.get();
-        let place = usize::try_from(txid).ok().and_then(|txid| txid.checked_sub(1));
+        let place = txid.checked_sub(self.before.0 + 1).and_then(|place| usize::try_from(place).ok());
         if place.and_then(|place| self.slots.get(place)).is_none_or(|(stored, _)| **stored != *file) {
             return Err(Violation::new(
                 Invariant::OneWriter,

@@ -116,6 +116,9 @@ impl<'w> Course<'w> {
         let taken = std::mem::take(&mut self.steps);
         say(format_args!("nothing goes wrong any more"));
         self.state.left = Left { restores: self.state.left.restores, ..Left::default() };
+        for process in &mut self.state.processes {
+            Rc::make_mut(process).still_until = 0;
+        }
         if swarm.seed & 16 == 0 {
             self.state.net.clear();
         }
@@ -201,7 +204,12 @@ fn is_wanted(swarm: &Swarm, step: &Step) -> bool {
 
 const fn is_fault(step: &Step) -> bool {
     match step {
-        Step::Crash(_) | Step::PowerCut(..) | Step::Arrive(_) | Step::Alone(_) | Step::Unpin(_) => true,
+        Step::Crash(_)
+        | Step::PowerCut(..)
+        | Step::Arrive(_)
+        | Step::Alone(_)
+        | Step::Pause(..)
+        | Step::Unpin(_) => true,
         Step::Ask(_, how, _) | Step::Derive(_, how) | Step::Forget(_, how) | Step::Restore(how) => {
             !matches!(how, How::Answered)
         }
@@ -229,6 +237,7 @@ const fn is_idle(step: &Step, last: usize) -> bool {
         | Step::PowerCut(..)
         | Step::Arrive(_)
         | Step::Restore(_)
+        | Step::Pause(..)
         | Step::Unpin(_)
         | Step::Look(_) => false,
     }

@@ -14,6 +14,7 @@ use crate::content::File;
 use crate::image::Unseen;
 use crate::invariant::Violation;
 use crate::marks::{Mark, Marks};
+use crate::opening::Opening;
 use crate::process::{Phase, Process};
 use crate::restoring::Restoring;
 use crate::rules::Rule;
@@ -44,6 +45,8 @@ pub struct World {
     pub alone: u8,
     /// How often a follower may lose its read transaction, as one that hung for too long does.
     pub unpinned: u8,
+    /// How often a machine may stand still for a while, as one does that a hypervisor pauses.
+    pub pauses: u8,
     /// What databases are made of; `None` where they are lists of commits, as in every world that is searched.
     pub pages: Option<Shape>,
     /// The rule that does not hold.
@@ -61,6 +64,8 @@ pub struct Shape {
     pub window_ms: i64,
     /// How far the wall clock of each machine is off, and by how much it jumps with each boot.
     pub clocks: Vec<(i64, i64)>,
+    /// The replica that is there already.
+    pub opening: Option<Opening>,
 }
 
 /// What one process does in its life.
@@ -141,6 +146,8 @@ pub struct Left {
     pub alone: u8,
     /// See [`World`].
     pub unpinned: u8,
+    /// See [`World`].
+    pub pauses: u8,
 }
 
 /// How a request fares.
@@ -189,6 +196,8 @@ pub enum Step {
     Checkpoint(usize, bool),
     /// The follower of a machine loses its read transaction.
     Unpin(usize),
+    /// The machine of a process stands still for so many milliseconds.
+    Pause(usize, u32),
     /// So many milliseconds pass.
     Pass(u32),
 }
@@ -246,10 +255,12 @@ impl Space for World {
 
     fn beginning(&self) -> State {
         let volumes = self.processes.iter().map(|plan| plan.volume + 1).max().unwrap_or(0);
+        let opening = self.pages.as_ref().and_then(|shape| Some(shape.opening.as_ref()?.made(shape)));
+        let (bucket, truth) = opening.unwrap_or_default();
         State {
-            bucket: Rc::default(),
+            bucket: Rc::new(bucket),
             net: Vec::new(),
-            truth: Rc::default(),
+            truth: Rc::new(truth),
             volumes: vec![Rc::default(); volumes],
             processes: vec![Rc::default(); self.processes.len()],
             restoring: Rc::default(),
@@ -262,6 +273,7 @@ impl Space for World {
                 failed: self.failed,
                 alone: self.alone,
                 unpinned: self.unpinned,
+                pauses: self.pauses,
             },
             now: 0,
             marks: Unseen::default(),
@@ -332,7 +344,7 @@ impl Space for World {
                 Ok(())
             }
             Step::Restore(how) => crate::restoring::go_on(self, state, how, say),
-            Step::Alone(_) | Step::Checkpoint(..) | Step::Pass(_) | Step::Unpin(_) => {
+            Step::Alone(_) | Step::Checkpoint(..) | Step::Pass(_) | Step::Pause(..) | Step::Unpin(_) => {
                 crate::around::take(self, state, step, say);
                 Ok(())
             }

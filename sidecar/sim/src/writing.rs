@@ -189,6 +189,7 @@ pub fn act(
         | Step::Alone(_)
         | Step::Checkpoint(..)
         | Step::Unpin(_)
+        | Step::Pause(..)
         | Step::Pass(_) => {}
     }
     Ok(Phase::Writing(Box::new(writer)))
@@ -274,6 +275,9 @@ fn ask(
     };
     if is_stored {
         stored_now(state, plan, writer, &flight.file)?;
+        if world.pages.as_ref().is_some_and(|shape| shape.opening.is_some()) {
+            state.reached(Mark::StoredNearEdge);
+        }
         if world.pages.is_some() {
             paging::stored(world, state, plan, writer, txid);
         }
