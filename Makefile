@@ -100,6 +100,10 @@ search: toolchain ## every state of every small world of claims, slots, pruning 
 sim: toolchain ## worlds from seeds, with a bucket, machines and a network that lie; SEED=<n> tells one, WORLDS=1000000 from FROM=<n> (minutes)
 	@SEED='$(SEED)' FROM='$(FROM)' WORLDS='$(or $(WORLDS),50000)' cargo test $(CARGO_FLAGS) --release -p lifeboat-sim --test seeds many -- --ignored --nocapture
 
+.PHONY: sim-executors
+sim-executors: toolchain ## the same for what claims, stores, prunes and restores in production; SEED=<n> tells one, WORLDS=2000 from FROM=<n> (minutes)
+	@SEED='$(SEED)' FROM='$(FROM)' WORLDS='$(or $(WORLDS),2000)' cargo test $(CARGO_FLAGS) -p lifeboat --test executors many -- --ignored --nocapture
+
 .PHONY: fuzz
 fuzz: export SECONDS_EACH ?= 60
 fuzz: toolchain ## every decoder of foreign bytes, with a fuzzer that sees what it reaches; TARGET=wal_scan for one, SECONDS_EACH=60

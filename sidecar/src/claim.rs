@@ -1,6 +1,6 @@
 //! Performs what a claim decides: the hands of [`lifeboat_replica::claim`].
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use lifeboat_replica::adoption::{Ask, Chain, Look, LookStep, Record, Told};
 use lifeboat_replica::claim::{
@@ -10,6 +10,7 @@ use lifeboat_replica::head::{Owner, hex};
 use lifeboat_replica::promise::Promise;
 use lifeboat_replica::slot::WriteAnswer;
 use lifeboat_wire::Reason;
+use tokio::time::Instant;
 
 use crate::bucket::Bucket;
 use crate::clock::{millis, wall_ms};

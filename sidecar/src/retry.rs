@@ -1,6 +1,8 @@
 //! Trying again: the store is away, and comes back.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use crate::exit::{Exit, Failure};
 
@@ -78,8 +80,7 @@ where
 
 /// A pause of about this length, so that thousands who failed together do not come back together.
 fn jittered(pause: Duration) -> Duration {
-    let random = getrandom::u32().unwrap_or(u32::MAX / 2);
-    pause.mul_f64(0.5 + 0.5 * f64::from(random) / f64::from(u32::MAX))
+    pause.mul_f64(0.5 + 0.5 * fastrand::f64())
 }
 
 const PAUSE_MIN: Duration = Duration::from_millis(100);
