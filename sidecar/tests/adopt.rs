@@ -5,15 +5,9 @@
 mod support;
 
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
-use support::{Place, Ran, Running, dump, eventually, tool};
-
-fn litestream(args: &[&str]) -> Command {
-    let mut command = Command::new(tool("LITESTREAM_BIN", "litestream"));
-    command.args(args).stdin(Stdio::null()).env_remove("AWS_CA_BUNDLE");
-    command
-}
+use support::{Place, Ran, Running, dump, eventually, litestream};
 
 /// A database of some hundred pages, and what a restore must give.
 fn create(place: &Place) {
@@ -30,7 +24,7 @@ fn insert(place: &Place) {
 
 /// Lets the real Litestream work until it has stored everything, and stops it.
 fn let_litestream_work(place: &Place, url: &str) {
-    let running = place.spawn(&mut litestream(&["replicate", &place.text("app.db"), url]));
+    let running = place.spawn(&mut litestream(&["replicate", &place.text("app.db"), url], None));
     insert(place);
     eventually(
         "litestream to have stored everything",
@@ -42,7 +36,7 @@ fn let_litestream_work(place: &Place, url: &str) {
 }
 
 fn litestream_restores(place: &Place, url: &str) -> Option<Vec<String>> {
-    restored(place, &mut litestream(&["restore", "-o", &place.text("out.db"), url]))
+    restored(place, &mut litestream(&["restore", "-o", &place.text("out.db"), url], None))
 }
 
 fn we_restore(place: &Place, url: &str) -> Option<Vec<String>> {

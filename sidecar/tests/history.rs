@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use support::application::{TABLE, follow, write};
 use support::proxy::{Proxy, Refusal};
 use support::s3::S3Server;
-use support::{Place, Running, dump, eventually, eventually_within, tool};
+use support::{Place, Running, dump, eventually, eventually_within, litestream};
 
 /// Hours in seconds: each interval is a three hundredth of the usual one.
 const HISTORY: &str = "levels: [{interval: 100ms}, {interval: 500ms}, {interval: 2s}]\nl0-retention: 400ms\n\
@@ -171,13 +171,11 @@ fn every_kept_state_of_a_long_history_is_restored_byte_for_byte() {
 
 /// The official Litestream restores the same, and lists every file.
 fn litestream_agrees(place: &Place) {
-    let litestream = tool("LITESTREAM_BIN", "litestream");
     let (out, url) = (place.text("theirs.db"), place.url("replica"));
-    let mut command = std::process::Command::new(&litestream);
-    let restored = command.env_remove("AWS_CA_BUNDLE").args(["restore", "-o", &out, &url]).output().unwrap();
+    let restored = litestream(&["restore", "-o", &out, &url], None).output().unwrap();
     assert!(restored.status.success(), "{}", String::from_utf8_lossy(&restored.stderr));
     assert!(dump(&place.path("theirs.db")) == dump(&place.path("app.db")), "not what the application wrote");
-    let listed = std::process::Command::new(litestream).args(["ltx", &url]).output().unwrap();
+    let listed = litestream(&["ltx", &url], None).output().unwrap();
     println!("{}", String::from_utf8_lossy(&listed.stdout));
     assert!(listed.status.success(), "{}", String::from_utf8_lossy(&listed.stderr));
 }

@@ -5,21 +5,11 @@
 mod support;
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
-use support::{Place, Ran, dump, eventually, s3::S3Server, tool};
+use support::{Place, Ran, dump, eventually, litestream, s3::S3Server};
 
 const TABLE: &str = "PRAGMA journal_mode = WAL; CREATE TABLE t (n INTEGER PRIMARY KEY, text TEXT NOT NULL);";
-
-fn litestream(args: &[&str], s3: Option<&S3Server>) -> Command {
-    let mut command = Command::new(tool("LITESTREAM_BIN", "litestream"));
-    // It refuses its own HTTP client when the machine sets a CA bundle.
-    command.args(args).stdin(Stdio::null()).env_remove("AWS_CA_BUNDLE");
-    if let Some(s3) = s3 {
-        command.envs(s3.credentials());
-    }
-    command
-}
 
 /// Many small commits, a shrinking one, and a large one.
 fn work(place: &Place, name: &str) {

@@ -6,7 +6,6 @@ mod support;
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -14,7 +13,7 @@ use lifeboat_ltx::{Checksum, LtxFile, decode_whole};
 use lifeboat_wal::PageNo;
 use serde_json::Value;
 use support::application::{TABLE, follow, write};
-use support::{Place, Ran, Running, eventually, s3::S3Server, tool};
+use support::{Place, Ran, Running, eventually, litestream, s3::S3Server};
 
 /// Hours in seconds.
 const HISTORY: &str = "levels: [{interval: 200ms}, {interval: 1s}, {interval: 3s}]\nl0-retention: 500ms\n\
@@ -405,8 +404,7 @@ fn what_litestream_has_stored_is_verified_too() {
         ),
     )
     .unwrap();
-    let mut command = Command::new(tool("LITESTREAM_BIN", "litestream"));
-    let running = place.spawn(command.args(["replicate", "-config", &config]).env_remove("AWS_CA_BUNDLE"));
+    let running = place.spawn(&mut litestream(&["replicate", "-config", &config], None));
     let is_over = AtomicBool::new(false);
     std::thread::scope(|scope| {
         scope.spawn(|| write(&place, &is_over));

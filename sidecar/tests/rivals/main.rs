@@ -15,7 +15,6 @@ mod support;
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -27,7 +26,7 @@ use support::dice::Dice;
 use support::proxy::Proxy;
 use support::s3::S3Server;
 use support::weather::Weather;
-use support::{Place, Ran, dump, lifeboat, tool};
+use support::{Place, Ran, dump, lifeboat, litestream};
 
 #[test]
 fn two_machines_on_one_bucket_beyond_bad_roads_mix_nothing_and_lose_nothing_stored() {
@@ -211,13 +210,8 @@ impl Rivalry {
             Some(s3) => format!("{URL}?endpoint={}&forcePathStyle=true&region=us-east-1", s3.endpoint()),
             None => self.url.clone(),
         };
-        let mut command = Command::new(tool("LITESTREAM_BIN", "litestream"));
-        // It refuses its own HTTP client when the machine sets a CA bundle.
-        command.args(["restore", "-o", &theirs.display().to_string(), &url]).env_remove("AWS_CA_BUNDLE");
-        if let Some(s3) = &self.s3 {
-            command.envs(s3.credentials());
-        }
-        Ran::new(&command.output().unwrap()).says(0, &[]);
+        let args = ["restore", "-o", &theirs.display().to_string(), &url];
+        Ran::new(&litestream(&args, self.s3.as_ref()).output().unwrap()).says(0, &[]);
         assert_eq!(dump(&restored), dump(&theirs), "Litestream reads another database");
     }
 

@@ -238,6 +238,18 @@ pub fn tool(variable: &str, target: &str) -> PathBuf {
     PathBuf::from(path)
 }
 
+/// The official Litestream, with the server's credentials.
+#[track_caller]
+pub fn litestream(args: &[&str], s3: Option<&S3Server>) -> Command {
+    let mut command = Command::new(tool("LITESTREAM_BIN", "litestream"));
+    // It refuses its own HTTP client when the machine sets a CA bundle.
+    command.args(args).stdin(Stdio::null()).env_remove("AWS_CA_BUNDLE");
+    if let Some(s3) = s3 {
+        command.envs(s3.credentials());
+    }
+    command
+}
+
 /// Every row of every table, for comparing databases.
 pub fn dump(path: &Path) -> Vec<String> {
     let database = Connection::open(path).unwrap();
