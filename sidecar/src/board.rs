@@ -342,6 +342,19 @@ impl Post {
         self.write(|entry| (entry.last_turn, entry.standing) = (None, None));
     }
 
+    /// Nobody reads what is committed: from now on that waits, however much it is.
+    pub fn unfollowed(&self) {
+        self.write(|entry| {
+            entry.status.unreplicated_bytes = None;
+            let _ = entry.waits_since.get_or_insert_with(Instant::now);
+        });
+    }
+
+    /// There is no database, so nothing waits.
+    pub fn nothing_waits(&self) {
+        self.write(|entry| (entry.status.unreplicated_bytes, entry.waits_since) = (None, None));
+    }
+
     /// The database is not simply well.
     pub fn troubled(&self, failure: &Failure) {
         self.write(|entry| entry::tell(&mut entry.status, failure));

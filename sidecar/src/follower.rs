@@ -118,7 +118,11 @@ impl Follower {
     async fn follow(&self) -> Result<(), Failure> {
         let (mut trying, mut refused) = (Trying::forever(), Trying::patiently());
         loop {
-            match self.follow_once(&mut trying).await {
+            let ended = self.follow_once(&mut trying).await;
+            if ended != Ok(Ended::Finished) {
+                self.post.unfollowed();
+            }
+            match ended {
                 Ok(Ended::Finished) => return Ok(()),
                 Ok(Ended::Replaced) if self.is_gone() => return Ok(()),
                 Ok(Ended::Replaced) => {
@@ -310,6 +314,9 @@ impl Follower {
                     self.post.troubled(&failure);
                     if failure.reason == Reason::WaitingForDatabase {
                         self.post.started();
+                        self.post.nothing_waits();
+                    } else {
+                        self.post.unfollowed();
                     }
                 }
                 Some(Report::Opened { content, is_known, switched_to_wal, file_id }) => {

@@ -113,7 +113,7 @@ fn last_words(board: &Board, ended: &Result<(), Failure>) -> Termination {
 /// What became of one database, whatever became of the others.
 fn outcome(status: &DatabaseStatus) -> Outcome {
     match status.verdict {
-        None if status.unreplicated_bytes.is_none_or(|bytes| bytes == 0) => Outcome::Flushed,
+        None if status.is_stored() => Outcome::Flushed,
         None | Some(Verdict::Retry | Verdict::Rescan) => Outcome::TailNotStored,
         Some(Verdict::Fence) => Outcome::Fenced,
         Some(Verdict::Refuse | Verdict::Halt | Verdict::Unknown) => Outcome::Failed,
@@ -122,3 +122,33 @@ fn outcome(status: &DatabaseStatus) -> Outcome {
 
 const STORING: &str = "storing the last commits";
 const TELLING: &str = "telling the command to end";
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use lifeboat_replica::head::Base;
+
+    use super::*;
+    use crate::board::position;
+
+    #[test]
+    fn only_what_is_known_to_be_stored_is_said_to_be_flushed() {
+        let config = Config::parse("dbs: [{path: /a.db, replica: {url: 'file:///x'}}]").unwrap();
+        let board = Board::new(Watcher::start().unwrap());
+        let post = board.add(&config.databases[0]);
+        let outcome = || last_words(&board, &Ok(())).databases.remove(0).outcome;
+        assert_eq!(outcome(), Outcome::TailNotStored, "nobody has looked at it");
+        post.turned(0, None);
+        assert_eq!(outcome(), Outcome::TailNotStored, "it was never stored");
+        post.stored(position(Base { txid: 1, checksum: None }, None));
+        assert_eq!(outcome(), Outcome::Flushed);
+        post.turned(0, Some(Instant::now()));
+        assert_eq!(outcome(), Outcome::TailNotStored, "something waits, though nobody knows how much");
+        post.turned(0, None);
+        post.unfollowed();
+        assert_eq!(outcome(), Outcome::TailNotStored, "nobody looks at it any more");
+        post.troubled(&Failure::fenced("gone"));
+        assert_eq!(outcome(), Outcome::Fenced);
+    }
+}

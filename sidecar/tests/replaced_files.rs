@@ -81,6 +81,43 @@ fn a_file_that_is_replaced_while_its_slot_is_on_the_way_is_looked_at_anew() {
 }
 
 #[test]
+fn while_the_bucket_keeps_a_follower_from_beginning_anew_the_database_lags() {
+    let (place, mut s3) = (Place::new(), S3Server::start());
+    place.open("app.db").execute_batch(TABLE).unwrap();
+    let (db, socket, url) = (place.text("app.db"), place.text("socket"), "s3://lifeboat/lags");
+    let running = place.start_with(&["replicate", "--socket", &socket, &db, url], "stored txid", Some(&s3));
+    let status = || {
+        let ran = place.run(&["status", "--json", "--socket", &socket]);
+        let status: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap_or_default();
+        status["databases"][0].clone()
+    };
+    let stored = || (status()["lagSeconds"] == 0.0).then_some(());
+    eventually("all to be stored", stored, || running.log());
+    s3.stop();
+    let copied = || {
+        let pragma = "PRAGMA wal_checkpoint(PASSIVE)";
+        let rest = |row: &rusqlite::Row<'_>| Ok(row.get::<_, i64>(1)? - row.get::<_, i64>(2)?);
+        (place.open("app.db").query_row(pragma, [], rest).unwrap() == 0).then_some(())
+    };
+    eventually("the file to hold everything", copied, || running.log());
+    fs::copy(place.path("app.db"), place.path("new.db")).unwrap();
+    for gone in ["app.db-wal", "app.db-shm"] {
+        let _ = fs::remove_file(place.path(gone));
+    }
+    fs::rename(place.path("new.db"), place.path("app.db")).unwrap();
+    running.wait_for("replaced by another");
+    let lags = || {
+        let status = status();
+        (status["lagSeconds"].as_f64()? > 1.0 && status["unreplicatedBytes"].is_null()).then_some(())
+    };
+    eventually("a lag that grows", lags, || format!("{}{}", status(), running.log()));
+    s3.start_again();
+    let is_over = || (status()["lagSeconds"] == 0.0).then_some(());
+    eventually("the lag to be over", is_over, || format!("{}{}", status(), running.log()));
+    assert_eq!(running.stop().0, Some(0));
+}
+
+#[test]
 fn a_backup_copied_over_the_database_is_what_the_bucket_holds_from_then_on() {
     let place = Place::new();
     for (name, first) in [("app.db", 1000), ("backup.db", 2000)] {

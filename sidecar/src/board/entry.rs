@@ -69,9 +69,10 @@ impl Entry {
 
     pub(super) fn status(&self) -> DatabaseStatus {
         let mut status = self.status.clone();
-        if status.unreplicated_bytes.is_some() {
-            status.lag_seconds = Some(self.waits_since.map_or(0.0, |since| since.elapsed().as_secs_f64()));
-        }
+        status.lag_seconds = match self.waits_since {
+            Some(since) => Some(since.elapsed().as_secs_f64()),
+            None => status.unreplicated_bytes.map(|_| 0.0),
+        };
         // A pace that was not kept up is none any more.
         let is_kept =
             |(requests, since): &(u64, Instant)| since.elapsed() < 2 * DAY / pace_divisor(*requests);

@@ -30,6 +30,23 @@ fn the_lag_is_the_age_of_the_oldest_commit_that_waits() {
 }
 
 #[test]
+fn while_nobody_follows_the_lag_grows_and_how_much_waits_is_not_known() {
+    let (board, post) = board();
+    post.turned(0, None);
+    post.ended();
+    post.unfollowed();
+    std::thread::sleep(Duration::from_millis(20));
+    post.unfollowed();
+    let status = board.status().databases.remove(0);
+    assert!(status.lag_seconds.unwrap() >= 0.02, "it is not asked anew since when: {status:?}");
+    assert_eq!(status.unreplicated_bytes, None);
+    post.nothing_waits();
+    assert_eq!(board.status().databases[0].lag_seconds, None, "nobody commits to what is not there");
+    post.turned(0, None);
+    assert_eq!(board.status().databases[0].lag_seconds, Some(0.0));
+}
+
+#[test]
 fn spans_that_touch_are_one_and_only_the_last_ten_are_told() {
     let second = |n: i64| jiff::Timestamp::from_second(n).unwrap();
     let mut lost = Vec::new();

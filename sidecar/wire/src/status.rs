@@ -74,6 +74,16 @@ pub struct DatabaseStatus {
     pub message: String,
 }
 
+impl DatabaseStatus {
+    /// Whether it is known that everything committed is stored. What is unknown is not stored.
+    #[must_use]
+    pub fn is_stored(&self) -> bool {
+        self.position.is_some()
+            && self.unreplicated_bytes == Some(0)
+            && self.lag_seconds.is_some_and(|lag| lag <= 0.0)
+    }
+}
+
 /// What was committed beside the replica: it is in the local database, and in a fork once that is saved.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
