@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Instant;
 
-use lifeboat_wire::Reason;
+use lifeboat_wire::{DatabaseStatus, Reason};
 use tokio::sync::mpsc::{self, Receiver};
 use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -42,6 +42,8 @@ pub struct Fleet {
     looking: CancellationToken,
     /// The config that is used as soon as all that left because of it have ended, and until when they may take.
     next: Option<(Config, Instant)>,
+    /// Why not all of the config in use could be taken over.
+    unused: Option<Failure>,
 }
 
 /// A database with its follower.
@@ -94,18 +96,25 @@ impl Fleet {
             locations: HashSet::new(),
             coming: nobody_comes,
             next: None,
+            unused: None,
         }
     }
 
     /// Follows every database until all are done, and none can come any more. Takes over every config that `reloads` brings.
     ///
     /// # Errors
-    /// The gravest [`Failure`] of all databases.
-    pub async fn follow_all(mut self, stay: Stay, mut reloads: Receiver<Reload>) -> Result<(), Failure> {
+    /// The gravest [`Failure`] of all databases; usage where the newest config leaves none to follow.
+    pub async fn follow_all(mut self, stay: Stay, reloads: Receiver<Reload>) -> Result<(), Failure> {
         let config = Arc::clone(&self.shared.config);
+        one_name_each(&config)?;
         self.arrive(&config.databases)?;
         self.discover(config.folders.clone()).await?;
         self.board.all_known.cancel();
+        self.until_all_end(stay, reloads).await
+    }
+
+    async fn until_all_end(mut self, stay: Stay, mut reloads: Receiver<Reload>) -> Result<(), Failure> {
+        let flush_timeout = self.shared.config.flush_timeout;
         let mut once = Box::pin(stay.until_enough(self.board.posts()));
         let (mut enough, mut deadline) = (None, None);
         loop {
@@ -117,14 +126,17 @@ impl Fleet {
             let leave_by = self.next.as_ref().map(|(_, by)| *by);
             tokio::select! {
                 Some(ended) = self.followers.join_next_with_id() => self.ended(ended),
-                Some(database) = self.coming.recv(), if !is_stopping => self.follow_found(&database),
+                // What was found with a config that is on its way out is found anew with the next, if that wants it.
+                Some(database) = self.coming.recv(), if !is_stopping && self.next.is_none() => {
+                    self.follow_found(&database);
+                }
                 Some(reload) = reloads.recv(), if !is_stopping => self.reload(reload),
                 stored = &mut once, if enough.is_none() => {
                     self.stop.cancel();
                     enough = Some(stored);
                 }
                 () = self.stop.cancelled(), if deadline.is_none() => {
-                    deadline = Some(Instant::now() + config.flush_timeout);
+                    deadline = Some(Instant::now() + flush_timeout);
                 }
                 () = shutdown::at(deadline) => return Err(self.late()),
                 () = shutdown::at(leave_by) => self.leave_now(),
@@ -132,25 +144,29 @@ impl Fleet {
             }
             self.take_over_next().await;
         }
+        // Whoever was told to stop has stored everything that was followed.
+        let unused = self.unused.filter(|_| !self.stop.is_cancelled());
         let failures = self.followed.into_values().filter_map(|followed| followed.failed);
         failures
+            .chain(unused)
             .chain(enough.and_then(Result::err))
             .max_by_key(|failure| failure.exit.gravity())
             .map_or(Ok(()), Err)
     }
 
-    /// Follows databases that are named one by one.
+    /// Follows databases that are named one by one, all but those that are followed under another name.
     fn arrive(&mut self, databases: &[DatabaseConfig]) -> Result<(), Failure> {
+        let mut arrived = Ok(());
         for database in databases {
-            let Some(known) = self.known.add(&database.path) else {
-                return Err(Failure::usage(format!(
-                    "{} is another database of the config under a second name; remove one",
-                    database.name
-                )));
-            };
-            self.follow(database, known);
+            match self.known.add(&database.path) {
+                Some(known) => self.follow(database, known),
+                None => {
+                    let second = "is another database of the config under a second name; remove one";
+                    arrived = arrived.and_then(|()| Err(Failure::usage(second).about(&database.name)));
+                }
+            }
         }
-        Ok(())
+        arrived
     }
 
     /// Follows what is there, and listens for what comes.
@@ -307,21 +323,24 @@ impl Fleet {
             Ok(()) => {
                 tracing::info!("the new config is in use: {followed} followed");
                 self.board.reloaded(None);
+                self.unused = None;
             }
             Err(failure) => {
                 tracing::error!("the new config is in use, but not all of it: {failure}");
-                self.board.reloaded(Some(failure.message));
+                self.board.reloaded(Some(failure.message.clone()));
+                self.unused = Some(failure);
             }
         }
     }
 
     fn late(&self) -> Failure {
         let statuses = self.board.status().databases;
-        let waiting: Vec<_> = statuses
-            .iter()
-            .filter_map(|status| Some((status, status.unreplicated_bytes.filter(|bytes| *bytes > 0)?)))
-            .map(|(status, bytes)| format!("{} ({bytes} bytes)", status.name))
-            .collect();
+        let what_waits = |status: &DatabaseStatus| match status.unreplicated_bytes.filter(|bytes| *bytes > 0)
+        {
+            Some(bytes) => format!("{} ({bytes} bytes)", status.name),
+            None => status.name.clone(),
+        };
+        let waiting: Vec<_> = statuses.iter().filter(|status| !status.is_stored()).map(what_waits).collect();
         let shown = waiting.iter().take(NAMED_MAX).cloned().collect::<Vec<_>>().join(", ");
         let others = waiting.len().saturating_sub(NAMED_MAX);
         let others = if others > 0 { format!(" and {others} more") } else { String::new() };
@@ -353,3 +372,6 @@ const COMING_MAX: usize = 16;
 const NAMED_MAX: usize = 10;
 const NOTHING_FOUND: &str = "no databases: the folders of the config hold none, and are not watched; see 'dir' and 'pattern' in the config";
 const LEFT_TOO_LATE: &str = "its last commits could not be stored in time after the change of the config; they are only in the local database";
+
+#[cfg(test)]
+mod tests;

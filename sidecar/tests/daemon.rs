@@ -342,6 +342,46 @@ fn a_broken_config_is_said_everywhere_and_the_one_before_stays_in_use() {
 }
 
 #[test]
+fn a_changed_config_that_leaves_nothing_to_follow_ends_with_what_is_wrong() {
+    let place = Place::new();
+    place.open("a.db").execute_batch(TABLE).unwrap();
+    fs::create_dir(place.path("empty")).unwrap();
+    configure(&place, "", &[("a.db", "")]);
+    let running = daemon(&place);
+    running.wait_for("stored txid");
+    let (dir, url) = (place.text("empty"), place.url("replica"));
+    let empty =
+        format!("dbs: [{{dir: '{dir}', pattern: '*.db', watch: false, replica: {{url: '{url}'}}}}]\n");
+    fs::write(place.path("c.yml"), empty).unwrap();
+    let (status, log) = running.ends();
+    assert_eq!(status.code(), Some(2), "{log}");
+    assert!(log.contains("no databases"), "{log}");
+    assert_eq!(rows(&place, "replica-a.db"), 1);
+}
+
+#[test]
+fn one_second_name_in_a_changed_config_keeps_no_other_database_from_being_followed() {
+    let place = Place::new();
+    fs::create_dir(place.path("tenants")).unwrap();
+    for name in ["tenants/a.db", "other.db"] {
+        place.open(name).execute_batch(TABLE).unwrap();
+    }
+    std::os::unix::fs::symlink(place.path("tenants/a.db"), place.path("link.db")).unwrap();
+    let (dir, url) = (place.text("tenants"), place.url("tenants-replica"));
+    let folder = format!("- {{dir: '{dir}', pattern: '*.db', replica: {{url: '{url}'}}}}\n");
+    fs::write(place.path("c.yml"), format!("dbs:\n{folder}")).unwrap();
+    let running = daemon(&place);
+    running.wait_for("stored txid");
+    configure(&place, "", &[("link.db", ""), ("other.db", "")]);
+    let named = fs::read_to_string(place.path("c.yml")).unwrap();
+    fs::write(place.path("c.yml"), named + &folder).unwrap();
+    eventually("the other one", || epoch(&place, "other.db"), || running.log());
+    let said = status(&place)["configError"].as_str().unwrap_or_default().to_owned();
+    assert!(said.contains("link.db") && said.contains("second name"), "{said}{}", running.log());
+    assert_eq!(running.stop().0, Some(0));
+}
+
+#[test]
 fn a_stop_during_a_change_of_the_config_still_stores_everything() {
     let (place, mut s3) = (Place::new(), S3Server::start());
     for name in ["a.db", "b.db"] {
