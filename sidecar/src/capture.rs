@@ -20,7 +20,7 @@ use tokio::sync::mpsc::Sender;
 use crate::backlog::Backlog;
 use crate::board::Post;
 use crate::clock::millis;
-use crate::database::{Database, DatabaseError, EnforceWal, Followed, Settled, Synchronous};
+use crate::database::{Database, DatabaseError, EnforceWal, Followed, Gained, Settled, Synchronous};
 use crate::deriving::DerivedFile;
 use crate::disk;
 use crate::exit::Failure;
@@ -40,6 +40,7 @@ mod derived;
 mod endure;
 mod large;
 mod resting;
+mod spooling;
 
 use derived::Derived;
 use large::LargeSlots;
@@ -431,6 +432,10 @@ impl<'a> Capture<'a> {
     /// Takes note of what was committed, whatever came across it.
     fn count_gained(&mut self) {
         let gained = self.database.take_gained();
+        self.count(gained);
+    }
+
+    fn count(&mut self, gained: Gained) {
         self.waiting.add(gained.bytes, gained.commits);
         self.derived.committed(gained.bytes);
     }

@@ -97,15 +97,30 @@ pub fn cut(
     next: NextSlot,
     spool: Option<Spool<'_>>,
 ) -> Result<Cut, Failure> {
+    cut_while(view, dirty, sums, next, spool, || true)
+}
+
+/// The same for as long as somebody wants it, who is asked before each page.
+///
+/// # Errors
+/// As [`cut`]; also when nobody wants the rest.
+pub fn cut_while(
+    view: &Pages<'_>,
+    dirty: DirtyPages,
+    sums: &mut PageSums,
+    next: NextSlot,
+    spool: Option<Spool<'_>>,
+    is_wanted: impl FnMut() -> bool,
+) -> Result<Cut, Failure> {
     let candidates = sums.candidates(dirty, view.page_count());
     let may_be_large = raw_bytes(&candidates, view) > MEMORY_BYTES_MAX;
     if let Some(spool) = spool.filter(|_| may_be_large) {
-        return spooled(view, &candidates, sums, next, spool);
+        return spooled(view, &candidates, sums, next, spool, is_wanted);
     }
     let is_full = Cell::new(false);
     let max = if may_be_large { MEMORY_BYTES_MAX } else { u64::MAX };
     let front = Limited { bytes: Vec::from([0; HEADER_SIZE]), max, is_full: &is_full };
-    let mut encoded = match encode(view, &candidates, sums, next, front, || true) {
+    let mut encoded = match encode(view, &candidates, sums, next, front, is_wanted) {
         Ok(Some(encoded)) => encoded,
         Ok(None) => return Ok(Cut::Nothing),
         Err(_) if is_full.get() => return Ok(Cut::TooLarge),
@@ -152,7 +167,7 @@ pub(crate) fn encode<W: Write>(
     sums: &mut PageSums,
     next: NextSlot,
     out: W,
-    is_wanted: impl Fn() -> bool,
+    is_wanted: impl FnMut() -> bool,
 ) -> Result<Option<Encoded<W>>, Failure> {
     let mut draft = sums.begin(view.page_count());
     let written = HeaderLast::begin(next.header(view), out).map_err(Failure::from);
@@ -181,7 +196,7 @@ fn write_changed<W: Write>(
     candidates: &DirtyPages,
     draft: &mut Draft<'_>,
     encoder: HeaderLast<W>,
-    is_wanted: impl Fn() -> bool,
+    mut is_wanted: impl FnMut() -> bool,
 ) -> Result<HeaderLast<W>, Failure> {
     let mut encoder = Some(encoder);
     view.for_each(candidates, |page, image| {
@@ -205,13 +220,14 @@ fn spooled(
     sums: &mut PageSums,
     next: NextSlot,
     Spool { folder, reserve }: Spool<'_>,
+    is_wanted: impl FnMut() -> bool,
 ) -> Result<Cut, Failure> {
     let refuse = |error: io::Error| no_room(&format!("{}: {error}", folder.display()));
     let mut file = tempfile::tempfile_in(folder).map_err(refuse)?;
     file.seek(SeekFrom::Start(HEADER_SIZE as u64)).map_err(refuse)?;
     let has_room = || reserve.is_left(disk::total_and_free_bytes(folder));
     let out = BufWriter::with_capacity(SPOOL_BUFFER, Reserving::new(file, has_room));
-    let Some(encoded) = encode(view, candidates, sums, next, out, || true)? else {
+    let Some(encoded) = encode(view, candidates, sums, next, out, is_wanted)? else {
         return Ok(Cut::Nothing);
     };
     let Encoded { out, undo, header, post_apply, identity, changed } = encoded;

@@ -12,6 +12,8 @@ use lifeboat_wal::{PageCount, PageSize};
 pub(crate) struct ViewBounds {
     /// How many bytes may be committed while it is open.
     committed_max: u64,
+    /// How many of them the disk has room for.
+    room: u64,
     /// Since when somebody else is checkpointing.
     checkpoint_since: Option<Instant>,
     /// How long that may take.
@@ -23,8 +25,17 @@ impl ViewBounds {
     /// by because of us must leave the application some.
     pub(crate) fn new(page_count: PageCount, page_size: PageSize, free: Option<u64>) -> Self {
         let bytes = u64::from(page_count.get()) * u64::from(page_size.get());
-        let committed_max = COMMITTED_MAX.max(bytes / 4).min(free.map_or(u64::MAX, |free| free / 2));
-        Self { committed_max, checkpoint_since: None, checkpoint_max: CHECKPOINT_WAITS_MAX }
+        let room = free.map_or(u64::MAX, |free| free / 2);
+        let committed_max = COMMITTED_MAX.max(bytes / 4).min(room);
+        Self { committed_max, room, checkpoint_since: None, checkpoint_max: CHECKPOINT_WAITS_MAX }
+    }
+
+    /// The same for an attempt before which so many came to nothing: each may take twice as long and see twice as much
+    /// committed as the one before, so that one of them comes to its end. The room on the disk does not grow.
+    pub(crate) fn of_attempt(self, before: u32) -> Self {
+        let times = 1 << before.min(DOUBLINGS_MAX);
+        let committed_max = self.committed_max.saturating_mul(times.into()).min(self.room);
+        Self { committed_max, checkpoint_max: self.checkpoint_max * times, ..self }
     }
 
     /// The same for what comes after it, which a checkpoint has not waited for yet.
@@ -57,6 +68,8 @@ pub(crate) const WATCH_PAUSE: Duration = Duration::from_millis(250);
 const COMMITTED_MAX: u64 = 256 << 20;
 /// A checkpoint of the application that takes longer may be waiting for our view.
 const CHECKPOINT_WAITS_MAX: Duration = Duration::from_secs(1);
+/// By then no application still waits for its checkpoint.
+const DOUBLINGS_MAX: u32 = 10;
 /// Writers wait behind such a checkpoint, and an application may have less patience than a second.
 const CHECKPOINT_WAITS_BRIEFLY: Duration = Duration::from_millis(100);
 
@@ -95,6 +108,18 @@ mod tests {
         bounds.checkpoint_since = long_ago;
         assert_eq!(bounds.exceeded(0, true), Some("a checkpoint of the application waits"));
         assert_eq!(bounds.anew().exceeded(0, true), None);
+    }
+
+    #[test]
+    fn each_attempt_has_twice_the_patience_and_none_takes_more_of_the_disk() {
+        let patience = |before| bounds(1).of_attempt(before).checkpoint_max;
+        assert_eq!([0, 1, 3].map(patience), [1, 2, 8].map(|times| times * CHECKPOINT_WAITS_MAX));
+        assert_eq!(patience(u32::MAX), patience(DOUBLINGS_MAX));
+        assert_eq!(bounds(1).of_attempt(3).exceeded(8 * COMMITTED_MAX, false), None);
+        assert!(bounds(1).of_attempt(3).exceeded(8 * COMMITTED_MAX + 1, false).is_some());
+        let page_size = PageSize::try_new(65_536).unwrap();
+        let small = ViewBounds::new(PageCount::new(1), page_size, Some(20_000));
+        assert!(small.of_attempt(u32::MAX).exceeded(10_001, false).is_some());
     }
 
     #[test]

@@ -7,9 +7,13 @@
 mod support;
 
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
+use rustix::process::{Pid, Signal, kill_process};
 use support::proxy::{Hold, Proxy, Refusal, Trap};
 use support::s3::S3Server;
 use support::{Place, Running, dump, eventually, eventually_within, lifeboat};
@@ -127,6 +131,66 @@ fn where_it_cannot_be_found_out_whether_parts_are_taken_a_slot_goes_whole() {
     let (code, log) = replicating.stop();
     assert_eq!(code, Some(0), "{log}");
     assert!(log.contains("cannot be found out, so this one goes whole"), "{log}");
+    assert_restores(&place, &s3, URL, "app.db");
+}
+
+/// A process that is stopped most of the time, as on a slow disk everything takes long. Dropped, it runs again.
+struct Slowed {
+    is_over: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Slowed {
+    fn begin(pid: i32) -> Self {
+        let pid = Pid::from_raw(pid).unwrap();
+        let is_over = Arc::new(AtomicBool::new(false));
+        let is_told = Arc::clone(&is_over);
+        let thread = std::thread::spawn(move || {
+            while !is_told.load(Ordering::Relaxed) {
+                kill_process(pid, Signal::STOP).unwrap();
+                std::thread::sleep(Duration::from_millis(200));
+                kill_process(pid, Signal::CONT).unwrap();
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        });
+        Self { is_over, thread: Some(thread) }
+    }
+}
+
+impl Drop for Slowed {
+    fn drop(&mut self) {
+        self.is_over.store(true, Ordering::Relaxed);
+        let _ = self.thread.take().map(JoinHandle::join);
+    }
+}
+
+#[test]
+fn a_checkpoint_of_the_application_does_not_wait_for_a_slot_that_goes_through_a_file() {
+    let (place, s3) = (Place::new(), S3Server::start());
+    let road = Proxy::start(s3.port());
+    let app = application(&place, "app.db", 60);
+    road.refuse(Refusal { method: "POST", part: "?uploads", status: 503 });
+    let replicating = replicate(&place, "app.db", &s3, &road);
+    replicating.wait_for("following");
+    let slowed = Slowed::begin(replicating.pid());
+    let commit = || app.execute_batch("INSERT INTO t VALUES (1)").unwrap();
+    let is_read = || {
+        // So that the view needs the WAL.
+        commit();
+        replicating.log().contains("a large slot is read through a file").then_some(())
+    };
+    eventually("the slot to be read", is_read, || replicating.log());
+    app.busy_timeout(Duration::from_secs(50)).unwrap();
+    let begun = Instant::now();
+    let busy: i64 = app.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0)).unwrap();
+    let log = replicating.log();
+    assert_eq!(busy, 0, "after {:?}: {log}", begun.elapsed());
+    assert!(log.contains("a checkpoint of the application waits; it is begun anew"), "{log}");
+    commit();
+    drop(slowed);
+    stored(&replicating, Duration::from_secs(60), 1);
+    let (code, log) = replicating.stop();
+    assert_eq!(code, Some(0), "{log}");
     assert_restores(&place, &s3, URL, "app.db");
 }
 

@@ -15,13 +15,14 @@ use crate::disk;
 use crate::exit::{Exit, Failure};
 use crate::limits::Turn;
 use crate::show;
-use crate::slot_file::{Cut, NextSlot, SlotFile, Spool, bytes_at_most, cut};
+use crate::slot_file::{Cut, MEMORY_BYTES_MAX, NextSlot, SlotFile, Spool, bytes_at_most, cut};
 
 /// What a view was good for.
 enum Viewed {
     Cut(Result<Option<Box<SlotFile>>, Failure>),
     MustAsk,
     MustSpool,
+    MustSpoolBeside,
     MustStream { turn: Turn, fits_in_file: bool },
 }
 
@@ -57,6 +58,9 @@ impl Capture<'_> {
                     self.large.route(bytes, disk::free_bytes(&self.task.folder))
                 };
                 let viewed = match route {
+                    Route::Local if bytes > MEMORY_BYTES_MAX && !view.blocks_writers() => {
+                        Viewed::MustSpoolBeside
+                    }
                     Route::Local | Route::Memory => {
                         let dirty = self.dirty.clone();
                         let spool = Spool { folder: &self.task.folder, reserve: self.task.reserve };
@@ -83,6 +87,7 @@ impl Capture<'_> {
         };
         match viewed {
             Ok((Viewed::MustStream { turn, fits_in_file }, _)) => self.stream(next, turn, fits_in_file),
+            Ok((Viewed::MustSpoolBeside, _)) => self.spool(next),
             Ok((Viewed::MustAsk, _)) => Ok(Some(Report::Large)),
             Ok((Viewed::MustSpool, _)) => {
                 self.large.needs_file();

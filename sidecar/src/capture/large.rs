@@ -27,6 +27,8 @@ pub(super) struct LargeSlots {
     is_of_files: bool,
     /// How many were given up in a row.
     given_up: u32,
+    /// How many of those that went through a file were given up in a row.
+    spools_given_up: u32,
     reader: Option<Reader>,
 }
 
@@ -70,6 +72,7 @@ impl LargeSlots {
             is_next_local: false,
             is_of_files: false,
             given_up: 0,
+            spools_given_up: 0,
             reader: None,
         }
     }
@@ -145,6 +148,15 @@ impl LargeSlots {
         self.is_next_local |= is_spooled || self.given_up >= GIVEN_UP_MAX;
     }
 
+    /// A slot on its way through a file was given up, because it was in the application's way.
+    pub(super) const fn gave_spool_up(&mut self) {
+        self.spools_given_up = self.spools_given_up.saturating_add(1);
+    }
+
+    pub(super) const fn spools_given_up(&self) -> u32 {
+        self.spools_given_up
+    }
+
     /// A slot could not go through a file: there may be no room for one, and never will be.
     pub(super) const fn is_without_room(&mut self) {
         self.is_next_local = false;
@@ -209,7 +221,7 @@ impl Capture<'_> {
 
     /// The slot on its way is stored; says whether it was a large one that was read meanwhile.
     pub(super) fn large_stored(&mut self) -> Result<bool, Failure> {
-        (self.large.is_next_local, self.large.given_up) = (false, 0);
+        (self.large.is_next_local, self.large.given_up, self.large.spools_given_up) = (false, 0, 0);
         let Some(reader) = self.large.reader.take() else { return Ok(false) };
         let Read { sums, outcome } = reader.reading.end()?;
         self.sums = sums;

@@ -1,4 +1,5 @@
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rusqlite::Connection;
 
@@ -8,6 +9,7 @@ use crate::config::Config;
 use crate::database::DatabaseError;
 use crate::exit::Exit;
 use crate::places::Places;
+use crate::scan::scan;
 use crate::watch::Watcher;
 
 /// The longest pause with the guard.
@@ -133,6 +135,47 @@ fn what_cannot_be_read_at_the_first_look_is_waited_for() {
         let is_open = matches!(&second, Some(Report::Opened { content: Content::Read(_), .. }));
         assert!(is_open, "{second:?}");
     });
+}
+
+#[test]
+fn what_is_committed_while_a_slot_goes_through_a_file_is_in_the_next_one() {
+    let scene = Scene::new();
+    let application = Connection::open(&scene.path).unwrap();
+    application
+        .execute_batch(
+            "PRAGMA journal_mode=WAL; CREATE TABLE t(x);
+            WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 40000)
+            INSERT INTO t SELECT randomblob(4000) FROM n",
+        )
+        .unwrap();
+    let mut capture = scene.capture(Database::open(&scene.path, EnforceWal::No).unwrap());
+    capture.dirty.insert_all();
+    let first = NextSlot { txid: Txid::FIRST, epoch: Epoch::new(1), pre_apply: Checksum::EMPTY };
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let anywhere = "UPDATE t SET x = randomblob(4000) WHERE rowid = 1 + abs(random()) % 40000";
+        let writing = scope.spawn(|| {
+            let (application, mut commits) = (application, 0_u64);
+            while !is_over.load(Ordering::Relaxed) {
+                application.execute_batch(anywhere).unwrap();
+                commits += 1;
+            }
+            commits
+        });
+        // On a slow machine the first attempts may have too little patience.
+        let report = (0..10).find_map(|_| capture.spool(first).transpose());
+        is_over.store(true, Ordering::Relaxed);
+        assert!(matches!(report, Some(Ok(Report::Slot(_)))), "{report:?}");
+        assert!(capture.waiting.commits > 0, "a look meanwhile found some");
+        assert!(capture.look().unwrap() && !capture.dirty.is_all());
+        let commits = writing.join().unwrap();
+        assert!(capture.look().unwrap());
+        assert_eq!(capture.waiting.commits + capture.flying.commits, commits);
+    });
+    let second = capture.next.unwrap();
+    assert!(matches!(capture.cut(second), Ok(Some(Report::Slot(_)))));
+    let whole = scan(&mut capture.database, &mut DirtyPages::new()).unwrap();
+    assert_eq!(capture.sums.checksum(), whole.sums.checksum());
 }
 
 #[test]
