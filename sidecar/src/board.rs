@@ -14,6 +14,7 @@ use crate::config::DatabaseConfig;
 use crate::demand::Demand;
 use crate::exit::Failure;
 use crate::measures::Measures;
+use crate::pulse::Pulse;
 use crate::watch::Watcher;
 use entry::{Entry, lose};
 
@@ -76,6 +77,7 @@ pub struct Post {
     board: Arc<Board>,
     number: usize,
     demand: Arc<Demand>,
+    pulse: Pulse,
 }
 
 impl Board {
@@ -97,11 +99,11 @@ impl Board {
     #[must_use]
     pub fn add(self: &Arc<Self>, database: &DatabaseConfig) -> Post {
         let entry = Entry::new(database);
-        let demand = Arc::clone(&entry.demand);
         let mut entries = self.entries();
         let number = entries.last_key_value().map_or(0, |(number, _)| number + 1);
+        let post = self.post(number, &entry);
         entries.insert(number, entry);
-        Post { board: Arc::clone(self), number, demand }
+        post
     }
 
     /// The place of the database of that name.
@@ -109,7 +111,7 @@ impl Board {
     pub fn find(self: &Arc<Self>, name: &str) -> Option<Post> {
         let entries = self.entries();
         let (&number, entry) = entries.iter().find(|(_, entry)| entry.status.name == name)?;
-        Some(Post { board: Arc::clone(self), number, demand: Arc::clone(&entry.demand) })
+        Some(self.post(number, entry))
     }
 
     /// The present status.
@@ -157,12 +159,12 @@ impl Board {
     /// The places of all databases.
     #[must_use]
     pub fn posts(self: &Arc<Self>) -> Vec<Post> {
-        let post = |(&number, entry): (&usize, &Entry)| Post {
-            board: Arc::clone(self),
-            number,
-            demand: Arc::clone(&entry.demand),
-        };
-        self.entries().iter().map(post).collect()
+        self.entries().iter().map(|(&number, entry)| self.post(number, entry)).collect()
+    }
+
+    fn post(self: &Arc<Self>, number: usize, entry: &Entry) -> Post {
+        let (demand, pulse) = (Arc::clone(&entry.demand), entry.pulse.clone());
+        Post { board: Arc::clone(self), number, demand, pulse }
     }
 
     /// Whether every database's claim is open, and its file is followed or waited for.
@@ -189,11 +191,7 @@ impl Board {
     /// Whether every follower's loop turns or rests, and the watcher that would wake it turns.
     #[must_use]
     pub fn is_alive(&self) -> bool {
-        self.watcher.is_alive()
-            && self
-                .entries()
-                .values()
-                .all(|entry| entry.last_turn.is_none_or(|turn| turn.elapsed() < TURN_MAX))
+        self.watcher.is_alive() && self.entries().values().all(|entry| entry.pulse.is_alive())
     }
 
     /// Whether every database is open and stored once.
@@ -252,8 +250,8 @@ impl Post {
 
     /// The follower's loop turned; `unstored_bytes` wait to be stored, the oldest of them `since` then.
     pub fn turned(&self, unstored_bytes: u64, since: Option<Instant>) {
+        self.pulse.beats();
         self.write(|entry| {
-            entry.last_turn = Some(Instant::now());
             entry.status.unreplicated_bytes = Some(unstored_bytes);
             entry.waits_since = since;
         });
@@ -261,12 +259,18 @@ impl Post {
 
     /// The follower's loop has nothing to do until it is woken. Its waker is the [`Watcher`].
     pub fn rests(&self) {
-        self.write(|entry| entry.last_turn = None);
+        self.pulse.rests();
     }
 
     /// The follower's loop was woken.
     pub fn wakes(&self) {
-        self.write(|entry| entry.last_turn = Some(Instant::now()));
+        self.pulse.beats();
+    }
+
+    /// Of the thread with the follower's loop.
+    #[must_use]
+    pub const fn pulse(&self) -> &Pulse {
+        &self.pulse
     }
 
     /// A slot was cut; at this pace that many requests a day are made, if that is more than the budget allows.
@@ -339,7 +343,8 @@ impl Post {
 
     /// The follower's loop ended in order.
     pub fn ended(&self) {
-        self.write(|entry| (entry.last_turn, entry.standing) = (None, None));
+        self.pulse.rests();
+        self.write(|entry| entry.standing = None);
     }
 
     /// Nobody reads what is committed: from now on that waits, however much it is.
@@ -429,6 +434,3 @@ pub fn position(slot: Base, time: Option<jiff::Timestamp>) -> Position {
 fn told(ms: i64) -> Option<String> {
     jiff::Timestamp::from_millisecond(ms).ok().map(|time| time.to_string())
 }
-
-/// A follower that has not turned for this long is stuck.
-const TURN_MAX: Duration = Duration::from_secs(20);

@@ -180,6 +180,7 @@ pub fn run(
             let is_known = notes.is_known();
             let switched_to_wal = database.switched_to_wal();
             let _ = reports.blocking_send(Report::Opened { content, is_known, switched_to_wal, file_id });
+            let database = database.with_pulse(post.pulse());
             let capture = Capture { dirty, ..Capture::new(database, task, notes, post, watch) };
             capture.run(orders, reports)
         }

@@ -77,6 +77,7 @@ pub mod pod;
 pub mod pod_restore;
 pub mod progress;
 pub mod prune;
+pub mod pulse;
 pub mod rebuild;
 pub mod reload;
 pub mod replicate;

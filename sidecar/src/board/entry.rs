@@ -9,6 +9,7 @@ use crate::config::DatabaseConfig;
 use crate::demand::Demand;
 use crate::exit::Failure;
 use crate::measures::Measures;
+use crate::pulse::Pulse;
 
 /// What one follower says.
 #[derive(Debug)]
@@ -21,7 +22,8 @@ pub(super) struct Entry {
     pub(super) waits_since: Option<Instant>,
     pub(super) is_open: bool,
     pub(super) is_started: bool,
-    pub(super) last_turn: Option<Instant>,
+    /// Of the follower's thread.
+    pub(super) pulse: Pulse,
     /// Requests a day beyond the budget, and since when that is known.
     pub(super) pace: Option<(u64, Instant)>,
     pub(super) demand: Arc<Demand>,
@@ -60,7 +62,7 @@ impl Entry {
             waits_since: None,
             is_open: false,
             is_started: false,
-            last_turn: None,
+            pulse: Pulse::default(),
             pace: None,
             demand: Arc::default(),
             standing: None,

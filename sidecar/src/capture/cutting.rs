@@ -14,8 +14,9 @@ use crate::database::Pages;
 use crate::disk;
 use crate::exit::{Exit, Failure};
 use crate::limits::Turn;
+use crate::pulse::Pulse;
 use crate::show;
-use crate::slot_file::{Cut, MEMORY_BYTES_MAX, NextSlot, SlotFile, Spool, bytes_at_most, cut};
+use crate::slot_file::{Cut, MEMORY_BYTES_MAX, NextSlot, SlotFile, Spool, bytes_at_most, cut_while};
 
 /// What a view was good for.
 enum Viewed {
@@ -65,7 +66,8 @@ impl Capture<'_> {
                         let dirty = self.dirty.clone();
                         let spool = Spool { folder: &self.task.folder, reserve: self.task.reserve };
                         let spool = matches!(route, Route::Local).then_some(spool);
-                        match cut(&pages, dirty, &mut self.sums, next, spool) {
+                        let goes_on = beating(self.post.pulse());
+                        match cut_while(&pages, dirty, &mut self.sums, next, spool, goes_on) {
                             Ok(Cut::TooLarge) => Viewed::MustSpool,
                             Ok(Cut::Nothing) => Viewed::Cut(Ok(None)),
                             Ok(Cut::Slot(slot)) => {
@@ -156,6 +158,18 @@ impl Capture<'_> {
     }
 }
 
+/// Reading every page of a large database takes long. That the thread gets on shows every few of them.
+fn beating(pulse: &Pulse) -> impl FnMut() -> bool {
+    let mut pages = 0_u32;
+    move || {
+        pages = pages.wrapping_add(1);
+        if pages.is_multiple_of(BEAT_EVERY) {
+            pulse.beats();
+        }
+        true
+    }
+}
+
 /// Says once which SQLite the application has, and what is wrong with that.
 fn tell_version(pages: &Pages<'_>, path: &Path, post: &Post, is_known: &mut bool) {
     if std::mem::replace(is_known, true) {
@@ -168,5 +182,6 @@ fn tell_version(pages: &Pages<'_>, path: &Path, post: &Post, is_known: &mut bool
     }
 }
 
+const BEAT_EVERY: u32 = 64;
 /// How long after a slot could not be written down the next attempt is made.
 const CUT_AGAIN: Duration = Duration::from_secs(10);

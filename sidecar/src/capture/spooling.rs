@@ -12,6 +12,7 @@ use super::{Capture, Report};
 use crate::database::{Database, DatabaseError, DetachedView, Followed};
 use crate::disk;
 use crate::exit::Failure;
+use crate::pulse::Pulse;
 use crate::slot_file::{Cut, NextSlot, SlotFile, Spool, cut_while};
 use crate::view_bounds::{ViewBounds, WATCH_PAUSE};
 
@@ -23,6 +24,7 @@ struct Meanwhile<'d> {
     /// What was committed since, bytes.
     committed: u64,
     bounds: ViewBounds,
+    pulse: &'d Pulse,
     looked_at: Instant,
     stopped: Option<Stopped>,
 }
@@ -38,6 +40,7 @@ impl Meanwhile<'_> {
     /// To be asked before each page: whether the view may be read on.
     fn goes_on(&mut self) -> bool {
         if self.looked_at.elapsed() >= WATCH_PAUSE {
+            self.pulse.beats();
             self.stopped = self.look();
             self.looked_at = Instant::now();
         }
@@ -81,6 +84,7 @@ impl Capture<'_> {
             database: &mut self.database,
             dirty: view.still_dirty().clone(),
             committed: 0,
+            pulse: self.post.pulse(),
             looked_at: Instant::now(),
             stopped: None,
         };

@@ -178,6 +178,21 @@ fn what_is_committed_while_a_slot_goes_through_a_file_is_in_the_next_one() {
     assert_eq!(capture.sums.checksum(), whole.sums.checksum());
 }
 
+/// Reading it all may take minutes.
+#[test]
+fn a_thread_that_reads_a_large_database_without_a_wal_is_seen_to_get_on() {
+    let scene = Scene::new();
+    let application = Connection::open(&scene.path).unwrap();
+    application.execute_batch("CREATE TABLE t(x); INSERT INTO t VALUES (randomblob(3000000))").unwrap();
+    let mut capture = scene.capture(Database::open(&scene.path, EnforceWal::No).unwrap());
+    let next = NextSlot { txid: Txid::FIRST, epoch: Epoch::new(1), pre_apply: Checksum::EMPTY };
+    capture.dirty.insert_all();
+    scene.post.pulse().stop();
+    assert!(!scene.board.is_alive());
+    assert!(matches!(capture.cut(next), Ok(Some(Report::Slot(_)))));
+    assert!(scene.board.is_alive());
+}
+
 #[test]
 fn while_it_cannot_be_read_it_lags() {
     let scene = Scene::new();

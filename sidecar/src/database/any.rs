@@ -13,6 +13,7 @@ use super::{
     DatabaseError, DetachedView, EnforceWal, Followed, Gained, Settled, Synchronous, View, WalDatabase,
     connection, hot_journal,
 };
+use crate::pulse::Pulse;
 
 /// An application's database that we follow.
 #[derive(Debug)]
@@ -20,6 +21,7 @@ pub struct Database {
     path: PathBuf,
     enforce: EnforceWal,
     synchronous: Synchronous,
+    pulse: Pulse,
     identity: FileIdentity,
     page_size: PageSize,
     switched_to_wal: bool,
@@ -48,8 +50,8 @@ impl Database {
         let path = path.canonicalize().map_err(|error| DatabaseError::io(path, "find", error))?;
         let mode = Mode::open(&path, enforce)?;
         let (page_size, switched_to_wal) = (mode.page_size(), mode.switched_to_wal());
-        let (synchronous, mode) = (Synchronous::Normal, Some(mode));
-        let database = Self { path, enforce, synchronous, identity, page_size, switched_to_wal, mode };
+        let (synchronous, pulse, mode) = (Synchronous::Normal, Pulse::default(), Some(mode));
+        let database = Self { path, enforce, synchronous, pulse, identity, page_size, switched_to_wal, mode };
         if database.is_replaced()? { Err(database.replaced()) } else { Ok(database) }
     }
 
@@ -61,6 +63,14 @@ impl Database {
         self.synchronous = synchronous;
         self.mode = self.mode.map(|mode| mode.with_synchronous(synchronous)).transpose()?;
         Ok(self)
+    }
+
+    /// Says whose pulse stands still while the database waits for the disk, also after it was opened again.
+    #[must_use]
+    pub fn with_pulse(mut self, pulse: &Pulse) -> Self {
+        self.pulse = pulse.clone();
+        self.mode = self.mode.map(|mode| mode.with_pulse(pulse));
+        self
     }
 
     /// Notes in `dirty` which pages may have changed since the last look.
@@ -319,7 +329,9 @@ impl Database {
 
     fn reopened(&self, dirty: &mut DirtyPages) -> Result<Mode, DatabaseError> {
         file_system::require_database_file(&self.path)?;
-        let mode = Mode::open(&self.path, self.enforce)?.with_synchronous(self.synchronous)?;
+        // Whoever is the first to open it reads all of its WAL.
+        let mode = self.pulse.at_disk(|| Mode::open(&self.path, self.enforce))?;
+        let mode = mode.with_synchronous(self.synchronous)?.with_pulse(&self.pulse);
         dirty.insert_all();
         if self.is_replaced()? {
             return Err(self.replaced());
@@ -356,6 +368,13 @@ impl Mode {
             Self::Wal(database) => Ok(Self::Wal(Box::new(database.with_synchronous(synchronous)?))),
             // Nothing is ever checkpointed.
             Self::Journal(_) => Ok(self),
+        }
+    }
+
+    fn with_pulse(self, pulse: &Pulse) -> Self {
+        match self {
+            Self::Wal(database) => Self::Wal(Box::new(database.with_pulse(pulse.clone()))),
+            Self::Journal(_) => self,
         }
     }
 

@@ -59,7 +59,7 @@ impl WalDatabase {
             return Ok(Checkpointed::Failed);
         }
         let checkpoint = || connection::checkpoint_passive(&self.checkpointer, &self.path);
-        let checkpointed = self.keeper.unguarded(checkpoint);
+        let checkpointed = self.pulse.at_disk(|| self.keeper.unguarded(checkpoint));
         self.copying.ended(checkpointed)
     }
 
@@ -70,7 +70,7 @@ impl WalDatabase {
             return Ok(Checkpointed::Ran);
         }
         // It may take long, and whoever has to repair the WAL-index meanwhile waits for the guard.
-        let synced = self.keeper.unguarded(|| self.sync());
+        let synced = self.pulse.at_disk(|| self.keeper.unguarded(|| self.sync()));
         self.copying.ended(synced.map(|()| Checkpointed::Ran))
     }
 
@@ -100,6 +100,7 @@ mod tests {
     use super::super::tests::{application, checkpoint, gained, image, insert};
     use super::super::{EnforceWal, Settled};
     use super::*;
+    use crate::pulse::Pulse;
 
     /// A checkpointer that reads as the real one does, and whose checkpoints fail.
     fn fail(database: &mut WalDatabase) -> Connection {
@@ -135,6 +136,21 @@ mod tests {
         thread::sleep(Duration::from_millis(1_700));
         assert_eq!(database.settle(&mut dirty).unwrap(), Settled::Yes);
         assert!(database.uncopied().is_none(), "it heals by itself");
+    }
+
+    /// Else a process that waits for a slow disk is ended for it, and the next one waits for the same.
+    #[test]
+    fn a_checkpoint_and_a_sync_show_that_the_thread_gets_on() {
+        let (_folder, path, application) = application();
+        let pulse = Pulse::default();
+        let mut database = WalDatabase::open(&path, EnforceWal::No).unwrap().with_pulse(pulse.clone());
+        insert(&application);
+        pulse.stop();
+        assert_eq!(database.checkpoint().unwrap(), Checkpointed::Ran);
+        assert!(pulse.is_alive());
+        pulse.stop();
+        assert_eq!(database.sync_early().unwrap(), Checkpointed::Ran);
+        assert!(pulse.is_alive());
     }
 
     #[test]

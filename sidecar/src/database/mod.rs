@@ -56,6 +56,7 @@ use lifeboat_wal::{IndexError, PageSize};
 use rusqlite::Connection;
 
 use crate::disk;
+use crate::pulse::Pulse;
 use connection::Pin;
 use copying::Copying;
 use file_system::FileIdentity;
@@ -109,6 +110,8 @@ pub struct WalDatabase {
     detached: Vec<ViewFromOutside>,
     /// What was read and nobody took note of.
     untold: Untold,
+    /// Of the thread that follows.
+    pulse: Pulse,
 }
 
 /// How far the quiet housekeeping came.
@@ -169,6 +172,7 @@ impl WalDatabase {
             kept_writers_out: None,
             detached: Vec::new(),
             untold: Untold::default(),
+            pulse: Pulse::default(),
             wal_path,
         };
         if database.is_replaced()? {
@@ -189,6 +193,12 @@ impl WalDatabase {
         }
         self.synchronous = synchronous;
         Ok(self)
+    }
+
+    /// Says whose pulse stands still while our checkpoints wait for the disk.
+    #[must_use]
+    pub fn with_pulse(self, pulse: Pulse) -> Self {
+        Self { pulse, ..self }
     }
 
     /// Reads all frames committed since the last look and adds their pages to `dirty`.
