@@ -318,6 +318,13 @@ impl Post {
         });
     }
 
+    /// Whether the store did not take a slot, and none since.
+    #[must_use]
+    pub fn is_away(&self) -> bool {
+        let entries = self.board.entries();
+        entries.get(&self.number).is_some_and(|entry| entry.status.away_since.is_some())
+    }
+
     /// Commits that waited for this long were put into one slot just now. Says whether that is a new span, and not the
     /// last one that goes on.
     #[must_use]

@@ -38,14 +38,19 @@ impl ViewBounds {
         Self { committed_max, checkpoint_max: self.checkpoint_max * times, ..self }
     }
 
-    /// The same for what comes after it, which a checkpoint has not waited for yet.
+    /// The same for what is read from it from now on, which a checkpoint has not waited for yet.
     pub(crate) const fn anew(self) -> Self {
-        Self { checkpoint_since: None, ..self }
+        Self { checkpoint_since: None, checkpoint_max: CHECKPOINT_WAITS_MAX, ..self }
     }
 
     /// The same for a view that is given up without a loss: it goes before a checkpoint has waited for long.
     pub(crate) const fn of_little_worth(self) -> Self {
         Self { checkpoint_max: CHECKPOINT_WAITS_BRIEFLY, ..self }
+    }
+
+    /// How often it must be watched over.
+    pub(crate) fn look_within(&self) -> Duration {
+        (self.checkpoint_max / 4).min(WATCH_PAUSE)
     }
 
     /// Why the view must be closed, if it must, when so many bytes were committed meanwhile.
@@ -127,6 +132,9 @@ mod tests {
         let mut bounds = bounds(1);
         bounds.checkpoint_since = Instant::now().checked_sub(CHECKPOINT_WAITS_BRIEFLY * 2);
         assert_eq!(bounds.exceeded(0, true), None);
-        assert!(bounds.of_little_worth().exceeded(0, true).is_some());
+        let mut bounds = bounds.of_little_worth();
+        assert!(bounds.exceeded(0, true).is_some() && bounds.look_within() < CHECKPOINT_WAITS_BRIEFLY / 2);
+        let bounds = bounds.anew();
+        assert_eq!((bounds.checkpoint_max, bounds.look_within()), (CHECKPOINT_WAITS_MAX, WATCH_PAUSE));
     }
 }

@@ -13,7 +13,7 @@ use crate::deriving::{self, Deriving};
 use crate::disk;
 use crate::exit::Failure;
 use crate::slot_file::{Cut, MEMORY_BYTES_MAX, NextSlot, bytes_at_most, cut};
-use crate::view_bounds::{ViewBounds, WATCH_PAUSE};
+use crate::view_bounds::ViewBounds;
 
 /// What is kept open for a file that no restore needs yet.
 #[derive(Debug, Default)]
@@ -59,7 +59,7 @@ impl Derived {
 
     /// While a view is open, it must be watched over.
     pub(super) fn look_within(&self) -> Option<Duration> {
-        self.open.as_ref().filter(|open| !open.is_over()).map(|_| WATCH_PAUSE)
+        self.open.as_ref().filter(|open| !open.is_over()).map(|open| open.bounds.look_within())
     }
 
     /// Closes the view; what was to be read from it is not.
@@ -104,7 +104,7 @@ impl Capture<'_> {
             let changed = slot.changed.iter(pages.page_count(), pages.page_size());
             self.notes.cut_pages(next.txid.get(), &self.sums, changed, &self.dirty, None);
             let free = disk::free_bytes(self.database.path());
-            let bounds = ViewBounds::new(pages.page_count(), pages.page_size(), free);
+            let bounds = ViewBounds::new(pages.page_count(), pages.page_size(), free).of_little_worth();
             let timestamp_ms = slot.header.timestamp_ms;
             self.dirty = view.still_dirty().clone();
             self.derived.open = Some(Open {
@@ -152,7 +152,12 @@ impl Capture<'_> {
             return self.derived.close();
         }
         let is_checkpointed = self.database.is_being_checkpointed();
-        let Some(why) = open.bounds.exceeded(open.committed, is_checkpointed) else { return };
+        let why = match open.what {
+            // For however long.
+            What::Kept(_) if self.post.is_away() => Some("the bucket does not take the slot before it"),
+            What::Kept(_) | What::Read(_) => open.bounds.exceeded(open.committed, is_checkpointed),
+        };
+        let Some(why) = why else { return };
         tracing::info!("{}: a merged file is put off: {why}", self.task.path.display());
         self.derived.close();
     }

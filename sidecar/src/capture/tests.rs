@@ -178,6 +178,22 @@ fn what_is_committed_while_a_slot_goes_through_a_file_is_in_the_next_one() {
     assert_eq!(capture.sums.checksum(), whole.sums.checksum());
 }
 
+/// For however many hours the bucket is away, the WAL could not restart.
+#[test]
+fn no_view_is_kept_for_a_bucket_that_does_not_take_the_slot_before() {
+    let scene = Scene::new();
+    write_some_pages(&scene.path);
+    let mut capture = scene.capture(Database::open(&scene.path, EnforceWal::No).unwrap());
+    capture.dirty.insert_all();
+    let next = NextSlot { txid: Txid::FIRST, epoch: Epoch::new(1), pre_apply: Checksum::EMPTY };
+    assert!(matches!(capture.cut_and_keep_view(next), Ok(Some(Report::Slot(_)))));
+    capture.watch_over_derived();
+    assert!(capture.derived.look_within().is_some(), "it is on its way");
+    scene.post.away();
+    capture.watch_over_derived();
+    assert_eq!(capture.derived.look_within(), None);
+}
+
 /// Reading it all may take minutes.
 #[test]
 fn a_thread_that_reads_a_large_database_without_a_wal_is_seen_to_get_on() {
