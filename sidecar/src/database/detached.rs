@@ -11,7 +11,7 @@ use lifeboat_wal::wal_index::IndexHeader;
 
 use super::connection::Pin;
 use super::view::Pages;
-use super::{DatabaseError, WalDatabase, resume};
+use super::{DatabaseError, WalDatabase};
 
 /// The database as of one commit, through a connection of its own.
 ///
@@ -27,6 +27,7 @@ pub struct DetachedView {
     still_dirty: DirtyPages,
     /// A committed state of the WAL that the view shows, or that is a little older, where somebody looked.
     header: Option<IndexHeader>,
+    anchor: Option<Anchor>,
     /// Whether the view shows just that state.
     is_exact: bool,
     /// Ends with the view, after its read transaction, and tells whoever asks.
@@ -58,6 +59,7 @@ impl DetachedView {
             is_all_in_file: false,
             still_dirty,
             header: None,
+            anchor: None,
             is_exact: false,
             open: Arc::new(()),
         })
@@ -78,10 +80,11 @@ impl DetachedView {
         &self.still_dirty
     }
 
-    /// From where this view can be followed: it is at least as new as the place. `None` where the file cannot be looked at.
+    /// From where this view can be followed: it is at least as new as the place. `None` where the file was no state of ours
+    /// when the view was opened.
     #[must_use]
-    pub fn anchor(&self) -> Option<Anchor> {
-        self.header.as_ref().and_then(|header| resume::anchor_at(header, &self.path))
+    pub const fn anchor(&self) -> Option<Anchor> {
+        self.anchor
     }
 
     /// Whether it shows exactly what `older` shows, which was opened before it: so it is if nothing was committed from before
@@ -119,10 +122,21 @@ impl WalDatabase {
         let lost = self.find_lost_page(pin.connection(), &still_dirty, Extent::Due)?;
         self.require_not_lost(lost, dirty)?;
         // Nothing can be copied into the file, nor cut off it, past the view.
-        let is_all_in_file = self.read_index()?.is_backfilled();
+        let index = self.read_index()?;
+        let (is_all_in_file, anchor) = (index.is_backfilled(), self.anchor_at(&header, index.backfill()));
         let (path, page_size, open) = (self.path.clone(), self.page_size, Arc::new(()));
         let (is_exact, header) = (header == newest, Some(header));
-        let view = DetachedView { pin, path, page_size, is_all_in_file, still_dirty, header, is_exact, open };
+        let view = DetachedView {
+            pin,
+            path,
+            page_size,
+            is_all_in_file,
+            still_dirty,
+            header,
+            anchor,
+            is_exact,
+            open,
+        };
         self.detached.push(view.from_outside());
         Ok(view)
     }

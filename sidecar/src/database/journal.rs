@@ -103,7 +103,7 @@ impl JournalDatabase {
         let pages = Pages::open(&self.connection, &self.path, self.page_size, true)?;
         let (later, gained_later) = (DirtyPages::new(), Gained::NOTHING);
         let rolled = Rolled { followed, later, gained_later, header: None };
-        Ok(View::new(pages, rolled, Some(lock)))
+        Ok(View::new(pages, rolled, None, Some(lock)))
     }
 
     /// Until when the application is to have the database for itself.

@@ -270,9 +270,11 @@ impl WalDatabase {
         self.untold.viewed(rolled.gained_later);
         self.audit_pin(dirty, &header, &rolled.later)?;
         // Nothing can be copied into the file, nor cut off it, past the new pin.
-        let is_all_in_file = self.read_index()?.is_backfilled();
-        let pages = Pages::open(self.current().connection(), &self.path, self.page_size, is_all_in_file)?;
-        Ok(View::new(pages, rolled, None))
+        let index = self.read_index()?;
+        let anchor = self.anchor_at(&header, index.backfill());
+        let (connection, is_all_in_file) = (self.current().connection(), index.is_backfilled());
+        let pages = Pages::open(connection, &self.path, self.page_size, is_all_in_file)?;
+        Ok(View::new(pages, rolled, anchor, None))
     }
 
     /// The database file, links followed.

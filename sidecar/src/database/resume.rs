@@ -13,15 +13,13 @@
 //!
 //! Anything else is no error: the pages have to be compared.
 
-use std::path::Path;
-
 use lifeboat_replica::dirty_pages::DirtyPages;
 use lifeboat_replica::page_log::{Anchor, FileStamp};
 use lifeboat_wal::continuity::WalPlace;
-use lifeboat_wal::wal_index::IndexHeader;
+use lifeboat_wal::wal_index::{Backfill, IndexHeader};
 
 use super::file_system::stamp;
-use super::{DatabaseError, View, WalDatabase};
+use super::{DatabaseError, WalDatabase};
 
 impl WalDatabase {
     /// Goes on at the place of an anchor, if everything committed since can be read; says whether it could. Pages changed
@@ -65,6 +63,14 @@ impl WalDatabase {
         Ok(is_ours.then_some(Anchor { place, stamp, is_settled: before.is_backfilled() }))
     }
 
+    /// From where a view can be followed that was opened just now, is at least as new as this header, and was looked at when
+    /// checkpoints had come this far. The file is looked at here, where it is known how SQLite left it: what is copied over it
+    /// while the view is read must not count as what was seen.
+    pub(super) fn anchor_at(&self, header: &IndexHeader, backfill: Backfill) -> Option<Anchor> {
+        let stamp = stamp(&self.path).ok().filter(|stamp| self.is_as_left(*stamp, backfill))?;
+        Some(Anchor { place: WalPlace::at(header), stamp, is_settled: false })
+    }
+
     /// What the database file looks like from outside.
     fn stamp(&self) -> Result<FileStamp, DatabaseError> {
         stamp(&self.path).map_err(|error| DatabaseError::io(&self.path, "look at", error))
@@ -84,21 +90,6 @@ impl WalDatabase {
             }
         }
     }
-}
-
-impl View<'_> {
-    /// From where this view can be followed: it is at least as new as the place. `None` without a WAL, and where the file
-    /// cannot be looked at.
-    #[must_use]
-    pub fn anchor(&self) -> Option<Anchor> {
-        anchor_at(self.header()?, self.path())
-    }
-}
-
-/// From where a view of the database `path` can be followed that is at least as new as the header.
-pub(super) fn anchor_at(header: &IndexHeader, path: &Path) -> Option<Anchor> {
-    let place = WalPlace::at(header);
-    Some(Anchor { place, stamp: stamp(path).ok()?, is_settled: false })
 }
 
 /// Whether an anchor can be true of a file with this stamp, and of this WAL.

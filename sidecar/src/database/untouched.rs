@@ -189,6 +189,38 @@ mod tests {
         assert!(database.anchor().unwrap().is_some());
     }
 
+    /// Whoever is killed then must find a file that he does not know.
+    #[test]
+    fn a_file_copied_over_while_a_view_is_read_is_not_taken_for_known() {
+        for is_detached in [false, true] {
+            let (folder, path, application) = application();
+            let backup = folder.path().join("backup.db");
+            other(&backup);
+            let mut database = WalDatabase::open(&path, EnforceWal::No).unwrap();
+            let mut dirty = DirtyPages::new();
+            insert(&application);
+            let mut anchor = |database: &mut WalDatabase, copied: bool| {
+                let copy_over = || copied.then(|| copy(&["-p"], &backup, &path));
+                if is_detached {
+                    let view = database.detached_view(&mut dirty).unwrap();
+                    copy_over();
+                    view.anchor()
+                } else {
+                    let view = database.view(&mut dirty).unwrap();
+                    copy_over();
+                    view.anchor()
+                }
+            };
+            let [known, unknown] = [false, true].map(|copied| {
+                let anchor = anchor(&mut database, copied).unwrap();
+                let mut later = WalDatabase::open(&path, EnforceWal::No).unwrap();
+                later.resume(&anchor, &mut DirtyPages::new()).unwrap()
+            });
+            assert!(known && !unknown, "detached: {is_detached}");
+            drop(application);
+        }
+    }
+
     #[test]
     fn a_copy_that_is_being_made_is_not_read() {
         let (folder, path, application) = application();

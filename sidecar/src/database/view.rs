@@ -5,6 +5,7 @@ use std::path::Path;
 
 use lifeboat_ltx::PageChecksum;
 use lifeboat_replica::dirty_pages::DirtyPages;
+use lifeboat_replica::page_log::Anchor;
 use lifeboat_wal::continuity::Discontinuity;
 use lifeboat_wal::database_header::{DATABASE_HEADER_BYTES, DatabaseHeader};
 use lifeboat_wal::sqlite_version::SqliteVersion;
@@ -24,6 +25,8 @@ pub struct View<'d> {
     pages: Pages<'d>,
     /// What the way to this view found out.
     rolled: Rolled,
+    /// From where it can be followed.
+    anchor: Option<Anchor>,
     /// Without a WAL: what keeps the application from committing meanwhile. Ends with the view.
     lock: Option<ReadLock<'d>>,
 }
@@ -53,8 +56,20 @@ pub(super) struct Rolled {
 
 impl<'d> View<'d> {
     /// A view of these pages, whose read transaction ends with `lock` if there is one.
-    pub(super) const fn new(pages: Pages<'d>, rolled: Rolled, lock: Option<ReadLock<'d>>) -> Self {
-        Self { pages, rolled, lock }
+    pub(super) const fn new(
+        pages: Pages<'d>,
+        rolled: Rolled,
+        anchor: Option<Anchor>,
+        lock: Option<ReadLock<'d>>,
+    ) -> Self {
+        Self { pages, rolled, anchor, lock }
+    }
+
+    /// From where this view can be followed: it is at least as new as the place. `None` without a WAL, and where the file
+    /// was no state of ours when the view was opened.
+    #[must_use]
+    pub const fn anchor(&self) -> Option<Anchor> {
+        self.anchor
     }
 
     /// Whether the application's commits have to wait as long as this view is open, as they do without a WAL. Then
@@ -74,11 +89,6 @@ impl<'d> View<'d> {
     #[must_use]
     pub const fn page_size(&self) -> PageSize {
         self.pages.page_size
-    }
-
-    /// The database file.
-    pub(super) const fn path(&self) -> &Path {
-        self.pages.path
     }
 
     /// A committed state of the WAL that this view shows, or that is a little older: a lower bound. None without a
