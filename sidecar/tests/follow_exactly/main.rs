@@ -29,7 +29,9 @@ use rusqlite::Connection;
 use application::{Applications, Done, Work, Workload};
 use model::Model;
 
-/// What takes longer than this waited for something that did not come by itself.
+/// What takes longer than this waited for something that did not come by itself. No measure of how long anything takes: a
+/// machine that stands still for some seconds is no failure of ours, and how long a checkpoint or a commit waits is measured by
+/// the bench.
 const HANG: Duration = Duration::from_secs(15);
 
 /// Follows one database and ships its cuts to a model.

@@ -1,5 +1,6 @@
 use std::path::PathBuf;
 
+use lifeboat_wal::frame::FrameNo;
 use rusqlite::Connection;
 use tempfile::TempDir;
 
@@ -272,6 +273,38 @@ fn who_begins_a_checkpoint_right_after_a_quiet_time_is_not_disturbed() {
     assert_eq!(database.busy_since, None, "the first look asks for no lock");
     database.follow(&mut dirty).unwrap();
     assert!(database.busy_since.is_some(), "the second one does");
+}
+
+#[test]
+fn each_copy_finds_out_whether_the_application_still_writes_faster_than_that() {
+    let (_folder, _path, application, mut database) = on_guard();
+    let now = database.read_index().unwrap().header;
+    let before = IndexHeader { last_frame: FrameNo::START, ..now };
+    let far = IndexHeader { last_frame: FrameNo::new(10_000), ..now };
+    database.pressure.copied(&before, &far);
+    assert_eq!(database.pressure.copy_rounds(), 0, "only more would be found");
+    insert(&application);
+    let (_, checkpointed) = database.roll_and_checkpoint(&mut DirtyPages::new()).unwrap();
+    assert_eq!(checkpointed, Checkpointed::Ran);
+    assert!(database.pressure.copy_rounds() > 0, "it writes slowly now");
+}
+
+#[test]
+fn for_a_wal_that_an_old_reader_holds_back_no_writer_is_kept_out() {
+    let (_folder, path, application) = application();
+    application.execute_batch("PRAGMA wal_autocheckpoint=0; PRAGMA synchronous=OFF").unwrap();
+    let mut database = WalDatabase::open(&path, EnforceWal::No).unwrap();
+    let reader = Connection::open(&path).unwrap();
+    insert(&application);
+    reader.execute_batch("BEGIN; SELECT * FROM t").unwrap();
+    (0..4_200).for_each(|_| insert(&application));
+    database.follow(&mut DirtyPages::new()).unwrap();
+    assert_eq!(database.take_kept_writers_out(), None);
+    reader.execute_batch("COMMIT").unwrap();
+    // The lock is tried again when the WAL is longer.
+    (0..2_200).for_each(|_| insert(&application));
+    database.follow(&mut DirtyPages::new()).unwrap();
+    assert!(database.take_kept_writers_out().is_some());
 }
 
 const SHORT: Duration = Duration::from_millis(10);
