@@ -243,9 +243,12 @@ impl Post {
         self.write(|entry| entry.is_asleep = true);
     }
 
-    /// The database is opened again.
+    /// The database is to be opened again. What woke it may be a commit, and waits from now on, until more is known.
     pub fn wakes_up(&self) {
-        self.write(|entry| entry.is_asleep = false);
+        self.write(|entry| {
+            entry.is_asleep = false;
+            let _ = entry.waits_since.get_or_insert_with(Instant::now);
+        });
     }
 
     /// The follower's loop turned; `unstored_bytes` wait to be stored, the oldest of them `since` then.

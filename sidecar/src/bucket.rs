@@ -6,6 +6,7 @@
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use lifeboat_ltx::{FileName, HEADER_SIZE, Header, SEAL_SIZE, TRAILER_SIZE, Txid, is_seal};
@@ -18,13 +19,14 @@ use lifeboat_replica::slot::{FoundSlot, SlotIdentity, WriteAnswer};
 use lifeboat_store::{Body, ETag, Listed, ObjectReader, Store, StoreError, Upload, completes_exclusively};
 use lifeboat_wire::Reason;
 use tokio::io::AsyncReadExt;
-use tokio::sync::OnceCell;
+use tokio::sync::{Mutex, OnceCell};
 
 use crate::clock::wall_ms;
 use crate::exit::Failure;
 use crate::pod;
 use crate::slot_file::SlotFile;
 use crate::streaming::StreamedSlot;
+use crate::upload;
 
 mod forks;
 mod history;
@@ -38,6 +40,8 @@ pub struct Bucket {
     store: Arc<dyn Store>,
     layout: Layout,
     takes_parts: Arc<OnceCell<bool>>,
+    /// Held by the one who asks whether the store answers, of all who wait for that.
+    asking: Arc<Mutex<()>>,
 }
 
 /// What became of a slot whose parts are all there.
@@ -55,7 +59,26 @@ impl Bucket {
     /// The replica at the root of `store`.
     #[must_use]
     pub fn new(store: Arc<dyn Store>, layout: Layout) -> Self {
-        Self { store, layout, takes_parts: Arc::default() }
+        Self { store, layout, takes_parts: Arc::default(), asking: Arc::default() }
+    }
+
+    /// The same, with whoever else waits for the same store: of all of them [one asks](Self::answers) at a time.
+    #[must_use]
+    pub fn asking_with(self, asking: Arc<Mutex<()>>) -> Self {
+        Self { asking, ..self }
+    }
+
+    /// Returns when the store answers for this replica, with whatever it is; calls `away` each time it does not.
+    pub async fn answers(&self, away: impl Fn()) {
+        loop {
+            let _asking = self.asking.lock().await;
+            match self.head().await {
+                Err(failure) if upload::is_passing(&failure) => away(),
+                Ok(_) | Err(_) => return,
+            }
+            // Thousands may wait.
+            tokio::time::sleep(ASK_PAUSE).await;
+        }
     }
 
     /// The head and its version; `None` where the key, but not the bucket, is proved absent.
@@ -336,3 +359,6 @@ impl From<StoreError> for Failure {
         }
     }
 }
+
+/// How long nobody asks a store that did not answer, of those who only wait for that.
+const ASK_PAUSE: Duration = Duration::from_secs(1);

@@ -40,10 +40,19 @@ pub async fn open(location: &Location, folder: Folder) -> Result<Bucket, Failure
     }
 }
 
+/// A store that a replica lies in.
+#[derive(Clone, Debug)]
+struct Known {
+    root: S3Location,
+    store: S3,
+    /// Shared by its replicas: see [`Bucket::asking_with`].
+    asking: Arc<tokio::sync::Mutex<()>>,
+}
+
 /// The connections to stores, one for each server, bucket and set of keys, however many replicas lie there.
 #[derive(Debug, Default)]
 pub struct Stores {
-    known: Mutex<Vec<(S3Location, S3)>>,
+    known: Mutex<Vec<Known>>,
     requests: Arc<Requests>,
 }
 
@@ -67,16 +76,18 @@ impl Stores {
         };
         let root = S3Location { path: String::new(), ..s3.clone() };
         let known = || self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let found = known().iter().find(|(other, _)| *other == root).map(|(_, store)| store.clone());
-        let store = match found {
-            Some(store) => store,
+        let found = known().iter().find(|known| known.root == root).cloned();
+        let Known { store, asking, .. } = match found {
+            Some(found) => found,
             None => {
                 let store = S3::open(s3_config(&root)?).await?;
-                known().push((root, store.clone()));
-                store
+                let new = Known { root, store, asking: Arc::default() };
+                known().push(new.clone());
+                new
             }
         };
-        Ok(Bucket::new(self.counted(store.below(&s3.path)), Layout::Bucket))
+        let bucket = Bucket::new(self.counted(store.below(&s3.path)), Layout::Bucket);
+        Ok(bucket.asking_with(asking))
     }
 
     fn counted(&self, store: impl Store + 'static) -> Arc<dyn Store> {

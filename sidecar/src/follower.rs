@@ -236,7 +236,7 @@ impl Follower {
     /// should another slot be there by the time of the claim, everything begins anew.
     async fn look_first(&self, bucket: &Bucket, trying: &mut Trying) -> Result<Option<Started>, Failure> {
         let chain = self.chain(bucket, trying).await?;
-        let Some(database) = self.open_database(&chain).await? else { return Ok(None) };
+        let Some(database) = self.open_database(bucket, &chain).await? else { return Ok(None) };
         if database.was_waited_for && self.chain(bucket, trying).await? != chain {
             return Err(claim::moved(bucket));
         }
@@ -256,7 +256,7 @@ impl Follower {
             Some(chain) => chain,
             None => self.chain(bucket, trying).await?,
         };
-        let Some(database) = self.open_database(&chain).await? else { return Ok(None) };
+        let Some(database) = self.open_database(bucket, &chain).await? else { return Ok(None) };
         let adoption = self.adopt(&database, &chain)?;
         Ok(Some(Started { database, adoption, opened, base, chain }))
     }
@@ -291,8 +291,8 @@ impl Follower {
     }
 
     /// Starts the capture thread and waits until the database is open; `None` when there is still none when told to stop.
-    async fn open_database(&self, chain: &Chain) -> Result<Option<OpenedDatabase>, Failure> {
-        let place = self.shared.places.take().await;
+    async fn open_database(&self, bucket: &Bucket, chain: &Chain) -> Result<Option<OpenedDatabase>, Failure> {
+        let place = self.place(bucket).await;
         let mut capture = self.spawn_capture(self.marks.expected(chain), place)?;
         let (mut is_stopping, mut was_waited_for) = (false, false);
         loop {

@@ -1,8 +1,9 @@
 //! How many databases are open at a time. Each open one has a thread, connections and memory; all others sleep.
 //!
 //! When one more wants to be open, the one that has rested longest is asked to leave. Where nobody rests, because as many
-//! as may be open are being written to, whoever has waited a second is let in all the same: the limit is about memory, and
-//! a database that nobody follows would be worse. The next that rests leaves then.
+//! as may be open are being written to, whoever has waited a second is let in all the same, if his bucket answers: the
+//! limit is about memory, and a database that nobody follows would be worse. The next that rests leaves then. While the
+//! bucket is away nobody rests who has something to store, and whoever is let in would be one more of them.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -55,8 +56,9 @@ impl Places {
         Arc::new(Self { free, waiting: AtomicUsize::new(0), resting })
     }
 
-    /// A place, in the order of asking.
-    pub async fn take(self: &Arc<Self>) -> Place {
+    /// A place, in the order of asking. Beyond the limit there is one only when `answered` has ended, which says that what is
+    /// committed can be stored.
+    pub async fn take(self: &Arc<Self>, answered: impl Future<Output = ()>) -> Place {
         let place = |permit| Place { places: Arc::clone(self), number: None, permit };
         if let Ok(permit) = Arc::clone(&self.free).try_acquire_owned() {
             return place(Some(permit));
@@ -66,8 +68,15 @@ impl Places {
         if let Some(watch) = self.longest_resting() {
             watch.call();
         }
-        let permit = tokio::time::timeout(PATIENCE, Arc::clone(&self.free).acquire_owned()).await;
-        place(permit.ok().and_then(Result::ok))
+        let beyond = async {
+            tokio::time::sleep(PATIENCE).await;
+            answered.await;
+        };
+        tokio::select! {
+            biased;
+            permit = Arc::clone(&self.free).acquire_owned() => place(permit.ok()),
+            () = beyond => place(None),
+        }
     }
 
     fn longest_resting(&self) -> Option<Arc<Watch>> {
@@ -123,14 +132,18 @@ mod tests {
         ["/a.db", "/b.db"].map(|path| Arc::new(watcher.watch(path.as_ref())))
     }
 
+    async fn take(places: &Arc<Places>) -> Place {
+        places.take(std::future::ready(())).await
+    }
+
     #[tokio::test]
     async fn the_one_that_rests_longest_is_asked_to_leave() {
         let (places, [first, second]) = (Places::new(2), watches());
-        let (mut one, mut two) = (places.take().await, places.take().await);
+        let (mut one, mut two) = (take(&places).await, take(&places).await);
         assert!(!one.rests(&first) && !two.rests(&second));
         let waiting = tokio::spawn({
             let places = Arc::clone(&places);
-            async move { places.take().await }
+            async move { take(&places).await }
         });
         assert_eq!(first.rung().await, Woken::Called);
         one.works();
@@ -144,11 +157,25 @@ mod tests {
     #[tokio::test]
     async fn while_all_work_one_more_is_let_in_and_leaves_when_it_rests() {
         let (places, [watch, _]) = (Places::new(1), watches());
-        let mut working = places.take().await;
-        let mut beyond = places.take().await;
+        let mut working = take(&places).await;
+        let mut beyond = take(&places).await;
         assert!(beyond.permit.is_none());
         assert!(beyond.rests(&watch));
         drop(beyond);
         assert!(!working.rests(&watch));
+    }
+
+    #[tokio::test]
+    async fn while_the_bucket_is_away_nobody_is_let_in_beyond_the_limit_and_the_next_free_place_is_taken() {
+        let places = Places::new(1);
+        let working = take(&places).await;
+        let waiting = tokio::spawn({
+            let places = Arc::clone(&places);
+            async move { places.take(std::future::pending()).await }
+        });
+        tokio::time::sleep(PATIENCE * 2).await;
+        assert!(!waiting.is_finished());
+        drop(working);
+        assert!(waiting.await.unwrap().permit.is_some());
     }
 }

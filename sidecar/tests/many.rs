@@ -8,7 +8,8 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
-use support::{Place, Running, dump, eventually, lifeboat};
+use support::s3::S3Server;
+use support::{Place, Running, dump, eventually, eventually_within, lifeboat};
 
 const TABLE: &str =
     "PRAGMA journal_mode = WAL; CREATE TABLE t (n INTEGER PRIMARY KEY); INSERT INTO t VALUES (1);";
@@ -261,6 +262,39 @@ fn a_commit_that_wakes_its_database_before_it_is_visible_is_stored() {
     }
     assert_eq!(running.stop().0, Some(0));
 }
+
+#[test]
+fn while_the_bucket_is_away_no_more_are_open_than_may_be_and_afterwards_all_is_stored() {
+    const COUNT: usize = 100;
+    let (place, mut s3) = (Place::new(), S3Server::start());
+    (0..COUNT).for_each(|n| create(&place, &format!("data/{n}.db")));
+    let folder = place.text("data/*.db");
+    let dbs = format!("- {{path: '{folder}', replica: {{url: 's3://lifeboat/many'}}}}");
+    fs::write(place.path("lifeboat.yml"), format!("max-open-databases: 4\ndbs:\n{dbs}\n")).unwrap();
+    let args = ["replicate", "--config", &place.text("lifeboat.yml"), "--log-level", "debug"];
+    let running = place.start_with(&args, "100 databases found", Some(&s3));
+    let replica = s3.file("many");
+    let slots = |n: &usize| fs::read_dir(replica.join(format!("{n}.db/0000"))).map_or(0, Iterator::count);
+    let stored = |least: usize| (0..COUNT).filter(|n| slots(n) >= least).count();
+    let all_stored = |slots| (stored(slots) == COUNT).then_some(());
+    eventually_within(PATIENCE, "all to be stored", || all_stored(1), || running.log());
+    let open = || fs::read_dir(format!("/proc/{}/task", running.pid())).unwrap().filter(is_capture).count();
+    eventually("all but four to sleep", || (open() <= 4).then_some(()), || running.log());
+    s3.stop();
+    (0..COUNT).for_each(|n| insert(&place, &format!("data/{n}.db"), 2));
+    running.wait_for("trying again");
+    let most = (0..40).map(|_| {
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        open()
+    });
+    assert!(most.max().unwrap() <= 4, "{}", running.log());
+    s3.start_again();
+    eventually_within(PATIENCE, "all to be stored", || all_stored(2), || running.log());
+    assert_eq!(running.stop().0, Some(0));
+}
+
+/// For a hundred databases on a slow machine.
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(120);
 
 fn is_capture(task: &std::io::Result<fs::DirEntry>) -> bool {
     let name = fs::read_to_string(task.as_ref().unwrap().path().join("comm"));

@@ -29,6 +29,20 @@ fn the_lag_is_the_age_of_the_oldest_commit_that_waits() {
     assert_eq!(board.status().databases[0].lag_seconds, Some(0.0));
 }
 
+/// It may be hours until it is opened.
+#[test]
+fn what_woke_a_database_waits_until_more_is_known() {
+    let (board, post) = board();
+    post.turned(0, None);
+    post.falls_asleep();
+    assert_eq!(board.status().databases[0].lag_seconds, Some(0.0));
+    post.wakes_up();
+    std::thread::sleep(Duration::from_millis(2));
+    assert!(board.status().databases[0].lag_seconds.unwrap() > 0.0);
+    post.turned(0, None);
+    assert_eq!(board.status().databases[0].lag_seconds, Some(0.0));
+}
+
 #[test]
 fn while_nobody_follows_the_lag_grows_and_how_much_waits_is_not_known() {
     let (board, post) = board();

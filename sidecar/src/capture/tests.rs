@@ -65,7 +65,7 @@ impl Scene {
             synchronous: Synchronous::Normal,
             rhythm: config().databases[0].rhythm(),
             expected,
-            place: runtime.block_on(Places::new(1).take()),
+            place: runtime.block_on(Places::new(1).take(std::future::ready(()))),
             boot_id: String::new(),
             reserve: Reserve::default(),
             folder: self.folder.path().to_owned(),

@@ -6,8 +6,10 @@ use lifeboat_ltx::Checksum;
 use lifeboat_replica::slot;
 
 use super::{Capture, Ended, Follower};
+use crate::bucket::Bucket;
 use crate::capture::{Begin, Order};
 use crate::exit::{Exit, Failure};
+use crate::places::Place;
 use crate::watch::Watch;
 use crate::writer::Writer;
 
@@ -59,9 +61,20 @@ impl Follower {
         }
     }
 
+    /// The right to have the database open. Beyond the limit, where nobody rests, only for a bucket that answers: each that is
+    /// opened for one that is away would stay open until that is back.
+    pub(super) async fn place(&self, bucket: &Bucket) -> Place {
+        let waits = || self.post.waits(WAITS);
+        let place = self.shared.places.take(bucket.answers(waits)).await;
+        self.post.waits("");
+        place
+    }
+
     /// Opens the database again and goes on where it was, under the same claim. `None` when it is another file now.
     async fn wake(&self, writer: &Writer) -> Result<Option<Capture>, Failure> {
-        let Some(database) = self.open_database(&writer.chain).await? else { return Ok(None) };
+        let Some(database) = self.open_database(&writer.bucket, &writer.chain).await? else {
+            return Ok(None);
+        };
         if database.file_id != writer.file_id {
             return Ok(None);
         }
@@ -76,6 +89,8 @@ impl Follower {
         Ok(Some(database.capture))
     }
 }
+
+const WAITS: &str = "it is opened when the bucket answers, or one of max-open-databases rests";
 
 impl Capture {
     /// What is left when the thread has ended: the channels to it would be kilobytes for each database that sleeps.
