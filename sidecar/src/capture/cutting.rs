@@ -56,7 +56,8 @@ impl Capture<'_> {
                 let route = if view.blocks_writers() {
                     self.large.route_blocking(bytes)
                 } else {
-                    self.large.route(bytes, disk::free_bytes(&self.task.folder))
+                    let room = disk::total_and_free_bytes(&self.task.folder);
+                    self.large.route(bytes, room, self.task.reserve)
                 };
                 let viewed = match route {
                     Route::Local if bytes > MEMORY_BYTES_MAX && !view.blocks_writers() => {

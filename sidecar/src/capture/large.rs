@@ -11,7 +11,7 @@ use crate::disk;
 use crate::exit::Failure;
 use crate::limits::Turn;
 use crate::parts::part_bytes;
-use crate::slot_file::{MEMORY_BYTES_MAX, NextSlot, WHOLE_BYTES_MAX};
+use crate::slot_file::{MEMORY_BYTES_MAX, NextSlot, Reserve, WHOLE_BYTES_MAX};
 use crate::streaming::{Outcome, Read, Reading, ReadingThread};
 use crate::view_bounds::{ViewBounds, WATCH_PAUSE};
 
@@ -77,10 +77,10 @@ impl LargeSlots {
         }
     }
 
-    /// Which way a slot of so many bytes goes, where the disk has so much room if that is known. Nothing is cut after
-    /// [`Route::Ask`] until there is an [`answer`](Self::answer).
-    pub(super) fn route(&mut self, bytes: u64, free: Option<u64>) -> Route {
-        let fits_in_file = fits_in_file(bytes, free);
+    /// Which way a slot of so many bytes goes, where the disk has so many bytes in all and so many free, if that is known.
+    /// Nothing is cut after [`Route::Ask`] until there is an [`answer`](Self::answer).
+    pub(super) fn route(&mut self, bytes: u64, disk: Option<(u64, u64)>, reserve: Reserve) -> Route {
+        let fits_in_file = fits_in_file(bytes, disk, reserve);
         let answer = self.answer.take();
         if bytes <= MEMORY_BYTES_MAX || (self.is_next_local && fits_in_file) {
             return Route::Local;
@@ -268,9 +268,11 @@ impl Capture<'_> {
 }
 
 /// Whether a slot of at most so many bytes may go through a file: a bucket must take it whole, and what is left of the disk
-/// is the application's. Else it must go on trying in parts.
-fn fits_in_file(bytes: u64, free: Option<u64>) -> bool {
-    bytes <= WHOLE_BYTES_MAX && free.is_none_or(|free| bytes <= free / 2)
+/// is the application's, half of it and the reserve at least. Else it must go on trying in parts.
+fn fits_in_file(bytes: u64, disk: Option<(u64, u64)>, reserve: Reserve) -> bool {
+    let has_room =
+        |(total, free): (u64, u64)| bytes <= free / 2 && reserve.is_left(Some((total, free - bytes)));
+    bytes <= WHOLE_BYTES_MAX && disk.is_none_or(has_room)
 }
 
 const THROUGH_A_FILE: &str = "it goes through a local file";
@@ -284,20 +286,25 @@ mod tests {
 
     const LARGE: u64 = MEMORY_BYTES_MAX + 1;
 
+    /// On a disk that says nothing of itself.
+    fn route(slots: &mut LargeSlots, bytes: u64) -> Route {
+        slots.route(bytes, None, Reserve::default())
+    }
+
     fn asked(slots: &mut LargeSlots, bytes: u64) -> bool {
-        matches!(slots.route(bytes, None), Route::Ask)
+        matches!(route(slots, bytes), Route::Ask)
     }
 
     #[test]
     fn only_a_large_slot_asks_and_an_answer_holds_for_one() {
         let mut slots = LargeSlots::new();
-        assert!(matches!(slots.route(MEMORY_BYTES_MAX, None), Route::Local));
+        assert!(matches!(route(&mut slots, MEMORY_BYTES_MAX), Route::Local));
         assert!(asked(&mut slots, LARGE) && slots.is_asked());
         slots.answer(Way::InParts(Turn::of_nobody()));
-        assert!(matches!(slots.route(LARGE, None), Route::Stream { fits_in_file: true, .. }));
+        assert!(matches!(route(&mut slots, LARGE), Route::Stream { fits_in_file: true, .. }));
         assert!(asked(&mut slots, LARGE));
         slots.answer(Way::Whole);
-        assert!(matches!(slots.route(LARGE, None), Route::Local));
+        assert!(matches!(route(&mut slots, LARGE), Route::Local));
     }
 
     #[test]
@@ -336,7 +343,7 @@ mod tests {
         for answered in [true, false] {
             slots.answer(Way::Whole);
             if answered {
-                assert!(matches!(slots.route(MEMORY_BYTES_MAX, None), Route::Local));
+                assert!(matches!(route(&mut slots, MEMORY_BYTES_MAX), Route::Local));
                 assert!(asked(&mut slots, LARGE));
             } else {
                 assert!(matches!(slots.route_blocking(MEMORY_BYTES_MAX), Route::Local));
@@ -359,7 +366,7 @@ mod tests {
         (0..2).for_each(|_| slots.gave_up(false));
         assert!(asked(&mut slots, LARGE));
         slots.gave_up(false);
-        assert!(matches!(slots.route(LARGE, None), Route::Local));
+        assert!(matches!(route(&mut slots, LARGE), Route::Local));
         slots.is_without_room();
         assert!(asked(&mut slots, LARGE));
     }
@@ -368,20 +375,30 @@ mod tests {
     fn what_no_bucket_takes_whole_is_never_sent_whole_by_choice() {
         let mut slots = LargeSlots::new();
         slots.gave_up(true);
-        assert!(matches!(slots.route(WHOLE_BYTES_MAX, None), Route::Local));
+        assert!(matches!(route(&mut slots, WHOLE_BYTES_MAX), Route::Local));
         assert!(asked(&mut slots, WHOLE_BYTES_MAX + 1));
         slots.answer(Way::InParts(Turn::of_nobody()));
-        let route = slots.route(WHOLE_BYTES_MAX + 1, None);
+        let route = route(&mut slots, WHOLE_BYTES_MAX + 1);
         assert!(matches!(route, Route::Stream { fits_in_file: false, .. }), "{route:?}");
     }
 
     #[test]
-    fn by_choice_no_file_takes_more_than_half_of_what_is_left_of_the_disk() {
+    fn by_choice_no_file_takes_more_than_half_of_what_is_left_of_the_disk_nor_any_of_the_reserve() {
+        const DISK: u64 = 1 << 40;
         let mut slots = LargeSlots::new();
         slots.gave_up(true);
-        assert!(matches!(slots.route(LARGE, Some(2 * LARGE)), Route::Local));
-        assert!(matches!(slots.route(LARGE, Some(2 * LARGE - 1)), Route::Ask));
+        let mut is_local = |free, reserve| {
+            let route = slots.route(LARGE, Some((DISK, free)), reserve);
+            assert!(matches!(route, Route::Local | Route::Ask), "{route:?}");
+            matches!(route, Route::Local)
+        };
+        let nothing = Reserve::of(0);
+        assert!(is_local(2 * LARGE, nothing) && !is_local(2 * LARGE - 1, nothing));
+        // A file asks for room some megabytes before it has none.
+        let (some, enough) = (Reserve::of(16 << 20), (16 << 20) + (4 << 20) + LARGE);
+        assert!(is_local(enough, some) && !is_local(enough - 1, some));
         slots.answer(Way::Whole);
-        assert!(matches!(slots.route(LARGE, Some(0)), Route::Local), "there is no other way");
+        let full = slots.route(LARGE, Some((DISK, 0)), nothing);
+        assert!(matches!(full, Route::Local), "there is no other way");
     }
 }

@@ -137,6 +137,33 @@ fn what_cannot_be_read_at_the_first_look_is_waited_for() {
     });
 }
 
+/// Else it would go in turn through a file that never fits, and in parts that do not get through.
+#[test]
+fn a_large_slot_that_finds_no_room_beside_the_reserve_goes_on_trying_in_parts() {
+    let scene = Scene::new();
+    let application = Connection::open(&scene.path).unwrap();
+    let fill = "PRAGMA journal_mode=WAL; CREATE TABLE t(x); INSERT INTO t VALUES (randomblob(5000000))";
+    application.execute_batch(fill).unwrap();
+    for (reserve, is_in_parts) in [(u64::MAX, true), (0, false)] {
+        let mut capture = scene.capture(Database::open(&scene.path, EnforceWal::No).unwrap());
+        capture.task.reserve = Reserve::of(reserve);
+        // Its last attempt in parts asked for a file.
+        capture.given_up(true, 1).unwrap();
+        let report = capture.cut(next()).unwrap();
+        let as_expected = match &report {
+            Some(Report::Large) => is_in_parts,
+            Some(Report::Slot(_)) => !is_in_parts,
+            _ => false,
+        };
+        assert!(as_expected, "{report:?}, with {reserve} bytes to be left");
+    }
+}
+
+/// The first slot of all.
+fn next() -> NextSlot {
+    NextSlot { txid: Txid::FIRST, epoch: Epoch::new(1), pre_apply: Checksum::EMPTY }
+}
+
 #[test]
 fn what_is_committed_while_a_slot_goes_through_a_file_is_in_the_next_one() {
     let scene = Scene::new();

@@ -61,7 +61,7 @@ impl Reserve {
 
     /// Whether a disk with so many bytes in all and so many free has room for some more of ours. A disk that says neither is
     /// taken to have it.
-    pub(super) fn is_left(self, disk: Option<(u64, u64)>) -> bool {
+    pub(crate) fn is_left(self, disk: Option<(u64, u64)>) -> bool {
         disk.is_none_or(|(total, free)| {
             let reserve = self.bytes.unwrap_or_else(|| (total / RESERVE_PART).min(RESERVE_BYTES));
             free >= reserve.saturating_add(ASK_EVERY as u64)
