@@ -18,6 +18,7 @@ use lifeboat_replica::epoch::Epoch;
 use lifeboat_replica::page_sums::{Change, Draft, PageSums, Undo};
 use lifeboat_replica::slot::SlotIdentity;
 use lifeboat_store::Body;
+use lifeboat_wal::{PageCount, PageSize};
 
 pub use self::reserving::Reserve;
 use self::reserving::Reserving;
@@ -113,7 +114,7 @@ pub fn cut_while(
     is_wanted: impl FnMut() -> bool,
 ) -> Result<Cut, Failure> {
     let candidates = sums.candidates(dirty, view.page_count());
-    let may_be_large = raw_bytes(&candidates, view) > MEMORY_BYTES_MAX;
+    let may_be_large = raw_bytes(&candidates, view.page_count(), view.page_size()) > MEMORY_BYTES_MAX;
     if let Some(spool) = spool.filter(|_| may_be_large) {
         return spooled(view, &candidates, sums, next, spool, is_wanted);
     }
@@ -153,10 +154,11 @@ impl Write for Limited<'_> {
     }
 }
 
-/// How many bytes a slot would have at most, as far as is known before its pages are read.
+/// How many bytes the slot of a database of so many pages of this size would have at most, as far as is known before any of
+/// them is read.
 #[must_use]
-pub fn bytes_at_most(view: &Pages<'_>, dirty: &DirtyPages, sums: &PageSums) -> u64 {
-    raw_bytes(&sums.candidates(dirty.clone(), view.page_count()), view)
+pub fn bytes_at_most(page_count: PageCount, page_size: PageSize, dirty: &DirtyPages, sums: &PageSums) -> u64 {
+    raw_bytes(&sums.candidates(dirty.clone(), page_count), page_count, page_size)
 }
 
 /// Looks at the candidates and writes those that changed to `out`, which has room for the header, for as long as somebody
@@ -254,8 +256,8 @@ impl<W> Encoded<W> {
     }
 }
 
-fn raw_bytes(pages: &DirtyPages, view: &Pages<'_>) -> u64 {
-    pages.len(view.page_count(), view.page_size()) as u64 * u64::from(view.page_size().get())
+fn raw_bytes(pages: &DirtyPages, page_count: PageCount, page_size: PageSize) -> u64 {
+    pages.len(page_count, page_size) as u64 * u64::from(page_size.get())
 }
 
 impl NextSlot {

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use lifeboat_replica::flush::Decision;
+use lifeboat_wal::PageCount;
 
 use super::large::Route;
 use super::{Capture, Finish, Report};
@@ -47,12 +48,15 @@ impl Capture<'_> {
     }
 
     pub(super) fn cut(&mut self, next: NextSlot) -> Result<Option<Report>, Failure> {
+        if self.must_ask_before_view() {
+            return Ok(Some(Report::Spool));
+        }
         let viewed = match self.database.view(&mut self.dirty) {
             Ok(view) => {
                 let pages = view.pages();
                 tell_version(&pages, &self.task.path, self.post, &mut self.is_version_known);
                 // A view that keeps the application from committing must not wait for the network.
-                let bytes = bytes_at_most(&pages, &self.dirty, &self.sums);
+                let bytes = bytes_at_most(pages.page_count(), pages.page_size(), &self.dirty, &self.sums);
                 let route = if view.blocks_writers() {
                     self.large.route_blocking(bytes)
                 } else {
@@ -80,7 +84,6 @@ impl Capture<'_> {
                             Err(failure) => Viewed::Cut(Err(failure)),
                         }
                     }
-                    Route::File => Viewed::MustSpool,
                     Route::Ask => Viewed::MustAsk,
                     Route::Stream { turn, fits_in_file } => Viewed::MustStream { turn, fits_in_file },
                 };
@@ -104,6 +107,22 @@ impl Capture<'_> {
             Ok((Viewed::Cut(Err(failure)), _)) => self.give_up_cut(failure).map(|()| None),
             Err(error) => self.endure(error).map(|()| None),
         }
+    }
+
+    /// A view of a database without a WAL keeps its application from committing. None is opened only to learn that the slot
+    /// must go through a file.
+    fn must_ask_before_view(&mut self) -> bool {
+        if !self.database.is_written_in_place() {
+            return false;
+        }
+        // Where that cannot be said, the view says it.
+        let length = self.database.path().metadata().map_or(0, |file| file.len());
+        let page_size = self.database.page_size();
+        let pages = u32::try_from(length / u64::from(page_size.get())).unwrap_or(u32::MAX);
+        let bytes = bytes_at_most(PageCount::new(pages), page_size, &self.dirty, &self.sums);
+        // Without a WAL a commit makes every page dirty, whatever it changed. Only some are what a start found to differ.
+        let is_certain = self.sums.checksum().is_none() || !self.dirty.is_all();
+        self.large.asks_before_view(bytes, is_certain)
     }
 
     pub(super) fn is_cut(

@@ -90,7 +90,8 @@ impl Capture<'_> {
             Ok(pages) => pages,
             Err(error) => return self.endure(error).map(|()| None),
         };
-        if bytes_at_most(&pages, &self.dirty, &self.sums) > MEMORY_BYTES_MAX {
+        let bytes = bytes_at_most(pages.page_count(), pages.page_size(), &self.dirty, &self.sums);
+        if bytes > MEMORY_BYTES_MAX {
             drop(view);
             return self.cut(next);
         }

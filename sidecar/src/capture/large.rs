@@ -39,8 +39,6 @@ pub(super) enum Route {
     Local,
     /// Into memory as far as it fits; else whoever talks to the bucket must say.
     Memory,
-    /// Into a file, and whoever talks to the bucket must say.
-    File,
     /// Whoever talks to the bucket must say.
     Ask,
     /// To the bucket while it is read.
@@ -99,12 +97,17 @@ impl LargeSlots {
     /// before it is read how much of it changed.
     pub(super) fn route_blocking(&mut self, bytes: u64) -> Route {
         let is_answered = self.answer.take().is_some();
-        match bytes <= MEMORY_BYTES_MAX || is_answered {
-            true => Route::Local,
-            // To read it twice would keep the application waiting twice.
-            false if self.is_of_files => Route::File,
-            false => Route::Memory,
-        }
+        if bytes <= MEMORY_BYTES_MAX || is_answered { Route::Local } else { Route::Memory }
+    }
+
+    /// Whether the bucket is asked before such a view is opened, of at most so many bytes: to read them twice would keep the
+    /// application waiting twice. Nothing is cut then until there is an [`answer`](Self::answer). If `is_certain`, each of these
+    /// pages goes into the slot.
+    pub(super) fn asks_before_view(&mut self, bytes: u64, is_certain: bool) -> bool {
+        let is_foreseen = bytes > MEMORY_BYTES_MAX && (is_certain || self.is_of_files);
+        let asks = is_foreseen && self.answer.is_none();
+        self.is_asked |= asks;
+        asks
     }
 
     /// A slot of a view that keeps the application from committing did not fit into memory. Nothing is cut until there is
@@ -328,13 +331,20 @@ mod tests {
         assert!(matches!(slots.route_blocking(LARGE), Route::Memory));
         slots.needs_file();
         slots.answer(Way::Whole);
+        assert!(!slots.asks_before_view(LARGE, false), "it is answered");
         assert!(matches!(slots.route_blocking(LARGE), Route::Local));
         slots.was_cut(LARGE);
-        assert!(matches!(slots.route_blocking(LARGE), Route::File), "it asks before it reads");
+        assert!(slots.asks_before_view(LARGE, false) && slots.is_asked());
         slots.answer(Way::Whole);
         assert!(matches!(slots.route_blocking(LARGE), Route::Local));
         slots.was_cut(MEMORY_BYTES_MAX);
-        assert!(matches!(slots.route_blocking(LARGE), Route::Memory), "it is small again");
+        assert!(!slots.asks_before_view(LARGE, false), "it is small again");
+        assert!(!slots.asks_before_view(MEMORY_BYTES_MAX, true));
+        assert!(slots.asks_before_view(LARGE, true), "it is known");
+        slots.answer(Way::Whole);
+        assert!(matches!(slots.route_blocking(LARGE), Route::Local));
+        slots.was_cut(LARGE);
+        assert!(!slots.asks_before_view(LARGE, false), "from what was known nothing follows for the next");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use lifeboat_wal::PageNo;
 use rusqlite::Connection;
 
 use super::*;
@@ -157,6 +158,28 @@ fn a_large_slot_that_finds_no_room_beside_the_reserve_goes_on_trying_in_parts() 
         };
         assert!(as_expected, "{report:?}, with {reserve} bytes to be left");
     }
+}
+
+#[test]
+fn without_a_wal_no_view_is_opened_only_to_learn_that_what_a_start_stores_goes_through_a_file() {
+    let scene = Scene::new();
+    let application = Connection::open(&scene.path).unwrap();
+    application.execute_batch("CREATE TABLE t(x); INSERT INTO t VALUES (randomblob(5000000))").unwrap();
+    let mut capture = scene.capture(Database::open(&scene.path, EnforceWal::No).unwrap());
+    capture.dirty.insert_all();
+    let report = capture.cut(next()).unwrap();
+    assert!(matches!(report, Some(Report::Spool)), "{report:?}");
+    assert_eq!(capture.database.rests_until(), None, "a view was opened");
+    capture.large.answer(Way::Whole);
+    let report = capture.cut(next()).unwrap();
+    assert!(matches!(report, Some(Report::Slot(_))), "{report:?}");
+    // What a later start found to differ.
+    let viewed = capture.database.rests_until();
+    assert!(viewed.is_some());
+    (2..1200).filter_map(PageNo::try_new).for_each(|page| capture.dirty.insert(page));
+    let report = capture.cut(next()).unwrap();
+    assert!(matches!(report, Some(Report::Spool)), "{report:?}");
+    assert_eq!(capture.database.rests_until(), viewed, "a view was opened");
 }
 
 /// The first slot of all.
