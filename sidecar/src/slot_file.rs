@@ -87,7 +87,18 @@ pub struct Spool<'f> {
     pub reserve: Reserve,
 }
 
-/// Cuts the slot that brings the bucket to what `view` shows.
+impl Spool<'_> {
+    fn has_room(&self) -> bool {
+        self.reserve.is_left(disk::total_and_free_bytes(self.folder))
+    }
+
+    fn refuse(&self, error: &io::Error) -> Failure {
+        no_room(&format!("{}: {error}", self.folder.display()))
+    }
+}
+
+/// Cuts the slot that brings the bucket to what `view` shows. Where the disk has no room from the beginning, what fits into
+/// memory is cut all the same.
 ///
 /// # Errors
 /// [`Failure`] when a page cannot be read, or the file cannot be spooled. After that, and without a slot, `sums` are as before.
@@ -115,7 +126,8 @@ pub fn cut_while(
 ) -> Result<Cut, Failure> {
     let candidates = sums.candidates(dirty, view.page_count());
     let may_be_large = raw_bytes(&candidates, view.page_count(), view.page_size()) > MEMORY_BYTES_MAX;
-    if let Some(spool) = spool.filter(|_| may_be_large) {
+    let spool = spool.filter(|_| may_be_large);
+    if let Some(spool) = spool.filter(|spool| spool.has_room()) {
         return spooled(view, &candidates, sums, next, spool, is_wanted);
     }
     let is_full = Cell::new(false);
@@ -124,7 +136,9 @@ pub fn cut_while(
     let mut encoded = match encode(view, &candidates, sums, next, front, is_wanted) {
         Ok(Some(encoded)) => encoded,
         Ok(None) => return Ok(Cut::Nothing),
-        Err(_) if is_full.get() => return Ok(Cut::TooLarge),
+        Err(_) if is_full.get() => {
+            return spool.map_or(Ok(Cut::TooLarge), |spool| Err(spool.refuse(&reserving::no_room())));
+        }
         Err(failure) => return Err(failure),
     };
     let mut bytes = std::mem::take(&mut encoded.out.bytes);
@@ -221,14 +235,13 @@ fn spooled(
     candidates: &DirtyPages,
     sums: &mut PageSums,
     next: NextSlot,
-    Spool { folder, reserve }: Spool<'_>,
+    spool: Spool<'_>,
     is_wanted: impl FnMut() -> bool,
 ) -> Result<Cut, Failure> {
-    let refuse = |error: io::Error| no_room(&format!("{}: {error}", folder.display()));
-    let mut file = tempfile::tempfile_in(folder).map_err(refuse)?;
+    let refuse = |error: io::Error| spool.refuse(&error);
+    let mut file = tempfile::tempfile_in(spool.folder).map_err(refuse)?;
     file.seek(SeekFrom::Start(HEADER_SIZE as u64)).map_err(refuse)?;
-    let has_room = || reserve.is_left(disk::total_and_free_bytes(folder));
-    let out = BufWriter::with_capacity(SPOOL_BUFFER, Reserving::new(file, has_room));
+    let out = BufWriter::with_capacity(SPOOL_BUFFER, Reserving::new(file, || spool.has_room()));
     let Some(encoded) = encode(view, candidates, sums, next, out, is_wanted)? else {
         return Ok(Cut::Nothing);
     };

@@ -31,8 +31,7 @@ impl<W: Write, F: Fn() -> bool> Write for Reserving<W, F> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if self.unasked >= ASK_EVERY {
             if !(self.has_room)() {
-                let why = "what is left of the disk is left to the application; make room there";
-                return Err(io::Error::new(io::ErrorKind::StorageFull, why));
+                return Err(no_room());
             }
             self.unasked = 0;
         }
@@ -44,6 +43,12 @@ impl<W: Write, F: Fn() -> bool> Write for Reserving<W, F> {
     fn flush(&mut self) -> io::Result<()> {
         self.out.flush()
     }
+}
+
+/// Why nothing more is written, although the disk is not full.
+pub(super) fn no_room() -> io::Error {
+    let why = "what is left of the disk is left to the application; make room there";
+    io::Error::new(io::ErrorKind::StorageFull, why)
 }
 
 /// What of a disk is left to the application, whatever we would like to write.

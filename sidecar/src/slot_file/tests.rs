@@ -137,6 +137,27 @@ fn without_a_folder_a_slot_is_cut_as_far_as_what_changed_fits_into_memory() {
     assert_eq!(after, before);
 }
 
+#[test]
+fn on_a_disk_without_room_a_slot_is_cut_that_fits_into_memory_and_a_larger_one_is_refused() {
+    let mut place = place(&[6 << 20]);
+    let (mut sums, folder) = (PageSums::unknown(), place.folder());
+    let first = place.cut(&mut sums, next(1, Checksum::EMPTY), &folder).unwrap().unwrap();
+    let mut all = DirtyPages::new();
+    all.insert_all();
+    let spool = Spool { folder: &folder, reserve: Reserve::of(u64::MAX) };
+    let mut cut_without_room = |place: &mut Place, next| {
+        let view = place.database.view(&mut place.dirty).unwrap();
+        cut(&view.pages(), all.clone(), &mut sums, next, Some(spool))
+    };
+    place.application.execute_batch("INSERT INTO t VALUES (randomblob(1000))").unwrap();
+    let small = cut_without_room(&mut place, next(2, first.post_apply)).unwrap();
+    let Cut::Slot(small) = small else { panic!("few pages of many changed: {small:?}") };
+    assert!(decoded(&small).len() < 10);
+    place.application.execute_batch("UPDATE t SET x = randomblob(6000000) WHERE rowid = 1").unwrap();
+    let failure = cut_without_room(&mut place, next(3, small.post_apply)).unwrap_err();
+    assert!(failure.message.contains("is left to the application"), "{failure}");
+}
+
 /// Fails like a disk that is full after so many bytes.
 struct Full(usize);
 
