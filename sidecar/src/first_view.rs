@@ -7,7 +7,7 @@ use lifeboat_replica::page_log::KnownState;
 use lifeboat_replica::page_sums::PageSums;
 
 use crate::database::{Database, DatabaseError};
-use crate::scan::{Scanned, scan};
+use crate::scan::{IsWanted, Scanned, scan};
 
 /// What is known of the state that the bucket ends at, before the database is opened.
 #[derive(Debug)]
@@ -32,7 +32,8 @@ pub struct FirstView {
 
 /// Finds out what the database holds, without reading it where that can be proved otherwise. Afterwards `dirty` holds
 /// every page that may differ from the state that is known, and that state has an anchor only where the database was just
-/// proved to come from it by commits alone. Takes `expected`, unless it fails.
+/// proved to come from it by commits alone. Takes `expected`, unless it fails. `None` when nobody wants it any more, which may
+/// take less long than to read everything.
 ///
 /// # Errors
 /// What SQLite says.
@@ -41,17 +42,21 @@ pub fn look(
     expected: &mut Expected,
     here: (&str, &str),
     dirty: &mut DirtyPages,
-) -> Result<FirstView, DatabaseError> {
+    is_wanted: &IsWanted<'_>,
+) -> Result<Option<FirstView>, DatabaseError> {
     let content = match expected {
-        Expected::Nothing => Content::Unread,
-        Expected::Something => Content::Read(rolling(&scan(database, dirty)?.sums)),
-        Expected::State(known) => compare(database, known, here, dirty)?,
+        Expected::Nothing => Some(Content::Unread),
+        Expected::Something => {
+            scan(database, dirty, is_wanted)?.map(|scanned| Content::Read(rolling(&scanned.sums)))
+        }
+        Expected::State(known) => compare(database, known, here, dirty, is_wanted)?,
     };
+    let Some(content) = content else { return Ok(None) };
     let known = match std::mem::replace(expected, Expected::Nothing) {
         Expected::State(known) => Some(*known),
         Expected::Something | Expected::Nothing => None,
     };
-    Ok(FirstView { content, known })
+    Ok(Some(FirstView { content, known }))
 }
 
 fn compare(
@@ -59,20 +64,21 @@ fn compare(
     known: &mut KnownState,
     (boot_id, file_id): (&str, &str),
     dirty: &mut DirtyPages,
-) -> Result<Content, DatabaseError> {
+    is_wanted: &IsWanted<'_>,
+) -> Result<Option<Content>, DatabaseError> {
     // A chain of files of two page sizes cannot be restored.
     database.require_page_size(known.page_size)?;
     if let Some(anchor) = known.anchor_in(boot_id, file_id)
         && let Some(from) = known.sums.checksum()
         && database.resume(anchor, dirty)?
     {
-        return Ok(Content::Continues { from, is_changed: !dirty.is_empty() });
+        return Ok(Some(Content::Continues { from, is_changed: !dirty.is_empty() }));
     }
-    let Scanned { sums: now, anchor } = scan(database, dirty)?;
+    let Some(Scanned { sums: now, anchor }) = scan(database, dirty, is_wanted)? else { return Ok(None) };
     let differing = known.sums.differing(&now);
     known.anchor = anchor.filter(|_| differing.is_empty());
     dirty.merge(differing);
-    Ok(Content::Read(rolling(&now)))
+    Ok(Some(Content::Read(rolling(&now))))
 }
 
 /// The rolling checksum of pages that were all read.

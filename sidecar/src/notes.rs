@@ -13,6 +13,7 @@ use crate::damage;
 use crate::database::{Database, DatabaseError, View};
 use crate::first_view::{self, Expected};
 use crate::page_log_file::PageLogFile;
+use crate::scan::IsWanted;
 
 /// The page log of a database that is followed: read once at the beginning, written from then on.
 #[derive(Debug)]
@@ -34,7 +35,7 @@ impl Notes {
         Self { folder, boot_id, file_id, page_size, known: None, log: None }
     }
 
-    /// Finds out what the database holds: see [`first_view::look`].
+    /// Finds out what the database holds, for as long as somebody wants to know: see [`first_view::look`].
     ///
     /// # Errors
     /// What SQLite says.
@@ -43,10 +44,14 @@ impl Notes {
         database: &mut Database,
         expected: &mut Expected,
         dirty: &mut DirtyPages,
-    ) -> Result<Content, DatabaseError> {
-        let view = first_view::look(database, expected, (&self.boot_id, &self.file_id), dirty)?;
+        is_wanted: &IsWanted<'_>,
+    ) -> Result<Option<Content>, DatabaseError> {
+        let here = (self.boot_id.as_str(), self.file_id.as_str());
+        let Some(view) = first_view::look(database, expected, here, dirty, is_wanted)? else {
+            return Ok(None);
+        };
         self.known = view.known;
-        Ok(view.content)
+        Ok(Some(view.content))
     }
 
     /// Whether the first look found out what the bucket has, page by page.

@@ -14,6 +14,7 @@ use crate::database::{Database, DatabaseError};
 use crate::disk;
 use crate::exit::{Exit, Failure};
 use crate::notes::Notes;
+use crate::scan::IsWanted;
 use crate::watch::Watch;
 
 /// A database that was opened, and looked at once.
@@ -34,6 +35,9 @@ pub struct Opened {
 /// Opens the database and looks at it, however long its application takes to create it, and whoever is in the way. Nothing
 /// is begun anew meanwhile: a claim is a file that stays. Told to finish, it looks once more: `None` when there is still no
 /// database.
+///
+/// A look may read all of a large database. Told to finish, it reads on, because what was committed last is to be stored; who does
+/// not wait for that lets go of the reports, and then it ends at the next page.
 pub fn open(
     task: &mut Task,
     watch: &Watch,
@@ -43,8 +47,8 @@ pub fn open(
     let (mut said, mut is_last) = (String::new(), false);
     loop {
         let is_told = watch.arm();
-        let error = match look(task) {
-            Ok(opened) => return Ok(Some(opened)),
+        let error = match look(task, &|| !reports.is_closed()) {
+            Ok(opened) => return Ok(opened),
             Err(error) if error.verdict() == Verdict::Retry => error,
             Err(error) => return Err(error.into()),
         };
@@ -85,14 +89,23 @@ pub fn open(
     }
 }
 
-fn look(task: &mut Task) -> Result<Opened, DatabaseError> {
+fn look(task: &mut Task, is_wanted: &IsWanted<'_>) -> Result<Option<Opened>, DatabaseError> {
     let database = Database::open(&task.path, task.enforce)?.with_synchronous(task.synchronous)?;
+    look_into(database, task, is_wanted)
+}
+
+/// Looks at a database that was just opened; `None` when nobody wants it any more.
+pub(crate) fn look_into(
+    database: Database,
+    task: &mut Task,
+    is_wanted: &IsWanted<'_>,
+) -> Result<Option<Opened>, DatabaseError> {
     let (mut database, file_id) = with_id(database, &task.path)?;
     let mut notes = Notes::new(&task.folder, &task.boot_id, &file_id, database.page_size());
     let mut dirty = DirtyPages::new();
-    let looked = notes.look(&mut database, &mut task.expected, &mut dirty);
+    let looked = notes.look(&mut database, &mut task.expected, &mut dirty, is_wanted);
     let content = looked.inspect_err(|error| notes.if_damaged(error))?;
-    Ok(Opened { database, notes, content, dirty, file_id })
+    Ok(content.map(|content| Opened { database, notes, content, dirty, file_id }))
 }
 
 /// The database with what tells its file from another under the same name.

@@ -214,7 +214,8 @@ fn content(
     };
     let identity = LogIdentity { lineage, boot_id: marks::boot_id()?, file_id: file_id(path)? };
     let here = (identity.boot_id.as_str(), identity.file_id.as_str());
-    let found = first_view::look(&mut database, &mut expected, here, &mut DirtyPages::new())?;
+    let looked = first_view::look(&mut database, &mut expected, here, &mut DirtyPages::new(), &|| true)?;
+    let found = looked.ok_or_else(|| Failure::bug("a look was called off that always was wanted"))?;
     if let Some(known) = found.known {
         let mut log = PageLogFile::new(marks.folder(), identity, database.page_size());
         log.begin(known.txid, &known.sums, known.anchor.as_ref());

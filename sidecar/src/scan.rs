@@ -35,22 +35,30 @@ pub struct Scanned {
     pub anchor: Option<Anchor>,
 }
 
-/// Reads the whole database. Afterwards `dirty` holds what may have changed since what was read.
+/// Reads the whole database, for as long as somebody wants it; `None` when nobody does any more, which is for good. Afterwards
+/// `dirty` holds what may have changed since what was read.
 ///
 /// # Errors
-/// What SQLite says. Then `dirty` says nothing.
-pub fn scan(database: &mut Database, dirty: &mut DirtyPages) -> Result<Scanned, DatabaseError> {
+/// What SQLite says. Then, and without a result, `dirty` says nothing.
+pub fn scan(
+    database: &mut Database,
+    dirty: &mut DirtyPages,
+    is_wanted: &IsWanted<'_>,
+) -> Result<Option<Scanned>, DatabaseError> {
     let path = database.path().to_owned();
     let free = || disk::free_bytes(&path);
-    scan_in(database, dirty, &Surroundings { free: &free, before_page: &|| {}, large: LARGE })
+    scan_in(database, dirty, &Surroundings { free: &free, is_wanted, large: LARGE })
 }
+
+/// Whether somebody wants what is read. Asked before each page, by each thread that reads.
+pub type IsWanted<'w> = dyn Fn() -> bool + Sync + 'w;
 
 /// What a scan meets besides the database.
 struct Surroundings<'s> {
     /// How much room the disk has, if that is known.
     free: &'s dyn Fn() -> Option<u64>,
-    /// Happens before each page is read.
-    before_page: &'s (dyn Fn() + Sync),
+    /// Whether somebody wants what is read.
+    is_wanted: &'s IsWanted<'s>,
     /// How many bytes are worth a second thread.
     large: u64,
 }
@@ -66,7 +74,8 @@ fn scan_in(
     database: &mut Database,
     dirty: &mut DirtyPages,
     surroundings: &Surroundings<'_>,
-) -> Result<Scanned, DatabaseError> {
+) -> Result<Option<Scanned>, DatabaseError> {
+    let is_wanted = surroundings.is_wanted;
     let mut scan = Scan { sums: PageSums::unknown(), unread: DirtyPages::new() };
     while let Some(view) = open_view(database, dirty)? {
         // What changed since the last view is not what was read of it.
@@ -76,8 +85,9 @@ fn scan_in(
             ControlFlow::Break(anchor) => {
                 // Somebody wrote the file past SQLite: where it stands now proves nothing of what was read before.
                 let anchor = anchor.filter(|_| !dirty.is_all());
-                return Ok(Scanned { sums: scan.sums, anchor });
+                return Ok(Some(Scanned { sums: scan.sums, anchor }));
             }
+            ControlFlow::Continue(_) if !is_wanted() => return Ok(None),
             ControlFlow::Continue(why) => {
                 let path = database.path().display();
                 tracing::info!(
@@ -90,8 +100,9 @@ fn scan_in(
     // Without a WAL whoever reads keeps everybody from committing, and there is nothing to watch over.
     let view = database.view(dirty)?;
     scan.unread.merge(std::mem::replace(dirty, view.still_dirty().clone()));
-    scan.read(&view.pages(), None, || true)?;
-    Ok(Scanned { sums: scan.sums, anchor: view.anchor() })
+    scan.read(&view.pages(), None, is_wanted)?;
+    let is_read = scan.unread.is_empty();
+    Ok(is_read.then(|| Scanned { sums: scan.sums, anchor: view.anchor() }))
 }
 
 /// Why a view was read no further.
@@ -141,11 +152,8 @@ impl Scan {
         let (page_count, page_size) = view.pages().map(|pages| (pages.page_count(), pages.page_size()))?;
         let bounds = ViewBounds::new(page_count, page_size, (surroundings.free)());
         let mut bounds = bounds.of_little_worth();
-        let (is_unwanted, before_page) = (&AtomicBool::new(false), surroundings.before_page);
-        let is_wanted = move || {
-            before_page();
-            !is_unwanted.load(Ordering::Relaxed)
-        };
+        let (is_in_the_way, is_wanted) = (&AtomicBool::new(false), surroundings.is_wanted);
+        let is_wanted = move || is_wanted() && !is_in_the_way.load(Ordering::Relaxed);
         let (ended, end) = mpsc::channel::<()>();
         let scan = &mut *self;
         let read = move || {
@@ -157,17 +165,17 @@ impl Scan {
             let reader = thread::Builder::new().name("scan".to_owned()).spawn_scoped(scope, read);
             let reader = reader.map_err(|error| no_thread(database, error))?;
             let watched = watch_over(&mut bounds, database, dirty, &end);
-            is_unwanted.store(true, Ordering::Relaxed);
+            is_in_the_way.store(true, Ordering::Relaxed);
             let read: Result<_, DatabaseError> =
                 reader.join().unwrap_or_else(|why| panic::resume_unwind(why));
             Ok::<_, DatabaseError>((watched, read))
         })?;
         let (why, anchor) = (watched?, read?);
-        Ok(match why {
-            Some(why) if !self.unread.is_empty() => ControlFlow::Continue(why),
-            // What was read last was the end.
-            Some(_) | None => ControlFlow::Break(anchor),
-        })
+        if self.unread.is_empty() {
+            // Also when it had to go, and what was read last was the end.
+            return Ok(ControlFlow::Break(anchor));
+        }
+        Ok(ControlFlow::Continue(why.unwrap_or("nobody wants it")))
     }
 
     /// Reads what was not read yet, for as long as somebody wants it; with a twin, which is for a database of which nothing

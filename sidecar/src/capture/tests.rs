@@ -260,6 +260,22 @@ fn a_thread_that_reads_a_large_database_without_a_wal_is_seen_to_get_on() {
 }
 
 #[test]
+fn who_is_abandoned_while_a_database_is_read_for_the_first_time_does_not_read_to_its_end() {
+    let scene = Scene::new();
+    write_some_pages(&scene.path);
+    let (_give, orders) = std::sync::mpsc::channel();
+    for is_abandoned in [false, true] {
+        let mut task = scene.task(Expected::Something);
+        let (reports, reported) = tokio::sync::mpsc::channel(8);
+        // As long as there is somebody, it is as if nothing happened.
+        let listening = (!is_abandoned).then_some(reported);
+        let opened = opening::open(&mut task, &scene.watch, &orders, &reports).unwrap();
+        assert_eq!(opened.is_none(), is_abandoned);
+        drop(listening);
+    }
+}
+
+#[test]
 fn while_it_cannot_be_read_it_lags() {
     let scene = Scene::new();
     write_some_pages(&scene.path);

@@ -68,10 +68,11 @@ fn a_checkpoint_does_not_wait(large: u64) {
     let path = folder.path().join("app.db");
     let (read, is_through) = (AtomicU32::new(0), AtomicBool::new(false));
     // As long as the checkpoint waits, reading everything would take longer than it waits.
-    let before_page = || {
+    let is_wanted = || {
         if read.fetch_add(1, Ordering::Relaxed) >= 100 && !is_through.load(Ordering::Relaxed) {
             thread::sleep(Duration::from_millis(10));
         }
+        true
     };
     let mut dirty = DirtyPages::new();
     let scanned = thread::scope(|scope| {
@@ -96,8 +97,8 @@ fn a_checkpoint_does_not_wait(large: u64) {
             is_through.store(true, Ordering::Relaxed);
             is_done
         });
-        let surroundings = Surroundings { free: &|| None, before_page: &before_page, large };
-        let scanned = scan_in(&mut database, &mut dirty, &surroundings).unwrap();
+        let surroundings = Surroundings { free: &|| None, is_wanted: &is_wanted, large };
+        let scanned = scan_in(&mut database, &mut dirty, &surroundings).unwrap().unwrap();
         assert!(checkpointing.join().unwrap(), "the checkpoint waited in vain");
         scanned
     });
@@ -112,10 +113,11 @@ fn while_everything_is_read_the_wal_of_an_application_that_writes_on_stays_bound
     let (folder, application, mut database) = application(3000);
     let wal = folder.path().join("app.db-wal");
     let is_over = AtomicBool::new(false);
-    let before_page = || {
+    let is_wanted = || {
         if !is_over.load(Ordering::Relaxed) {
             thread::sleep(Duration::from_millis(10));
         }
+        true
     };
     let mut dirty = DirtyPages::new();
     let (scanned, longest) = thread::scope(|scope| {
@@ -132,8 +134,8 @@ fn while_everything_is_read_the_wal_of_an_application_that_writes_on_stays_bound
             (application, longest)
         });
         // Half of it may be committed while a view is open.
-        let surroundings = Surroundings { free: &|| Some(2 * MIB), before_page: &before_page, large: 0 };
-        let scanned = scan_in(&mut database, &mut dirty, &surroundings).unwrap();
+        let surroundings = Surroundings { free: &|| Some(2 * MIB), is_wanted: &is_wanted, large: 0 };
+        let scanned = scan_in(&mut database, &mut dirty, &surroundings).unwrap().unwrap();
         let (application, longest) = writing.join().unwrap();
         assert_right(&scanned, &dirty, &application);
         (scanned, longest)
@@ -149,7 +151,7 @@ fn without_a_wal_everything_is_read_at_once() {
     application.execute_batch("PRAGMA journal_mode=DELETE").unwrap();
     let mut database = Database::open(&folder.path().join("app.db"), EnforceWal::No).unwrap();
     let mut dirty = DirtyPages::new();
-    let scanned = scan(&mut database, &mut dirty).unwrap();
+    let scanned = scan(&mut database, &mut dirty, &|| true).unwrap().unwrap();
     assert_eq!((scanned.sums.all(), scanned.anchor), (sums_now(&application).as_slice(), None));
     assert!(dirty.is_empty());
 }
@@ -159,14 +161,33 @@ fn two_threads_read_what_one_reads() {
     let (_folder, application, mut database) = application(301);
     for large in [0, u64::MAX] {
         let threads = Mutex::new(BTreeSet::new());
-        let before_page = || {
+        let is_wanted = || {
             threads.lock().unwrap().insert(format!("{:?}", thread::current().id()));
+            true
         };
         let mut dirty = DirtyPages::new();
-        let surroundings = Surroundings { free: &|| None, before_page: &before_page, large };
-        let scanned = scan_in(&mut database, &mut dirty, &surroundings).unwrap();
+        let surroundings = Surroundings { free: &|| None, is_wanted: &is_wanted, large };
+        let scanned = scan_in(&mut database, &mut dirty, &surroundings).unwrap().unwrap();
         assert_eq!(scanned.sums.all(), sums_now(&application));
         assert_eq!(threads.lock().unwrap().len(), if large == 0 { 2 } else { 1 });
+    }
+}
+
+#[test]
+fn who_is_not_wanted_any_more_reads_no_further() {
+    const ROWS: u32 = 600;
+    for (mode, large) in [("WAL", 0), ("WAL", u64::MAX), ("DELETE", u64::MAX)] {
+        let (folder, application, database) = application(ROWS);
+        drop(database);
+        application.execute_batch(&format!("PRAGMA journal_mode={mode}")).unwrap();
+        let mut database = Database::open(&folder.path().join("app.db"), EnforceWal::No).unwrap();
+        let asked = AtomicU32::new(0);
+        let is_wanted = || asked.fetch_add(1, Ordering::Relaxed) < 20;
+        let surroundings = Surroundings { free: &|| None, is_wanted: &is_wanted, large };
+        let scanned = scan_in(&mut database, &mut DirtyPages::new(), &surroundings).unwrap();
+        assert!(scanned.is_none(), "{mode}: half of it is not what the database holds");
+        let asked = asked.into_inner();
+        assert!(asked < 30, "{mode}: it read on, and asked {asked} times");
     }
 }
 

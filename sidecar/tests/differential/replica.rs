@@ -131,7 +131,8 @@ impl Replica {
     fn begin(&mut self, mut expected: Expected) {
         let mut session = Session::open(&self.path);
         self.dirty = DirtyPages::new();
-        let content = session.notes.look(&mut session.database, &mut expected, &mut self.dirty).unwrap();
+        let looked = session.notes.look(&mut session.database, &mut expected, &mut self.dirty, &|| true);
+        let content = looked.unwrap().unwrap();
         self.tally.resumed += usize::from(matches!(content, Content::Continues { .. }));
         self.sums = session.notes.begin(LINEAGE.to_owned(), self.next.pre_apply, &mut self.dirty);
         self.session = Some(session);
