@@ -7,7 +7,10 @@ use rusqlite::Connection;
 use super::*;
 use crate::board::Board;
 use crate::config::Config;
+use crate::damage;
 use crate::database::DatabaseError;
+use crate::database::tests::{checkpoint, insert, page_two, take_page_two_back};
+use crate::disk;
 use crate::exit::Exit;
 use crate::places::Places;
 use crate::scan::scan;
@@ -273,6 +276,31 @@ fn who_is_abandoned_while_a_database_is_read_for_the_first_time_does_not_read_to
         assert_eq!(opened.is_none(), is_abandoned);
         drop(listening);
     }
+}
+
+/// The WAL does not speak of it any more when another process comes.
+#[test]
+fn a_page_that_is_found_lost_by_the_first_look_is_written_down_for_whoever_comes_later() {
+    let scene = Scene::new();
+    let application = Connection::open(&scene.path).unwrap();
+    application.execute_batch("PRAGMA journal_mode=WAL; CREATE TABLE t(x)").unwrap();
+    insert(&application);
+    assert_eq!(checkpoint(&application, "TRUNCATE"), 0);
+    let before = page_two(&scene.path);
+    let mut database = Database::open(&scene.path, EnforceWal::No).unwrap();
+    // What is committed between two views of a scan, and then not copied.
+    insert(&application);
+    let mut dirty = DirtyPages::new();
+    database.follow(&mut dirty).unwrap();
+    assert_eq!(database.settle(&mut dirty).unwrap(), Settled::Yes);
+    take_page_two_back(&scene.path, &before);
+    let file_id = disk::file_id(&scene.path).unwrap().unwrap();
+    damage::require_none(scene.folder.path(), &file_id).unwrap();
+    let mut task = scene.task(Expected::Something);
+    let error = opening::look_into(database, &mut task, &|| true).unwrap_err();
+    assert!(matches!(error, DatabaseError::LostPage { .. }), "{error}");
+    let later = damage::require_none(scene.folder.path(), &file_id).unwrap_err();
+    assert_eq!(later.exit, Exit::Damaged, "{later}");
 }
 
 #[test]

@@ -72,34 +72,29 @@ impl WalDatabase {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::FileExt;
-    use std::path::Path;
-
     use rusqlite::Connection;
+    use tempfile::TempDir;
 
-    use super::super::tests::{application, checkpoint, insert};
+    use super::super::tests::{application, checkpoint, insert, page_two, take_page_two_back};
     use super::super::{EnforceWal, Settled};
     use super::*;
 
-    /// Takes a page in the file back to what it was, and the file's time with it, as if it had never been copied there.
-    fn take_back(path: &Path, page: &[u8], offset: u64) {
-        let file = std::fs::OpenOptions::new().write(true).open(path).unwrap();
-        let modified = file.metadata().unwrap().modified().unwrap();
-        file.write_all_at(page, offset).unwrap();
-        file.set_modified(modified).unwrap();
-        // Closing it would drop SQLite's locks.
-        std::mem::forget(file);
+    /// An application, its follower, which has seen everything, and what the second page was before its last commit.
+    fn followed() -> (TempDir, Connection, WalDatabase, Vec<u8>) {
+        let (folder, path, application) = application();
+        application.execute_batch("CREATE TABLE other(x)").unwrap();
+        insert(&application);
+        assert_eq!(checkpoint(&application, "TRUNCATE"), 0);
+        let before = page_two(&path);
+        let database = WalDatabase::open(&path, EnforceWal::No).unwrap();
+        insert(&application);
+        (folder, application, database, before)
     }
 
     /// A database whose second page did not get into its file, its application, and its follower, which read the commit.
-    fn lost(is_settled_before: bool) -> (tempfile::TempDir, Connection, WalDatabase, DirtyPages) {
-        let (folder, path, application) = application();
-        insert(&application);
-        assert_eq!(checkpoint(&application, "TRUNCATE"), 0);
-        let before = std::fs::read(&path).unwrap();
-        let mut database = WalDatabase::open(&path, EnforceWal::No).unwrap();
+    fn lost(is_settled_before: bool) -> (TempDir, Connection, WalDatabase, DirtyPages) {
+        let (folder, application, mut database, before) = followed();
         let mut dirty = DirtyPages::new();
-        insert(&application);
         database.follow(&mut dirty).unwrap();
         if is_settled_before {
             assert_eq!(database.settle(&mut dirty).unwrap(), Settled::Yes);
@@ -107,7 +102,7 @@ mod tests {
             database.roll_and_checkpoint(&mut dirty).unwrap();
         }
         assert!(dirty.contains(PageNo::try_new(2).unwrap()));
-        take_back(&path, &before[4096..8192], 4096);
+        take_page_two_back(&database.path, &before);
         (folder, application, database, dirty)
     }
 
@@ -130,23 +125,23 @@ mod tests {
         assert!(is_page_two(database.settle(&mut DirtyPages::new())));
     }
 
-    #[test]
-    fn a_page_that_a_later_run_showed_and_somebody_took_back_is_found_within_sixteen_views() {
-        let (_folder, path, application) = application();
-        application.execute_batch("CREATE TABLE other(x)").unwrap();
-        insert(&application);
-        assert_eq!(checkpoint(&application, "TRUNCATE"), 0);
-        let before = std::fs::read(&path).unwrap();
-        let mut database = WalDatabase::open(&path, EnforceWal::No).unwrap();
+    /// A database whose second page was shown by a view of a later run, and then taken back. It is dirty still.
+    fn proved_and_taken_back() -> (TempDir, Connection, WalDatabase, DirtyPages) {
+        let (folder, application, mut database, before) = followed();
         let mut dirty = DirtyPages::new();
-        insert(&application);
         database.follow(&mut dirty).unwrap();
         // With a page that waits to be read nothing is forgotten when the WAL is settled.
         assert_eq!(database.settle(&mut dirty).unwrap(), Settled::Yes);
         application.execute_batch("INSERT INTO other VALUES (1)").unwrap();
         database.view(&mut dirty).unwrap();
-        take_back(&path, &before[4096..8192], 4096);
-        let found = (0..16).position(|_| is_page_two(database.view(&mut dirty)));
+        take_page_two_back(&database.path, &before);
+        (folder, application, database, dirty)
+    }
+
+    #[test]
+    fn a_page_that_a_later_run_showed_and_somebody_took_back_is_found_within_sixteen_views() {
+        let (_folder, _application, mut database, _) = proved_and_taken_back();
+        let found = (0..16).position(|_| is_page_two(database.view(&mut DirtyPages::new())));
         assert!(found.is_some_and(|views| views > 0), "{found:?}");
     }
 

@@ -461,4 +461,4 @@ const INDEX_PAUSES: [Duration; 6] = [
 const GUARD_PAUSE_MAX: Duration = Duration::from_millis(10);
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -1,5 +1,6 @@
 use std::fs;
 use std::io::{Seek, SeekFrom, Write};
+use std::os::unix::fs::FileExt;
 use std::sync::{Arc, Mutex};
 
 use lifeboat_wal::PageNo;
@@ -12,7 +13,7 @@ use super::WalDatabase as Database;
 use super::*;
 
 /// An application with its database in WAL mode and one table.
-pub(super) fn application() -> (TempDir, PathBuf, Connection) {
+pub(crate) fn application() -> (TempDir, PathBuf, Connection) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("app.db");
     let application = Connection::open(&path).unwrap();
@@ -20,11 +21,11 @@ pub(super) fn application() -> (TempDir, PathBuf, Connection) {
     (folder, path, application)
 }
 
-pub(super) fn insert(application: &Connection) {
+pub(crate) fn insert(application: &Connection) {
     application.execute_batch("INSERT INTO t VALUES (randomblob(50))").unwrap();
 }
 
-pub(super) fn checkpoint(application: &Connection, mode: &str) -> i64 {
+pub(crate) fn checkpoint(application: &Connection, mode: &str) -> i64 {
     application.query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], |row| row.get(0)).unwrap()
 }
 
@@ -42,6 +43,21 @@ pub(super) fn tear(database: &Path) {
     shared.write_all(&[0xff; 4]).unwrap();
     // Closing it would drop SQLite's locks.
     std::mem::forget(shared);
+}
+
+/// The second page in the file, which is that of the table. To be read before anybody follows the database.
+pub(crate) fn page_two(database: &Path) -> Vec<u8> {
+    fs::read(database).unwrap()[4096..8192].to_vec()
+}
+
+/// Takes that page back to what it was, and the file's time with it, as if it had never been copied there.
+pub(crate) fn take_page_two_back(database: &Path, page: &[u8]) {
+    let file = fs::OpenOptions::new().write(true).open(database).unwrap();
+    let modified = file.metadata().unwrap().modified().unwrap();
+    file.write_all_at(page, 4096).unwrap();
+    file.set_modified(modified).unwrap();
+    // Closing it would drop SQLite's locks.
+    std::mem::forget(file);
 }
 
 /// Every page of a view, in one piece.
