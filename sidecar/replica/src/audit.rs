@@ -10,6 +10,8 @@
 use lifeboat_ltx::PageChecksum;
 use lifeboat_wal::PageNo;
 
+use crate::dirty_pages::DirtyPages;
+
 /// The last image of pages in the WAL. Empty until something is said.
 #[derive(Clone, Debug, Default)]
 pub struct Audit {
@@ -31,9 +33,9 @@ struct Said {
 
 /// Of which pages the database is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Extent {
-    /// Those that are not proved, and now and then the others.
-    Due,
+pub enum Extent<'d> {
+    /// Those that are not proved, those that are about to be read for a slot, and now and then the others.
+    Due(&'d DirtyPages),
     /// All.
     Whole,
 }
@@ -89,13 +91,16 @@ impl Audit {
     }
 
     /// The pages of which something was said, in no order that means anything, and what their checksums must be.
-    pub fn pages(&self, extent: Extent) -> impl Iterator<Item = (PageNo, PageChecksum)> + '_ {
-        let is_whole = match extent {
-            Extent::Due => self.views.is_multiple_of(PROVED_EVERY),
+    pub fn pages<'a>(&'a self, extent: Extent<'a>) -> impl Iterator<Item = (PageNo, PageChecksum)> + 'a {
+        let is_due = move |said: &&Said| match extent {
+            Extent::Due(dirty) => {
+                said.run >= self.proved_before
+                    || self.views.is_multiple_of(PROVED_EVERY)
+                    || dirty.contains(said.page)
+            }
             Extent::Whole => true,
         };
-        let due = move |said: &&Said| is_whole || said.run >= self.proved_before;
-        self.said.iter().flatten().filter(due).map(|said| (said.page, said.sum))
+        self.said.iter().flatten().filter(is_due).map(|said| (said.page, said.sum))
     }
 }
 
@@ -151,7 +156,10 @@ mod tests {
     #[test]
     fn what_a_later_run_showed_is_asked_for_only_now_and_then() {
         let mut audit = Audit::new();
-        let due = |audit: &Audit| audit.pages(Extent::Due).map(|(page, _)| page.get()).collect::<Vec<_>>();
+        let read = |audit: &Audit, dirty: &DirtyPages| {
+            audit.pages(Extent::Due(dirty)).map(|(page, _)| page.get()).collect::<Vec<_>>()
+        };
+        let due = |audit: &Audit| read(audit, &DirtyPages::new());
         audit.begin_run();
         say(&mut audit, &[(1, b"first"), (2, b"first")]);
         audit.held(true);
@@ -170,5 +178,9 @@ mod tests {
             .collect();
         assert!(often.iter().all(|due| due == &[2] || due == &[1, 2]));
         assert_eq!(often.iter().filter(|due| due.len() == 2).count(), 2);
+        audit.held(true);
+        let mut dirty = DirtyPages::new();
+        dirty.insert(page(1));
+        assert_eq!((due(&audit), read(&audit, &dirty)), (vec![2], vec![1, 2]), "it is read for a slot");
     }
 }

@@ -23,7 +23,7 @@ impl WalDatabase {
         header: &IndexHeader,
         later: &DirtyPages,
     ) -> Result<(), DatabaseError> {
-        let lost = self.find_lost_page(self.current().connection(), later, Extent::Due)?;
+        let lost = self.find_lost_page(self.current().connection(), later, Extent::Due(dirty))?;
         self.require_not_lost(lost, dirty)?;
         self.follower.said_held(header);
         Ok(())
@@ -45,7 +45,7 @@ impl WalDatabase {
         &self,
         connection: &Connection,
         later: &DirtyPages,
-        extent: Extent,
+        extent: Extent<'_>,
     ) -> Result<Option<PageNo>, DatabaseError> {
         if self.follower.said().is_empty() {
             return Ok(None);
@@ -136,6 +136,13 @@ mod tests {
         database.view(&mut dirty).unwrap();
         take_page_two_back(&database.path, &before);
         (folder, application, database, dirty)
+    }
+
+    #[test]
+    fn a_page_that_a_later_run_showed_and_somebody_took_back_is_not_read_for_a_slot() {
+        let (_folder, _application, mut database, mut dirty) = proved_and_taken_back();
+        assert!(is_page_two(database.view(&mut dirty)));
+        assert!(is_page_two(database.detached_view(&mut dirty)));
     }
 
     #[test]

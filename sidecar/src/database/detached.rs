@@ -119,7 +119,7 @@ impl WalDatabase {
         dirty.merge(still_dirty.clone());
         let (newest, later) = followed?;
         self.untold.viewed(later.gained());
-        let lost = self.find_lost_page(pin.connection(), &still_dirty, Extent::Due)?;
+        let lost = self.find_lost_page(pin.connection(), &still_dirty, Extent::Due(dirty))?;
         self.require_not_lost(lost, dirty)?;
         // Nothing can be copied into the file, nor cut off it, past the view.
         let index = self.read_index()?;
