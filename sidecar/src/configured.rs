@@ -138,10 +138,9 @@ fn outcome(checked: Checked) -> Result<(), Failure> {
     }
     let failures: Vec<_> = checked.replicas.into_iter().filter_map(|asked| asked.failure).collect();
     let count = failures.len();
-    let gravest = failures.into_iter().max_by_key(|failure| failure.exit.gravity());
-    gravest.map_or(Ok(()), |failure| {
+    Failure::gravest(failures).map_err(|failure| {
         let message = format!("{} cannot be read as things are", counted(count, "replica"));
-        Err(Failure { message, ..failure })
+        Failure { message, ..failure }
     })
 }
 

@@ -44,8 +44,7 @@ impl Exit {
     }
 
     /// Of several ends the gravest counts; that of being fenced more than a refusal.
-    #[must_use]
-    pub const fn gravity(self) -> u8 {
+    const fn gravity(self) -> u8 {
         match self {
             Self::Done => 0,
             Self::Unavailable => 1,
@@ -136,6 +135,14 @@ impl Failure {
     #[must_use]
     pub fn suspecting(self, keys: impl IntoIterator<Item = String>) -> Self {
         Self { suspects: keys.into_iter().collect(), ..self }
+    }
+
+    /// How all of it ends where several parts may have failed.
+    ///
+    /// # Errors
+    /// The gravest failure, if there is one.
+    pub fn gravest(failures: impl IntoIterator<Item = Self>) -> Result<(), Self> {
+        failures.into_iter().max_by_key(|failure| failure.exit.gravity()).map_or(Ok(()), Err)
     }
 
     /// What whoever meets this must do.

@@ -147,11 +147,7 @@ impl Fleet {
         // Whoever was told to stop has stored everything that was followed.
         let unused = self.unused.filter(|_| !self.stop.is_cancelled());
         let failures = self.followed.into_values().filter_map(|followed| followed.failed);
-        failures
-            .chain(unused)
-            .chain(enough.and_then(Result::err))
-            .max_by_key(|failure| failure.exit.gravity())
-            .map_or(Ok(()), Err)
+        Failure::gravest(failures.chain(unused).chain(enough.and_then(Result::err)))
     }
 
     /// Follows databases that are named one by one, all but those that are followed under another name.

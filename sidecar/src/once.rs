@@ -14,8 +14,7 @@ use crate::exit::Failure;
 /// The gravest [`Failure`] of all databases, without those of which a follower says itself why it ended.
 pub async fn until_stored(posts: Vec<Post>) -> Result<(), Failure> {
     let stored = join_all(posts.iter().map(stored)).await;
-    let failures = stored.into_iter().filter_map(Result::err);
-    failures.max_by_key(|failure| failure.exit.gravity()).map_or(Ok(()), Err)
+    Failure::gravest(stored.into_iter().filter_map(Result::err))
 }
 
 /// Waits until one is stored, or there is nothing to wait for.

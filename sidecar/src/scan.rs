@@ -133,11 +133,8 @@ impl Scan {
         if bytes < large || self.sums.checksum().is_some() {
             return Ok(None);
         }
-        match database.detached_view(dirty) {
-            Ok(twin) => Ok(twin.filter(|twin| twin.is_twin_of(view))),
-            Err(error) if error.is_brief() => Ok(None),
-            Err(error) => Err(error),
-        }
+        let twin = unless_brief(database.detached_view(dirty))?.flatten();
+        Ok(twin.filter(|twin| twin.is_twin_of(view)))
     }
 
     /// Reads on through a view, while the database is followed: to the end, or until the view has to go, which it says why.
@@ -287,11 +284,7 @@ fn step_aside(database: &mut Database, dirty: &mut DirtyPages) -> Result<(), Dat
 }
 
 fn is_settled(database: &mut Database, dirty: &mut DirtyPages) -> Result<bool, DatabaseError> {
-    match database.settle(dirty) {
-        Ok(settled) => Ok(settled == Settled::Yes),
-        Err(error) if error.is_brief() => Ok(false),
-        Err(error) => Err(error),
-    }
+    Ok(unless_brief(database.settle(dirty))? == Some(Settled::Yes))
 }
 
 /// The next view. What is in the way only briefly costs nothing of what was read.
@@ -307,11 +300,18 @@ fn open_view(database: &mut Database, dirty: &mut DirtyPages) -> Result<Option<D
 
 /// How many bytes were committed, as far as that is known.
 fn follow(database: &mut Database, dirty: &mut DirtyPages) -> Result<u64, DatabaseError> {
-    match database.follow(dirty) {
-        Ok(Followed::Continued(gained)) => Ok(gained.bytes),
-        Ok(Followed::Lost { .. }) => Ok(0),
-        // The next look finds the same commits.
-        Err(error) if error.is_brief() => Ok(0),
+    Ok(match unless_brief(database.follow(dirty))? {
+        Some(Followed::Continued(gained)) => gained.bytes,
+        // The next look finds what this one did not.
+        Some(Followed::Lost { .. }) | None => 0,
+    })
+}
+
+/// What is in the way for a moment only is no error: the next attempt finds the same.
+fn unless_brief<T>(found: Result<T, DatabaseError>) -> Result<Option<T>, DatabaseError> {
+    match found {
+        Ok(found) => Ok(Some(found)),
+        Err(error) if error.is_brief() => Ok(None),
         Err(error) => Err(error),
     }
 }

@@ -33,10 +33,9 @@ pub async fn run(args: &SyncArgs) -> Result<(), Failure> {
         tracing::error!("{failure}");
     }
     let count = failures.len();
-    let gravest = failures.into_iter().max_by_key(|failure| failure.exit.gravity());
-    gravest.map_or(Ok(()), |failure| {
+    Failure::gravest(failures).map_err(|failure| {
         let message = format!("{count} of {} databases are not stored to the last commit", names.len());
-        Err(Failure { message, ..failure })
+        Failure { message, ..failure }
     })
 }
 

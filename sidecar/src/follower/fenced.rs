@@ -114,7 +114,7 @@ impl Follower {
     /// SQLite's write lock; `None` where it cannot be had. Who is in the middle of a transaction is waited for; in a pod, where
     /// the database may yet be created, without an end.
     async fn keep_writers_out(&self) -> Option<Arc<WriteLock>> {
-        let mut trying = if pod::is_pod() { Trying::forever() } else { Trying::lasting(PATIENCE) };
+        let mut trying = patience();
         loop {
             let path = self.database.path.clone();
             let taken = tokio::task::spawn_blocking(move || WriteLock::take(&path)).await.ok()?;
@@ -135,7 +135,7 @@ impl Follower {
 
     /// Saves the tail, and says in the failure what is at stake and where it is.
     async fn save(&self, bucket: &Bucket, lock: &Arc<WriteLock>, story: &Story, failure: Failure) -> Failure {
-        let mut trying = if pod::is_pod() { Trying::forever() } else { Trying::lasting(PATIENCE) };
+        let mut trying = patience();
         let saved = loop {
             match Box::pin(fork::save(bucket, lock, story)).await {
                 Err(error) if error.exit == Exit::Unavailable => {
@@ -171,6 +171,11 @@ impl Follower {
             }
         }
     }
+}
+
+/// A pod has nothing else to do. A process on a bare machine is to end.
+fn patience() -> Trying {
+    if pod::is_pod() { Trying::forever() } else { Trying::lasting(PATIENCE) }
 }
 
 impl Capture {
