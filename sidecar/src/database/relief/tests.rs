@@ -1,4 +1,6 @@
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use lifeboat_wal::frame::FrameNo;
 use rusqlite::Connection;
@@ -76,6 +78,31 @@ fn our_own_checkpoint_runs_although_we_stand_guard() {
     assert_eq!(checkpointed, Checkpointed::Ran);
     assert!(database.read_index().unwrap().is_backfilled());
     assert!(is_kept_away(&application), "and then we stand guard again");
+}
+
+/// A sync may take seconds.
+#[test]
+fn the_database_is_synced_off_guard() {
+    let (_folder, path, application, mut database) = on_guard();
+    let other = Keeper::open(&path).unwrap();
+    let is_over = Arc::new(AtomicBool::new(false));
+    let looks_on = Arc::clone(&is_over);
+    let looking = thread::spawn(move || {
+        while !looks_on.load(Ordering::Relaxed) {
+            if !other.sees_checkpoint() {
+                return true;
+            }
+        }
+        false
+    });
+    let begun = Instant::now();
+    while !looking.is_finished() && begun.elapsed() < 4 * PATIENCE {
+        insert(&application);
+        assert_eq!(database.sync_early().unwrap(), Checkpointed::Ran);
+        database.stand_by(SHORT);
+    }
+    is_over.store(true, Ordering::Relaxed);
+    assert!(looking.join().unwrap(), "the guard was never given back");
 }
 
 #[test]
