@@ -105,6 +105,10 @@ pub(crate) fn look_into(
     let mut dirty = DirtyPages::new();
     let looked = notes.look(&mut database, &mut task.expected, &mut dirty, is_wanted);
     let content = looked.inspect_err(|error| notes.if_damaged(error))?;
+    if dirty.is_empty() {
+        // What it came across while it read was read with the rest, and does not wait.
+        let _ = database.take_gained();
+    }
     Ok(content.map(|content| Opened { database, notes, content, dirty, file_id }))
 }
 

@@ -278,6 +278,22 @@ fn who_is_abandoned_while_a_database_is_read_for_the_first_time_does_not_read_to
     }
 }
 
+#[test]
+fn what_a_first_look_came_across_and_read_does_not_wait() {
+    for mode in ["DELETE", "WAL"] {
+        let scene = Scene::new();
+        let application = Connection::open(&scene.path).unwrap();
+        application.execute_batch(&format!("PRAGMA journal_mode={mode}; CREATE TABLE t(x)")).unwrap();
+        let database = Database::open(&scene.path, EnforceWal::No).unwrap();
+        // In WAL mode this is found when it is followed, without one any look finds something.
+        insert(&application);
+        let mut task = scene.task(Expected::Something);
+        let mut opened = opening::look_into(database, &mut task, &|| true).unwrap().unwrap();
+        assert!(opened.dirty.is_empty(), "{mode}");
+        assert_eq!(opened.database.take_gained().bytes, 0, "{mode}");
+    }
+}
+
 /// The WAL does not speak of it any more when another process comes.
 #[test]
 fn a_page_that_is_found_lost_by_the_first_look_is_written_down_for_whoever_comes_later() {
