@@ -133,6 +133,7 @@ fn what_cannot_be_read_at_the_first_look_is_waited_for() {
         let second = reported.blocking_recv();
         // Whoever is abandoned ends.
         drop(give);
+        scene.watch.call();
         reported.close();
         let waited = matches!(&first, Some(Report::Waiting(failure)) if failure.exit == Exit::Unavailable);
         assert!(waited, "{first:?}");
