@@ -321,6 +321,14 @@ impl Post {
         });
     }
 
+    /// What kept a slot from being stored is over: there is nothing to store, as the bucket has it all.
+    pub fn nothing_to_store(&self) {
+        self.write(|entry| {
+            entry.status.away_since = None;
+            entry.clear();
+        });
+    }
+
     /// Whether the store did not take a slot, and none since.
     #[must_use]
     pub fn is_away(&self) -> bool {

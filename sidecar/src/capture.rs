@@ -327,12 +327,12 @@ impl<'a> Capture<'a> {
 
     /// What waits is said to be a page at least: how much it is, nobody knows after a loss of continuity.
     fn tell_backlog(&mut self) {
-        let mut bytes = self.waiting.bytes + self.flying.bytes;
         if !self.dirty.is_empty() {
             self.waiting.begin();
-            bytes = bytes.max(u64::from(self.database.page_size().get()));
         }
-        self.post.turned(bytes, self.flying.since.or(self.waiting.since));
+        let since = self.flying.since.or(self.waiting.since);
+        let least = since.map_or(0, |_| u64::from(self.database.page_size().get()));
+        self.post.turned(least.max(self.waiting.bytes + self.flying.bytes), since);
     }
 
     fn take_orders(&mut self, orders: &Receiver<Order>, reports: &Sender<Report>) -> Result<(), Failure> {

@@ -69,7 +69,7 @@ fn condition(database: &DatabaseStatus) -> &'static str {
         Some(Verdict::Halt) => "stopped",
         Some(Verdict::Unknown) => "unknown",
         None if database.position.is_none() || database.unreplicated_bytes.is_none() => "starting",
-        None if database.unreplicated_bytes.is_some_and(|bytes| bytes > 0) => "storing",
+        None if !database.is_stored() => "storing",
         None => "stored",
     }
 }

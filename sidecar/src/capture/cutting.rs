@@ -101,7 +101,6 @@ impl Capture<'_> {
             }
             Ok((Viewed::Cut(Ok(slot)), still_dirty)) => {
                 self.dirty = still_dirty;
-                self.healed();
                 self.is_cut(next, slot)
             }
             Ok((Viewed::Cut(Err(failure)), _)) => self.give_up_cut(failure).map(|()| None),
@@ -136,6 +135,8 @@ impl Capture<'_> {
             self.count_gained();
             self.waiting = Backlog::default();
             self.flush.nothing_to_cut();
+            self.healed();
+            self.post.nothing_to_store();
             return Ok(None);
         };
         self.sets_off();
@@ -147,7 +148,11 @@ impl Capture<'_> {
     pub(super) fn sets_off(&mut self) {
         self.finish.cut();
         self.count_gained();
+        // Also what nobody saw coming: the first slot after a start is cut in the turn that finds it.
+        self.waiting.begin();
         let cut = std::mem::take(&mut self.waiting);
+        // After that, because what waited is forgotten with the trouble.
+        self.healed();
         self.tell_lost(cut);
         self.flush.cut(self.now());
         self.post.paced(self.flush.requests_per_day());

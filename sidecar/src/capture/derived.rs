@@ -118,7 +118,6 @@ impl Capture<'_> {
         } else {
             self.dirty = view.still_dirty().clone();
         }
-        self.healed();
         self.is_cut(next, slot)
     }
 

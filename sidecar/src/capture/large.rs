@@ -203,7 +203,6 @@ impl Capture<'_> {
         let bounds = ViewBounds::new(page_count, page_size, disk::free_bytes(self.database.path()));
         let reader = Reader { reading, next, dirty, bounds, fits_in_file };
         self.large.reader = Some(reader);
-        self.healed();
         self.sets_off();
         Ok(Some(Report::Streamed(Box::new(slot))))
     }
@@ -230,7 +229,10 @@ impl Capture<'_> {
         self.sums = sums;
         match outcome {
             Outcome::Sent { post_apply, .. } => self.next = Some(reader.next.after(post_apply)?),
-            Outcome::Nothing => return Ok(false),
+            Outcome::Nothing => {
+                self.post.nothing_to_store();
+                return Ok(false);
+            }
             Outcome::Interrupted | Outcome::Failed(_) => {
                 return Err(Failure::bug("a slot is stored that was not read to its end"));
             }

@@ -63,6 +63,8 @@ impl Meanwhile<'_> {
 impl Capture<'_> {
     /// Cuts a slot through a file beside the database, for as long as that does not hurt the application.
     pub(super) fn spool(&mut self, next: NextSlot) -> Result<Option<Report>, Failure> {
+        // Meanwhile nobody would watch over it.
+        self.derived.close();
         let view = match self.database.detached_view(&mut self.dirty) {
             Ok(Some(view)) => view,
             // It changed its journal mode just now.
@@ -122,7 +124,6 @@ impl Capture<'_> {
             self.notes.cut_pages(next.txid.get(), &self.sums, changed, &self.dirty, anchor.as_ref());
         }
         self.dirty = later;
-        self.healed();
         self.is_cut(next, slot)
     }
 

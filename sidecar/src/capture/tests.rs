@@ -207,7 +207,8 @@ fn what_is_committed_while_a_slot_goes_through_a_file_is_in_the_next_one() {
     let first = NextSlot { txid: Txid::FIRST, epoch: Epoch::new(1), pre_apply: Checksum::EMPTY };
     let is_over = AtomicBool::new(false);
     std::thread::scope(|scope| {
-        let anywhere = "UPDATE t SET x = randomblob(4000) WHERE rowid = 1 + abs(random()) % 40000";
+        // So few rows that the next slot fits into memory, however slow the machine is.
+        let anywhere = "UPDATE t SET x = randomblob(4000) WHERE rowid = 1 + 200 * (abs(random()) % 200)";
         let writing = scope.spawn(|| {
             let (application, mut commits) = (application, 0_u64);
             while !is_over.load(Ordering::Relaxed) {
@@ -374,4 +375,46 @@ fn a_commit_that_only_the_housekeeping_finds_waits() {
     capture.news_at = Instant::now().checked_sub(Duration::from_secs(60)).unwrap();
     assert!(capture.settle().unwrap());
     assert_eq!(capture.waiting.commits, 1);
+}
+
+/// What kept it from being read is over, and what waited is not stored for that.
+#[test]
+fn a_slot_that_follows_trouble_lags_until_it_is_stored() {
+    let scene = Scene::new();
+    write_some_pages(&scene.path);
+    let mut capture = scene.capture(Database::open(&scene.path, EnforceWal::No).unwrap());
+    let path = scene.path.clone();
+    capture.endure(DatabaseError::Truncated { path, found: 1, expected: 2 }).unwrap();
+    std::thread::sleep(SHORT);
+    assert!(matches!(capture.cut(next()).unwrap(), Some(Report::Slot(_))));
+    capture.tell_backlog();
+    let status = scene.board.status().databases.remove(0);
+    assert!(status.lag_seconds.unwrap() >= SHORT.as_secs_f64(), "{status:?}");
+    assert!(status.unreplicated_bytes.unwrap() > 0 && status.verdict.is_none(), "{status:?}");
+}
+
+/// It is cut in the turn that finds everything dirty, before anybody said that something waits.
+#[test]
+fn the_first_slot_lags_from_the_beginning() {
+    let scene = Scene::new();
+    write_some_pages(&scene.path);
+    let mut capture = scene.capture(Database::open(&scene.path, EnforceWal::No).unwrap());
+    capture.dirty.insert_all();
+    assert!(matches!(capture.cut(next()).unwrap(), Some(Report::Slot(_))));
+    std::thread::sleep(SHORT);
+    capture.tell_backlog();
+    assert!(scene.lag().unwrap() >= SHORT.as_secs_f64());
+}
+
+/// Somebody was told that the bucket is away, and then there was nothing to store.
+#[test]
+fn trouble_with_the_bucket_ends_where_the_bucket_has_it_all() {
+    let scene = Scene::new();
+    write_some_pages(&scene.path);
+    let mut capture = scene.capture(Database::open(&scene.path, EnforceWal::No).unwrap());
+    scene.post.away();
+    scene.post.troubled(&Failure::unavailable("away"));
+    capture.is_cut(next(), None).unwrap();
+    let status = scene.board.status().databases.remove(0);
+    assert_eq!((status.away_since, status.verdict), (None, None));
 }

@@ -33,10 +33,10 @@ impl Follower {
             self.post.falls_asleep();
             let watch = capture.into_watch();
             self.sleep(&watch).await;
-            self.post.wakes_up();
             if self.stop.is_cancelled() && self.post.demand().is_met() && watch.is_unchanged() {
                 return Ok(Ended::Finished);
             }
+            self.post.wakes_up();
             // Two watches of one file would be in each other's way.
             drop(watch);
             match Box::pin(self.wake(writer)).await? {
