@@ -33,7 +33,7 @@ use crate::exit::Failure;
 use crate::fork::{self, Story};
 use crate::marks::{self, Marks};
 use crate::pod_restore::{file_id, look, note};
-use crate::rebuild::{Finish, KeepSums, Overwrite, put_in_place, target_exists};
+use crate::rebuild::{Finish, KeepSums, Overwrite, put_in_place, remove_leftovers, target_exists};
 use crate::restore::{How, Restored, restore};
 use crate::retry::{self, Trying};
 use crate::{claim, connect, disk, pod};
@@ -129,6 +129,7 @@ pub(crate) async fn beside(bucket: &Bucket, path: &Path) -> Result<Restored, Fai
             ..target_exists(&copy)
         });
     }
+    remove_leftovers(&copy);
     let finish = Finish { overwrite: Overwrite::Never, sums: KeepSums::No, ..How::to_go_on(PATIENCE).finish };
     let restored = restore(bucket, &copy, &How { finish, ..How::to_go_on(PATIENCE) }).await?;
     restored.ok_or_else(|| claim::moved(bucket))
@@ -167,6 +168,7 @@ pub(crate) async fn replace(
 
 async fn rebuild(bucket: &Bucket, scratch: &Path, chain: &Chain) -> Result<Restored, Failure> {
     remove(scratch);
+    remove_leftovers(scratch);
     let restored = restore(bucket, scratch, &How::to_go_on(PATIENCE)).await?;
     let expected = Txid::try_new(chain.newest).map(|txid| txid.to_string());
     restored.filter(|restored| restored.txid == expected).ok_or_else(|| claim::moved(bucket))

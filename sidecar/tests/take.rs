@@ -137,9 +137,7 @@ impl Scene {
 
 #[track_caller]
 fn assert_the_buckets_is_taken(scene: &Scene) {
-    let running = scene.place.spawn(&mut scene.named("remote"));
-    running.wait_for("following");
-    assert_eq!(running.stop().0, Some(0));
+    Ran::new(&scene.named("remote").output().unwrap()).says(0, &["following"]);
     assert_eq!(scene.local(), scene.theirs);
     assert_eq!((scene.restored(), scene.fork()), (scene.theirs.clone(), scene.ours.clone()));
 }
@@ -156,9 +154,7 @@ fn the_buckets_database_is_taken_from_a_bucket_and_the_local_one_is_a_fork() {
 
 #[track_caller]
 fn assert_the_local_one_is_taken(scene: &Scene) {
-    let running = scene.place.spawn(&mut scene.named("local"));
-    running.wait_for("stored txid");
-    assert_eq!(running.stop().0, Some(0));
+    Ran::new(&scene.named("local").output().unwrap()).says(0, &["stored txid"]);
     assert_eq!(scene.local(), scene.ours);
     assert_eq!((scene.restored(), scene.fork()), (scene.ours.clone(), scene.theirs.clone()));
     // It was chosen once: from now on it is an ordinary continuation.

@@ -158,6 +158,10 @@ impl Config {
             database.enforce_wal = args.enforce_wal.unwrap_or(database.enforce_wal);
             database.synchronous = args.synchronous.unwrap_or(database.synchronous);
             database.expects_data |= args.expect_data;
+            // The database may stand in a config that keeps more, and this process was not told of it.
+            if args.take.is_some() && args.db.is_some() {
+                database.history.window = FOR_EVER;
+            }
         }
     }
 
@@ -257,6 +261,8 @@ fn absolute(path: &Path) -> Result<PathBuf, Failure> {
 }
 
 /// What comes later to a folder has nothing stored yet.
+/// Longer than anything is stored.
+const FOR_EVER: Duration = Duration::from_secs(100 * 366 * 24 * 3_600);
 const EXPECTS_OF_MANY: &str =
     "'expect-data' is said of single databases, not of those that are found in a folder";
 const NO_DATABASES: &str =

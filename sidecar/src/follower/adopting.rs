@@ -37,7 +37,11 @@ impl Follower {
 
     fn diverged(&self, why: &str) -> Failure {
         let (path, location) = (self.database.path.display(), &self.database.location);
-        let command = |which| format!("`lifeboat replicate --take {which} '{path}' {}`", location.argument());
+        // What the config says beside is not said to this command; it ends when that is done.
+        let mode = if self.database.enforce_wal { "" } else { " --enforce-wal false" };
+        let command = |which| {
+            format!("`lifeboat replicate --once --take {which}{mode} '{path}' {}`", location.argument())
+        };
         Failure::refused(
             Reason::Diverged,
             format!(
