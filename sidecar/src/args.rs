@@ -319,7 +319,7 @@ pub struct RestoreArgs {
     #[arg(long)]
     pub if_replica_exists: bool,
 
-    /// In a pod: choose, where a database is no continuation of what is stored, as `main:remote`. Without a name where there is one
+    /// In a pod: choose, where a database is no continuation of what is stored, as the refusal spells it. Without a name where there is one
     #[arg(long, value_name = "NAME:WHICH", env = "LIFEBOAT_TAKE", requires = "config_from_env")]
     pub take: Option<String>,
 

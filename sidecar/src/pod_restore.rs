@@ -6,8 +6,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use clap::ValueEnum;
-use lifeboat_replica::adoption::{Adoption, Chain, Content, Local, Record, decide};
+use lifeboat_replica::adoption::{Adoption, Chain, Content, Contradiction, Local, Record, decide};
 use lifeboat_replica::claim::Sealed;
 use lifeboat_replica::dirty_pages::DirtyPages;
 use lifeboat_replica::page_log::LogIdentity;
@@ -28,6 +27,10 @@ use crate::rebuild::Rebuilt;
 use crate::restore::{How, Restored, default_wait, restore};
 use crate::retry::Trying;
 use crate::{claim, connect, disk, pod, rebuild, take};
+
+mod choice;
+
+use self::choice::Choice;
 
 /// Prepares every database of the config for its application.
 ///
@@ -56,13 +59,13 @@ async fn prepare_all(args: &RestoreArgs, outcomes: &mut Vec<DatabaseOutcome>) ->
     if config.databases.is_empty() {
         return Err(Failure::usage("the config lists no databases under 'dbs'"));
     }
-    let chosen = Chosen::parse(args.take.as_deref().unwrap_or_default(), &config)?;
+    let choice = Choice::parse(args.take.as_deref().unwrap_or_default(), &config)?;
     for database in &config.databases {
         let begun = Instant::now();
         let patience = args.wait.unwrap_or_else(default_wait);
         let wish = Wish {
             expects_data: args.expect_data || database.expects_data,
-            take: chosen.as_ref().filter(|chosen| chosen.name == database.name).map(|chosen| chosen.take),
+            choice: choice.as_ref().filter(|choice| choice.name == database.name),
             patience,
         };
         let prepared = prepare(&config, database, wish).await;
@@ -76,7 +79,7 @@ async fn prepare_all(args: &RestoreArgs, outcomes: &mut Vec<DatabaseOutcome>) ->
 async fn prepare(
     config: &Config,
     database: &DatabaseConfig,
-    wish: Wish,
+    wish: Wish<'_>,
 ) -> Result<(Outcome, Option<Position>, u64), Failure> {
     let trying = &mut Trying::lasting(wish.patience);
     let marks = Marks::beside(&database.path);
@@ -105,7 +108,7 @@ async fn prepare(
             (Outcome::Restored, restored.bytes, chain.recorded())
         }
         Adoption::Diverged => {
-            let (outcome, bytes) = choose(&bucket, database, &marks, &chain, wish.take).await?;
+            let (outcome, bytes) = choose(&bucket, database, &marks, &chain, wish.choice).await?;
             write_record(&marks, &bucket, database, &sealed)?;
             (outcome, bytes, chain.recorded())
         }
@@ -120,56 +123,30 @@ async fn prepare(
 
 /// What a start is told besides the config.
 #[derive(Clone, Copy, Debug)]
-struct Wish {
+struct Wish<'a> {
     /// Whether something is known to be stored.
     expects_data: bool,
     /// What somebody chose.
-    take: Option<Take>,
+    choice: Option<&'a Choice>,
     /// How long the bucket is tried while nothing works.
     patience: Duration,
 }
 
-/// The database for which somebody chose.
-#[derive(Debug, PartialEq, Eq)]
-struct Chosen {
-    name: String,
-    take: Take,
-}
-
-impl Chosen {
-    /// From `main:remote`, or `remote` where there is one database; nothing from an empty text.
-    fn parse(text: &str, config: &Config) -> Result<Option<Self>, Failure> {
-        let (name, which) = match (text.rsplit_once(':'), config.databases.as_slice()) {
-            (None, _) if text.is_empty() => return Ok(None),
-            (Some((name, which)), databases) if databases.iter().any(|database| database.name == name) => {
-                (name, which)
-            }
-            (None, [only]) => (only.name.as_str(), text),
-            (Some(_) | None, databases) => {
-                let names: Vec<_> = databases.iter().map(|database| database.name.as_str()).collect();
-                let names = names.join(", ");
-                return Err(Failure::usage(format!("--take '{text}' names none of the databases: {names}")));
-            }
-        };
-        let wrong = |_| Failure::usage(format!("--take '{text}': choose remote, local or neither"));
-        Ok(Some(Self { name: name.to_owned(), take: Take::from_str(which, false).map_err(wrong)? }))
-    }
-}
-
-/// What becomes of a database that is no continuation of the replica: nothing, unless somebody chose.
+/// What becomes of a database that is no continuation of the replica: nothing, unless somebody chose in this very contradiction.
 async fn choose(
     bucket: &Bucket,
     database: &DatabaseConfig,
     marks: &Marks,
     chain: &Chain,
-    take: Option<Take>,
+    choice: Option<&Choice>,
 ) -> Result<(Outcome, u64), Failure> {
-    match take {
-        None => Err(diverged(database, bucket)),
+    let contradiction = Contradiction::between(&file_id(&database.path)?, chain);
+    match choice.and_then(|choice| choice.in_case_of(contradiction)) {
+        None => Err(diverged(database, bucket, contradiction, choice)),
         Some(Take::Neither) => {
             let copy = take::beside(bucket, &database.path).await?.path;
             let copy = copy.display();
-            Err(diverged(database, bucket)
+            Err(diverged(database, bucket, contradiction, None)
                 .about(format!("what {bucket} holds was written to {copy}, to compare")))
         }
         Some(Take::Remote) => {
@@ -273,16 +250,27 @@ pub(crate) fn file_id(path: &Path) -> Result<String, Failure> {
     Ok(found.unwrap_or_default())
 }
 
-fn diverged(database: &DatabaseConfig, bucket: &Bucket) -> Failure {
+/// The refusal that asks for a choice. `spent` was made in another case.
+fn diverged(
+    database: &DatabaseConfig,
+    bucket: &Bucket,
+    contradiction: Contradiction,
+    spent: Option<&Choice>,
+) -> Failure {
+    let spent = spent.map_or("", |_| {
+        "The choice in the annotation is not about these two as they are now, so it was not carried out: it was made before, or does \
+         not say. "
+    });
+    let name = &database.name;
     Failure::refused(
         Reason::Diverged,
         format!(
-            "{} is not a continuation of what {bucket} holds. Choose, and this step does it when it is tried again; the other one is \
-             saved there as a fork first: `kubectl annotate pod {} lifeboat.dev/take={name}:remote` for the bucket's, \
-             {name}:local for the local one, or {name}:neither to have the bucket's beside the local one and start nothing",
+            "{} is not a continuation of what {bucket} holds. {spent}Choose, and this step does it when it is tried again; the other one \
+             is saved there as a fork first: `kubectl annotate pod {} --overwrite lifeboat.dev/take={name}:remote@{contradiction}` for \
+             the bucket's, {name}:local@{contradiction} for the local one, or {name}:neither to have the bucket's beside the local one \
+             and start nothing",
             database.path.display(),
             pod::for_kubectl(),
-            name = database.name,
         ),
     )
 }
@@ -306,25 +294,4 @@ fn sentence(outcomes: &[DatabaseOutcome]) -> String {
         }
     });
     each.collect::<Vec<_>>().join("; ")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_choice_is_about_one_database_of_the_pod() {
-        let one = Config::parse("dbs: [{name: main, path: /a.db, replica: {url: 'file:///x'}}]").unwrap();
-        let two = "dbs: [{name: main, path: /a.db, replica: {url: 'file:///x'}}, {name: b, path: /b.db, replica: {url: 'file:///y'}}]";
-        let two = Config::parse(two).unwrap();
-        let chosen = |text: &str, config: &Config| {
-            Chosen::parse(text, config).map(|chosen| chosen.map(|chosen| (chosen.name, chosen.take)))
-        };
-        assert_eq!(chosen("", &two).unwrap(), None);
-        assert_eq!(chosen("remote", &one).unwrap(), Some(("main".to_owned(), Take::Remote)));
-        assert_eq!(chosen("b:local", &two).unwrap(), Some(("b".to_owned(), Take::Local)));
-        for wrong in ["remote", "c:remote", "b:", "b:all", ":remote"] {
-            assert_eq!(chosen(wrong, &two).unwrap_err().exit, Exit::Usage, "{wrong}");
-        }
-    }
 }

@@ -125,6 +125,31 @@ impl Scene {
         Ran::new(&self.in_pod("restore", take).output().unwrap())
     }
 
+    /// The text for the annotation that the refusal of this pod names.
+    #[track_caller]
+    fn named_in_pod(&self, which: &str) -> String {
+        let refused = self.restore_in_pod("");
+        refused.says(
+            4,
+            &["not a continuation", "kubectl annotate pod -n  shop-0 --overwrite lifeboat.dev/take="],
+        );
+        let mut words = refused.stderr.split([' ', '=', '`', ',']);
+        words.find(|word| word.starts_with(&format!("main:{which}@"))).unwrap().to_owned()
+    }
+
+    /// The power fails: the record is of another boot, and the file is what it was.
+    fn lose_power(&self, was: &[u8]) {
+        for log in ["app.db-wal", "app.db-shm"] {
+            let _ = std::fs::remove_file(self.place.path(log));
+        }
+        // In place: it is the same file.
+        std::fs::write(self.place.path("app.db"), was).unwrap();
+        let record = self.place.path(".app.db-lifeboat/record.json");
+        let mut json: serde_json::Value = serde_json::from_slice(&std::fs::read(&record).unwrap()).unwrap();
+        json["bootId"] = "another".into();
+        std::fs::write(&record, json.to_string()).unwrap();
+    }
+
     #[track_caller]
     fn assert_pod_goes_on(&self) {
         let sidecar = self.place.spawn(&mut self.in_pod("replicate", ""));
@@ -253,13 +278,12 @@ fn pages_of_another_size_are_not_put_behind_what_is_stored() {
 
 #[track_caller]
 fn assert_a_pod_takes(scene: &Scene, which: &str) {
-    scene
-        .restore_in_pod("")
-        .says(4, &["not a continuation", "kubectl annotate pod", "lifeboat.dev/take=main:remote"]);
+    let choice = scene.named_in_pod(which);
     scene.restore_in_pod("main:neither").says(4, &["app.db.replica", "not a continuation"]);
     assert_eq!(dump(&scene.place.path("app.db.replica")), scene.theirs);
     assert_eq!(scene.local(), scene.ours);
-    scene.restore_in_pod(&format!("main:{which}")).says(0, &["is fork"]);
+    // Every attempt before stored a seal, and the choice is about what it was about.
+    scene.restore_in_pod(&choice).says(0, &["is fork"]);
     let (taken, left) = match which {
         "remote" => (scene.theirs.clone(), scene.ours.clone()),
         _ => (scene.ours.clone(), scene.theirs.clone()),
@@ -283,4 +307,49 @@ fn the_restore_step_of_a_pod_takes_from_a_bucket_and_into_one() {
     for which in ["remote", "local"] {
         assert_a_pod_takes(&Scene::new(Some(S3Server::start())), which);
     }
+}
+
+#[test]
+fn a_choice_of_a_pod_that_does_not_say_what_it_is_about_is_not_carried_out() {
+    let scene = Scene::new(None);
+    for choice in ["main:local", "main:remote", "main:local@00000000"] {
+        scene.restore_in_pod(choice).says(4, &["not a continuation", "was not carried out", "main:local@"]);
+    }
+    scene.assert_untouched();
+}
+
+#[test]
+fn the_annotation_of_a_choice_for_the_local_database_is_not_carried_out_again_after_a_power_cut() {
+    let scene = Scene::new(None);
+    let choice = scene.named_in_pod("local");
+    scene.restore_in_pod(&choice).says(0, &["is fork"]);
+    settle(&scene);
+    let was = std::fs::read(scene.place.path("app.db")).unwrap();
+    scene.assert_pod_goes_on();
+    let stored = scene.restored();
+    scene.lose_power(&was);
+    scene.restore_in_pod(&choice).says(4, &["not a continuation", "was not carried out"]);
+    assert_eq!(scene.restored(), stored, "an older state became the newest");
+    scene.restore_in_pod(&scene.named_in_pod("remote")).says(0, &["is fork"]);
+    assert_eq!(scene.local(), stored);
+}
+
+#[test]
+fn the_annotation_of_a_choice_for_the_buckets_database_is_not_carried_out_again_after_a_power_cut() {
+    let scene = Scene::new(None);
+    let choice = scene.named_in_pod("remote");
+    scene.restore_in_pod(&choice).says(0, &["is fork"]);
+    // The power fails before this is stored.
+    scene.execute("app.db", "INSERT INTO t VALUES (5, 'not stored')");
+    settle(&scene);
+    let was = std::fs::read(scene.place.path("app.db")).unwrap();
+    let local = scene.local();
+    scene.lose_power(&was);
+    scene.restore_in_pod(&choice).says(4, &["not a continuation", "was not carried out"]);
+    assert_eq!(scene.local(), local, "what was not stored was replaced");
+}
+
+/// Copies the WAL into the file.
+fn settle(scene: &Scene) {
+    scene.execute("app.db", "PRAGMA wal_checkpoint(TRUNCATE)");
 }

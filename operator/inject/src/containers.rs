@@ -41,7 +41,8 @@ pub(crate) fn build(parts: &Parts<'_>) -> [Value; 2] {
 
 fn restore(parts: &Parts<'_>) -> Value {
     let mut container = common(parts, names::CONTAINER_RESTORE, "restore", RESTORE);
-    // The kubelet reads it anew whenever the step is tried again, so a choice that is made meanwhile is heard; it ends with the pod.
+    // The kubelet reads it anew whenever the step is tried again, so a choice that is made meanwhile is heard. It is heard for as
+    // long as the pod lives: that it holds once is for the step to see.
     let take = json!({ "name": "LIFEBOAT_TAKE", "valueFrom": field(&format!("metadata.annotations['{}']", names::ANNOTATION_TAKE)) });
     if let Some(env) = container["env"].as_array_mut() {
         env.push(take);

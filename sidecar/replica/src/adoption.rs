@@ -10,9 +10,11 @@ use serde::{Deserialize, Serialize};
 use crate::epoch::Epoch;
 use crate::head::{Base, Head, checksum_text};
 
+mod contradiction;
 mod look;
 mod why;
 
+pub use self::contradiction::Contradiction;
 pub use self::look::{Ask, Look, LookStep, Told};
 pub use self::why::why_diverged;
 
