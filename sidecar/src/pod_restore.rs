@@ -6,7 +6,9 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use lifeboat_replica::adoption::{Adoption, Chain, Content, Contradiction, Local, Record, decide};
+use lifeboat_replica::adoption::{
+    Adoption, Chain, Content, Contradiction, Local, Record, decide, why_diverged,
+};
 use lifeboat_replica::claim::Sealed;
 use lifeboat_replica::dirty_pages::DirtyPages;
 use lifeboat_replica::page_log::LogIdentity;
@@ -91,8 +93,8 @@ async fn prepare(
     let claimant = claim::claimant(interval, config.handover_timeout, false, None, promise)?;
     let sealed = claim::seal(&bucket, claimant, trying).await?;
     let chain = claim::chain(&bucket, (&marks, wish.expects_data), trying, |_| ()).await?;
-    let local = look(database, &marks, &chain).await?;
-    let (outcome, bytes, chain) = match decide(&local, &chain, &marks::boot_id()?) {
+    let (adoption, why) = judge(database, &marks, &chain, wish.choice).await?;
+    let (outcome, bytes, chain) = match adoption {
         Adoption::FirstStart => (Outcome::FirstStart, 0, chain),
         Adoption::Same => {
             write_record(&marks, &bucket, database, &sealed)?;
@@ -108,7 +110,7 @@ async fn prepare(
             (Outcome::Restored, restored.bytes, chain.recorded())
         }
         Adoption::Diverged => {
-            let (outcome, bytes) = choose(&bucket, database, &marks, &chain, wish.choice).await?;
+            let (outcome, bytes) = choose(&bucket, database, &marks, &chain, (wish.choice, &why)).await?;
             write_record(&marks, &bucket, database, &sealed)?;
             (outcome, bytes, chain.recorded())
         }
@@ -132,21 +134,44 @@ struct Wish<'a> {
     patience: Duration,
 }
 
+/// What becomes of the local database, and why it is for a person to say, if it is.
+async fn judge(
+    database: &DatabaseConfig,
+    marks: &Marks,
+    chain: &Chain,
+    choice: Option<&Choice>,
+) -> Result<(Adoption, String), Failure> {
+    let (local, boot_id) = (look(database, marks, chain).await?, marks::boot_id()?);
+    let adoption = decide(&local, chain, &boot_id);
+    let Local::Present { record, file_id, .. } = &local else { return Ok((adoption, String::new())) };
+    Ok(match adoption {
+        // Somebody put it there, or says so: it is not set forward over his head.
+        Adoption::Behind if record.as_ref().is_some_and(Record::is_of_restore) => {
+            (Adoption::Diverged, "it is an older state that was restored there".to_owned())
+        }
+        Adoption::Behind if choice.is_some_and(|choice| choice.take == Take::Local) => {
+            (Adoption::Diverged, "it is an older state".to_owned())
+        }
+        Adoption::Diverged => (Adoption::Diverged, why_diverged(record.as_ref(), file_id, chain, &boot_id)),
+        adoption => (adoption, String::new()),
+    })
+}
+
 /// What becomes of a database that is no continuation of the replica: nothing, unless somebody chose in this very contradiction.
 async fn choose(
     bucket: &Bucket,
     database: &DatabaseConfig,
     marks: &Marks,
     chain: &Chain,
-    choice: Option<&Choice>,
+    (choice, why): (Option<&Choice>, &str),
 ) -> Result<(Outcome, u64), Failure> {
     let contradiction = Contradiction::between(&file_id(&database.path)?, chain);
     match choice.and_then(|choice| choice.in_case_of(contradiction)) {
-        None => Err(diverged(database, bucket, contradiction, choice)),
+        None => Err(diverged(database, bucket, contradiction, (choice, why))),
         Some(Take::Neither) => {
             let copy = take::beside(bucket, &database.path).await?.path;
             let copy = copy.display();
-            Err(diverged(database, bucket, contradiction, None)
+            Err(diverged(database, bucket, contradiction, (None, why))
                 .about(format!("what {bucket} holds was written to {copy}, to compare")))
         }
         Some(Take::Remote) => {
@@ -255,7 +280,7 @@ fn diverged(
     database: &DatabaseConfig,
     bucket: &Bucket,
     contradiction: Contradiction,
-    spent: Option<&Choice>,
+    (spent, why): (Option<&Choice>, &str),
 ) -> Failure {
     let spent = spent.map_or("", |_| {
         "The choice in the annotation is not about these two as they are now, so it was not carried out: it was made before, or does \
@@ -265,7 +290,7 @@ fn diverged(
     Failure::refused(
         Reason::Diverged,
         format!(
-            "{} is not a continuation of what {bucket} holds. {spent}Choose, and this step does it when it is tried again; the other one \
+            "{} is not a continuation of what {bucket} holds: {why}. {spent}Choose, and this step does it when it is tried again; the other one \
              is saved there as a fork first: `kubectl annotate pod {} --overwrite lifeboat.dev/take={name}:remote@{contradiction}` for \
              the bucket's, {name}:local@{contradiction} for the local one, or {name}:neither to have the bucket's beside the local one \
              and start nothing",

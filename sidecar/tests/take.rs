@@ -349,6 +349,34 @@ fn the_annotation_of_a_choice_for_the_buckets_database_is_not_carried_out_again_
     assert_eq!(scene.local(), local, "what was not stored was replaced");
 }
 
+#[test]
+fn a_pod_does_not_set_forward_an_older_state_that_somebody_restored() {
+    for which in ["local", "remote"] {
+        let scene = Scene::behind(None);
+        let db = scene.place.text("app.db");
+        scene
+            .run(&["restore", "--force", "--txid", "0000000000000001", "-o", &db, &scene.url()])
+            .says(0, &[]);
+        assert_eq!(scene.local(), scene.ours);
+        scene.restore_in_pod("").says(4, &["an older state that was restored there"]);
+        scene.assert_untouched();
+        scene.restore_in_pod(&scene.named_in_pod(which)).says(0, &["is fork"]);
+        let (taken, left) =
+            if which == "local" { (&scene.ours, &scene.theirs) } else { (&scene.theirs, &scene.ours) };
+        assert_eq!((&scene.local(), &scene.fork()), (taken, left));
+        scene.assert_pod_goes_on();
+    }
+}
+
+#[test]
+fn a_pod_sets_an_older_state_of_its_own_forward_unless_somebody_chose_it() {
+    let scene = Scene::behind(None);
+    scene.restore_in_pod("main:local").says(4, &["it is an older state", "main:local@"]);
+    scene.assert_untouched();
+    scene.restore_in_pod("").says(0, &["restored"]);
+    assert_eq!(scene.local(), scene.theirs);
+}
+
 /// Copies the WAL into the file.
 fn settle(scene: &Scene) {
     scene.execute("app.db", "PRAGMA wal_checkpoint(TRUNCATE)");
