@@ -141,7 +141,14 @@ async fn judge(
     chain: &Chain,
     choice: Option<&Choice>,
 ) -> Result<(Adoption, String), Failure> {
-    let (local, boot_id) = (look(database, marks, chain).await?, marks::boot_id()?);
+    let boot_id = marks::boot_id()?;
+    let local = match look(database, marks, chain).await {
+        // Pages of another size are no continuation either.
+        Err(failure) if failure.reason == Reason::Diverged => {
+            return Ok((Adoption::Diverged, failure.message));
+        }
+        local => local?,
+    };
     let adoption = decide(&local, chain, &boot_id);
     let Local::Present { record, file_id, .. } = &local else { return Ok((adoption, String::new())) };
     Ok(match adoption {

@@ -50,6 +50,11 @@ impl Scene {
         self.place.open(name).execute_batch(sql).unwrap();
     }
 
+    fn change_page_size(&self) {
+        let sql = "PRAGMA journal_mode=DELETE; PRAGMA page_size=1024; VACUUM; PRAGMA journal_mode=WAL";
+        self.execute("app.db", sql);
+    }
+
     fn run(&self, args: &[&str]) -> Ran {
         self.place.run_with(args, self.s3.as_ref())
     }
@@ -266,10 +271,7 @@ fn nobody_chooses_for_databases_that_he_did_not_name() {
 #[test]
 fn pages_of_another_size_are_not_put_behind_what_is_stored() {
     let scene = Scene::new(None);
-    scene.execute(
-        "app.db",
-        "PRAGMA journal_mode=DELETE; PRAGMA page_size=1024; VACUUM; PRAGMA journal_mode=WAL",
-    );
+    scene.change_page_size();
     scene.take("local").says(4, &["1024", "4096", "another place"]);
     scene.assert_untouched();
     scene.take("remote").says(0, &["is fork"]);
@@ -375,6 +377,23 @@ fn a_pod_sets_an_older_state_of_its_own_forward_unless_somebody_chose_it() {
     scene.assert_untouched();
     scene.restore_in_pod("").says(0, &["restored"]);
     assert_eq!(scene.local(), scene.theirs);
+}
+
+#[test]
+fn a_pod_takes_the_buckets_database_for_one_whose_pages_are_of_another_size() {
+    let mut scene = Scene::behind(None);
+    // It is the newest state, of which every page is known.
+    scene.restore_in_pod("").says(0, &["restored"]);
+    scene.execute("app.db", "INSERT INTO t VALUES (3, 'ours')");
+    scene.change_page_size();
+    scene.ours = scene.local();
+    let (local, remote) = (scene.named_in_pod("local"), scene.named_in_pod("remote"));
+    scene.restore_in_pod("").says(4, &["pages of 1024 bytes now and had 4096"]);
+    scene.restore_in_pod(&local).says(4, &["1024", "4096", "another place"]);
+    scene.assert_untouched();
+    scene.restore_in_pod(&remote).says(0, &["is fork"]);
+    assert_eq!((scene.local(), scene.fork()), (scene.theirs.clone(), scene.ours.clone()));
+    scene.assert_pod_goes_on();
 }
 
 /// Copies the WAL into the file.
