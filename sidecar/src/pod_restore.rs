@@ -176,10 +176,15 @@ async fn choose(
     match choice.and_then(|choice| choice.in_case_of(contradiction)) {
         None => Err(diverged(database, bucket, contradiction, (choice, why))),
         Some(Take::Neither) => {
-            let copy = take::beside(bucket, &database.path).await?.path;
-            let copy = copy.display();
-            Err(diverged(database, bucket, contradiction, (None, why))
-                .about(format!("what {bucket} holds was written to {copy}, to compare")))
+            let copy = match take::beside(bucket, &database.path).await {
+                Ok(copy) => format!("what {bucket} holds was written to {}, to compare", copy.path.display()),
+                // The kubelet tries again for as long as nobody chooses, and this must stay readable.
+                Err(failure) if failure.reason == Reason::TargetExists => {
+                    format!("{} to have what {bucket} holds written there now, to compare", failure.message)
+                }
+                Err(failure) => return Err(failure),
+            };
+            Err(diverged(database, bucket, contradiction, (None, why)).about(copy))
         }
         Some(Take::Remote) => {
             let restored = take::replace(bucket, &database.path, marks, chain).await?;

@@ -281,7 +281,11 @@ fn pages_of_another_size_are_not_put_behind_what_is_stored() {
 #[track_caller]
 fn assert_a_pod_takes(scene: &Scene, which: &str) {
     let choice = scene.named_in_pod(which);
-    scene.restore_in_pod("main:neither").says(4, &["app.db.replica", "not a continuation"]);
+    for said in ["was written to", "app.db.replica exists; move it away"] {
+        scene
+            .restore_in_pod("main:neither")
+            .says(4, &["app.db.replica", said, "not a continuation", &choice]);
+    }
     assert_eq!(dump(&scene.place.path("app.db.replica")), scene.theirs);
     assert_eq!(scene.local(), scene.ours);
     // Every attempt before stored a seal, and the choice is about what it was about.
