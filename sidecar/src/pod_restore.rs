@@ -89,9 +89,7 @@ async fn prepare(
     marks.require_not_fenced()?;
     rebuild::remove_leftovers(&database.path);
     let bucket = connect::open(&database.location, connect::Folder::Create).await?;
-    let (promise, interval) = (marks.promise(&bucket, wish.expects_data)?, database.sync_interval);
-    let claimant = claim::claimant(interval, config.handover_timeout, false, None, promise)?;
-    let sealed = claim::seal(&bucket, claimant, trying).await?;
+    let sealed = seal(&bucket, (config, database), &marks, wish, trying).await?;
     let chain = claim::chain(&bucket, (&marks, wish.expects_data), trying, |_| ()).await?;
     let (adoption, why) = judge(database, &marks, &chain, wish.choice).await?;
     let (outcome, bytes, chain) = match adoption {
@@ -132,6 +130,50 @@ struct Wish<'a> {
     choice: Option<&'a Choice>,
     /// How long the bucket is tried while nothing works.
     patience: Duration,
+}
+
+/// Claims and seals. In an emptied place a replica begins anew only if somebody chose that.
+async fn seal(
+    bucket: &Bucket,
+    (config, database): (&Config, &DatabaseConfig),
+    marks: &Marks,
+    wish: Wish<'_>,
+    trying: &mut Trying,
+) -> Result<Sealed, Failure> {
+    let claimant =
+        |promise| claim::claimant(database.sync_interval, config.handover_timeout, false, None, promise);
+    match claim::seal(bucket, claimant(marks.promise(bucket, wish.expects_data)?)?, trying).await {
+        Err(failure) if failure.reason == Reason::ReplicaEmpty => {
+            give_up_lost(failure, database, marks, wish)?
+        }
+        sealed => return sealed,
+    }
+    claim::seal(bucket, claimant(None)?, trying).await
+}
+
+/// Takes away the record of what `lost` says is not stored any more, if somebody chose the local database in this very case.
+fn give_up_lost(
+    lost: Failure,
+    database: &DatabaseConfig,
+    marks: &Marks,
+    wish: Wish<'_>,
+) -> Result<(), Failure> {
+    let is_choice = !wish.expects_data && database.path.exists();
+    let Some(record) = marks.record()?.filter(|_| is_choice) else { return Err(lost) };
+    let contradiction = Contradiction::with_loss(&file_id(&database.path)?, &record);
+    if wish.choice.and_then(|choice| choice.in_case_of(contradiction)) == Some(Take::Local) {
+        let path = database.path.display();
+        tracing::warn!("{lost}. That was chosen now: {path} is stored there as a new replica");
+        return marks.remove_record();
+    }
+    let command = annotate(&database.name, "local", contradiction);
+    Err(Failure { message: format!("{}, or have this step do it: `{command}`", lost.message), ..lost })
+}
+
+/// The command by which a person chooses for this pod.
+fn annotate(name: &str, which: &str, contradiction: Contradiction) -> String {
+    let pod = pod::for_kubectl();
+    format!("kubectl annotate pod {pod} --overwrite lifeboat.dev/take={name}:{which}@{contradiction}")
 }
 
 /// What becomes of the local database, and why it is for a person to say, if it is.
@@ -303,11 +345,11 @@ fn diverged(
         Reason::Diverged,
         format!(
             "{} is not a continuation of what {bucket} holds: {why}. {spent}Choose, and this step does it when it is tried again; the other one \
-             is saved there as a fork first: `kubectl annotate pod {} --overwrite lifeboat.dev/take={name}:remote@{contradiction}` for \
+             is saved there as a fork first: `{}` for \
              the bucket's, {name}:local@{contradiction} for the local one, or {name}:neither to have the bucket's beside the local one \
              and start nothing",
             database.path.display(),
-            pod::for_kubectl(),
+            annotate(name, "remote", contradiction),
         ),
     )
 }

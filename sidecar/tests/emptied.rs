@@ -53,6 +53,10 @@ impl Scene {
     }
 
     fn in_pod_that(&self, step: &str, expects_data: bool) -> Ran {
+        self.in_pod_for_which(step, expects_data, "")
+    }
+
+    fn in_pod_for_which(&self, step: &str, expects_data: bool, choice: &str) -> Ran {
         std::fs::create_dir_all(self.place.path("run")).unwrap();
         let config = serde_json::json!({
             "handover-dir": self.place.text("run"),
@@ -66,6 +70,7 @@ impl Scene {
         let mut command = lifeboat(&[step, "--config-from-env"]);
         command.envs(self.s3.iter().flat_map(S3Server::credentials));
         command.env("LIFEBOAT_CONFIG_INLINE", config.to_string()).env("LIFEBOAT_POD_UID", "uid-1");
+        command.env("LIFEBOAT_TAKE", choice);
         Ran::new(&command.output().unwrap())
     }
 
@@ -148,6 +153,32 @@ fn a_pod_whose_folder_was_emptied_waits_and_creates_no_head() {
 #[test]
 fn a_pod_whose_bucket_was_emptied_waits_and_creates_no_head() {
     assert_no_pod_begins_anew(&Scene::new(Some(S3Server::start())));
+}
+
+#[test]
+fn a_pod_begins_anew_where_its_replica_is_gone_if_somebody_chose_that_and_once() {
+    for s3 in [None, Some(S3Server::start())] {
+        let scene = Scene::new(s3);
+        let refused = scene.in_pod("restore");
+        refused
+            .says(4, &["record.json", "kubectl annotate pod", "--overwrite lifeboat.dev/take=main:local@"]);
+        let choice = refused.stderr.split(['=', '`']).find(|word| word.starts_with("main:local@")).unwrap();
+        for other in ["main:local", "main:local@00000000", &choice.replace("local", "remote")] {
+            scene.assert_refused(&scene.in_pod_for_which("restore", false, other));
+        }
+        let told = scene.in_pod_for_which("restore", true, choice);
+        told.says(4, &["--expect-data", "SqliteReplica anew and delete the pod"]);
+        scene.in_pod_for_which("restore", false, choice).says(0, &["a new replica"]);
+        assert_eq!(scene.replicate("app", "stored txid").stop().0, Some(0));
+        let out = scene.place.text("out.db");
+        scene.run(&["restore", "-o", &out, &scene.url("app")]).says(0, &[]);
+        assert_eq!(dump(&scene.place.path("out.db")), scene.before);
+        // It is gone once more, and the annotation is still there.
+        std::fs::remove_dir_all(scene.objects("app")).unwrap();
+        let again = scene.in_pod_for_which("restore", false, choice);
+        again.says(4, &["holds no database", "slot 0000000000000002", "main:local@"]);
+        assert!(!scene.objects("app").join("lifeboat/head.json").exists(), "a replica was begun");
+    }
 }
 
 #[test]

@@ -74,7 +74,7 @@ impl fmt::Display for Promise {
         )?;
         f.write_str(match &self.from {
             Source::Record { .. } => "start once with --take local; in a pod delete record.json in the folder .<name>-lifeboat beside the database",
-            Source::Caller => "start without --expect-data; in Kubernetes, create the SqliteReplica anew",
+            Source::Caller => "start without --expect-data; in Kubernetes, create the SqliteReplica anew and delete the pod",
         })
     }
 }

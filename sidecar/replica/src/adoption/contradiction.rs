@@ -8,7 +8,7 @@ use std::fmt;
 use crc_fast::{CrcAlgorithm, Digest};
 use lifeboat_ltx::Checksum;
 
-use super::Chain;
+use super::{Chain, Record};
 
 /// One contradiction between a local database and its replica, shown as eight hexadecimal digits. It is the same at every attempt
 /// of the same start, though each stores a seal. It is another once either of the two was replaced, or anything was stored.
@@ -20,6 +20,12 @@ impl Contradiction {
     #[must_use]
     pub fn between(file_id: &str, chain: &Chain) -> Self {
         Self::of(file_id, &chain.lineage, chain.newest_pages, chain.checksum)
+    }
+
+    /// Between the local file and a place that holds nothing of what the record beside that file says.
+    #[must_use]
+    pub fn with_loss(file_id: &str, record: &Record) -> Self {
+        Self::of(file_id, &record.lineage, record.slot.txid, record.slot.checksum)
     }
 
     fn of(file_id: &str, lineage: &str, txid: u64, checksum: Option<Checksum>) -> Self {
