@@ -248,7 +248,10 @@ mod tests {
     fn an_endpoint_holds_no_password_because_it_is_in_every_message() {
         for endpoint in ["http://user:secret@127.0.0.1:9000", "http://user@127.0.0.1:9000"] {
             let wrong = parse(&format!("s3://b/p?endpoint={endpoint}")).unwrap_err();
-            assert!(wrong.contains("password") && !wrong.contains("user:") && !wrong.contains("secret"), "{wrong}");
+            assert!(
+                wrong.contains("password") && !wrong.contains("user:") && !wrong.contains("secret"),
+                "{wrong}"
+            );
         }
     }
 

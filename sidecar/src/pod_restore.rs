@@ -202,7 +202,12 @@ async fn judge(
             (Adoption::Diverged, "it is an older state".to_owned())
         }
         Adoption::Diverged => (Adoption::Diverged, why_diverged(record.as_ref(), file_id, chain, &boot_id)),
-        adoption => (adoption, String::new()),
+        Adoption::FirstStart
+        | Adoption::Initial
+        | Adoption::Restore
+        | Adoption::Same
+        | Adoption::Continues
+        | Adoption::Behind => (adoption, String::new()),
     })
 }
 
