@@ -263,18 +263,30 @@ impl<'ns> App<'ns> {
         self.ask(STATUS_PORT, STATUS_PATH).await
     }
 
+    /// The sidecar's metrics, as Prometheus reads them.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub async fn metrics(&self) -> Result<String> {
+        self.text(STATUS_PORT, "/metrics").await
+    }
+
     /// Where in the bucket the database is stored: the default, `<namespace>/<name>/<database>`.
     #[must_use]
     pub fn bucket_path(&self) -> String {
         format!("{}/{NAME}/{DATABASE}", self.namespace.name)
     }
 
-    /// One GET, through the API server, so that it works wherever the test runs.
     async fn ask<T: DeserializeOwned>(&self, port: u16, path: &str) -> Result<T> {
+        let answer = self.text(port, path).await?;
+        serde_json::from_str(&answer).with_context(|| format!("read {answer}"))
+    }
+
+    /// One GET, through the API server, so that it works wherever the test runs.
+    async fn text(&self, port: u16, path: &str) -> Result<String> {
         let uri = format!("/api/v1/namespaces/{}/pods/{POD}:{port}/proxy{path}", self.namespace.name);
         let answer = self.namespace.lab.client.request_text(Request::get(uri).body(Vec::new())?).await;
-        let answer = answer.with_context(|| format!("GET {path} of {POD}"))?;
-        serde_json::from_str(&answer).with_context(|| format!("read {answer}"))
+        answer.with_context(|| format!("GET {path} of {POD}"))
     }
 }
 

@@ -108,27 +108,34 @@ impl Bucket {
     /// # Errors
     /// What `lifeboat restore` said when it failed.
     pub async fn restore(&self, path: &str, target: &Path) -> Result<()> {
+        let target = target.to_str().context("a path that is no text")?;
+        self.lifeboat(&["restore", "-o", target], path).await.map(drop)
+    }
+
+    /// Runs a command of `lifeboat` about the replica at this path, and returns what it printed.
+    ///
+    /// # Errors
+    /// What it said when it failed.
+    pub async fn lifeboat(&self, command: &[&str], path: &str) -> Result<String> {
         let output = Command::new(binary("lifeboat")?)
-            .args([
-                "restore",
-                "--endpoint",
-                &self.endpoint,
-                "--region",
-                &self.region,
-                "--force-path-style",
-                "-o",
-            ])
-            .arg(target)
+            .args(command)
+            .args(["--endpoint", &self.endpoint, "--region", &self.region, "--force-path-style"])
             .arg(format!("s3://{}/{path}", self.name))
             .env("AWS_ACCESS_KEY_ID", &self.access_key_id)
             .env("AWS_SECRET_ACCESS_KEY", &self.secret_access_key)
             .stdin(Stdio::null())
             .output()
             .await
-            .context("run lifeboat restore")?;
+            .with_context(|| format!("run lifeboat {}", command.join(" ")))?;
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        ensure!(output.status.success(), "lifeboat restore of {path}: {}: {}", output.status, said.trim());
-        Ok(())
+        ensure!(
+            output.status.success(),
+            "lifeboat {} of {path}: {}: {}",
+            command.join(" "),
+            output.status,
+            said.trim()
+        );
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
     /// One signed GET. The keys go to curl by its standard input, because arguments are for all to see.

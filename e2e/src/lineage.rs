@@ -91,10 +91,14 @@ pub async fn last_restorable_row(bucket: &Bucket, path: &str) -> Result<i64> {
     let folder = TempDir::new()?;
     let target = folder.path().join("restored.db");
     bucket.restore(path, &target).await?;
-    check_rows(&target)
+    last_row(&target)
 }
 
-fn check_rows(path: &Path) -> Result<i64> {
+/// The highest row in the application's database at this path.
+///
+/// # Errors
+/// When it is damaged, or has holes.
+pub fn last_row(path: &Path) -> Result<i64> {
     let database = Connection::open(path)?;
     let integrity: String = database.query_row("PRAGMA integrity_check", [], |row| row.get(0))?;
     ensure!(integrity == "ok", "the restored database is damaged: {integrity}");
